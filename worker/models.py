@@ -1,0 +1,198 @@
+"""The words of the wire between worker and control plane, as docs/architecture.md states them.
+
+Python says `max_sync_items` where the wire says `maxSyncItems`; one base model translates. Answers ignore fields they do
+not know, so that a newer control plane can serve an older worker.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+RunKind = Literal["llm", "python"]
+ChunkKind = Literal["text", "reasoning", "log"]
+
+
+class Wire(BaseModel):
+    """A value on the wire: camelCase there, snake_case here, never changed once made."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True)
+
+
+class LlmSpec(Wire):
+    """The registry row of an agent that a model plays."""
+
+    model: str | None
+    prompt: str
+    temperature: float | None
+    max_output_tokens: int | None
+
+
+class Assignment(Wire):
+    """A run given to this worker: one attempt at a task."""
+
+    run: str
+    task: str
+    attempt: int
+    agent: str
+    kind: RunKind
+    input: str | None
+    llm: LlmSpec | None
+    timeout_ms: float | None
+    isolate: bool
+
+
+class Control(Wire):
+    """Something the control plane asks of the worker; it is repeated until a sync acknowledges it."""
+
+    control: str
+    kind: Literal["cancel", "drain"]
+    run: str | None
+    reason: str
+
+
+class AgentOffer(Wire):
+    """A Python agent that this worker can play."""
+
+    name: str
+    description: str
+
+
+class RegisterRequest(Wire):
+    """What a worker says of itself when a session begins."""
+
+    worker: str
+    incarnation: str
+    queues: list[str]
+    agents: list[AgentOffer]
+    llm: bool
+    capacity: int
+    version: str
+
+
+class Registered(Wire):
+    """A session and the limits it holds to."""
+
+    session: str
+    lease_ms: float
+    heartbeat_ms: float
+    idle_lease_ms: float
+    idle_heartbeat_ms: float
+    max_sync_items: int
+    max_sync_bytes: int
+    max_output_bytes: int
+
+
+class Inbox(Wire):
+    """What waits for a worker, as the subscription pushes it."""
+
+    live: bool
+    assigned: list[Assignment]
+    controls: list[Control]
+    watched: list[str]
+
+
+class Chunk(Wire):
+    """A piece of a run's stream; `seq` counts from 0 within the run."""
+
+    run: str
+    seq: int
+    call: int
+    attempt: int
+    kind: ChunkKind
+    text: str
+
+
+class Succeeded(Wire):
+    """The agent returned; `output` is JSON text, or None when it returned nothing."""
+
+    kind: Literal["succeeded"] = "succeeded"
+    output: str | None
+
+
+class RunError(Wire):
+    """Why a run failed: a snake_case code and one line for people."""
+
+    code: str
+    message: str
+
+
+class Failed(Wire):
+    """The agent failed; `not_before_ms` is the shortest wait before the next attempt."""
+
+    kind: Literal["failed"] = "failed"
+    error: RunError
+    retryable: bool
+    not_before_ms: float | None = None
+
+
+class Cancelled(Wire):
+    """The run was cancelled on request."""
+
+    kind: Literal["cancelled"] = "cancelled"
+
+
+class Released(Wire):
+    """The run is handed back; its attempt is not burnt."""
+
+    kind: Literal["released"] = "released"
+
+
+Outcome = Annotated[Succeeded | Failed | Cancelled | Released, Field(discriminator="kind")]
+
+
+class Usage(Wire):
+    """What a run's model calls used; None where the provider did not tell."""
+
+    model: str | None
+    calls: int
+    input_tokens: int | None
+    output_tokens: int | None
+
+
+class Finished(Wire):
+    """The result of a run."""
+
+    run: str
+    outcome: Outcome
+    usage: Usage | None
+
+
+class SyncRequest(Wire):
+    """All that a worker has to say, in one mutation; a retry repeats it word for word."""
+
+    session: str
+    seq: int
+    accepted: list[str]
+    chunks: list[Chunk]
+    finished: list[Finished]
+    acknowledged: list[str]
+
+
+class RunResult(Wire):
+    """Whether a finished result was taken, and if not, why."""
+
+    run: str
+    accepted: bool
+    reason: str | None
+
+
+class SyncReply(Wire):
+    """The answer to a sync, computed from state also when the sync is a repeat."""
+
+    live: bool
+    assigned: list[Assignment]
+    lost: list[str]
+    controls: list[Control]
+    watched: list[str]
+    results: list[RunResult]
+    lease_ms: float
+    next_sync_ms: float
+
+
+class DrainReply(Wire):
+    """Whether the session is still alive after a drain."""
+
+    live: bool
