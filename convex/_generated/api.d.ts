@@ -1,0 +1,90 @@
+/* eslint-disable */
+/**
+ * Generated `api` utility.
+ *
+ * THIS CODE IS AUTOMATICALLY GENERATED.
+ *
+ * To regenerate, run `npx convex dev`.
+ * @module
+ */
+
+import type {
+  ApiFromModules,
+  FilterApi,
+  FunctionReference,
+} from "convex/server";
+import type * as agents from "../agents.js";
+import type * as constants from "../constants.js";
+import type * as crons from "../crons.js";
+import type * as dispatch from "../dispatch.js";
+import type * as errors from "../errors.js";
+import type * as functions from "../functions.js";
+import type * as health from "../health.js";
+import type * as http from "../http.js";
+import type * as model_agents from "../model/agents.js";
+import type * as model_events from "../model/events.js";
+import type * as model_expiry from "../model/expiry.js";
+import type * as model_keys from "../model/keys.js";
+import type * as model_look from "../model/look.js";
+import type * as model_loops from "../model/loops.js";
+import type * as model_plan from "../model/plan.js";
+import type * as model_retry from "../model/retry.js";
+import type * as model_runs from "../model/runs.js";
+import type * as model_sessions from "../model/sessions.js";
+import type * as model_sync from "../model/sync.js";
+import type * as model_tasks from "../model/tasks.js";
+import type * as model_text from "../model/text.js";
+import type * as model_waiting from "../model/waiting.js";
+import type * as operator from "../operator.js";
+import type * as runs from "../runs.js";
+import type * as tasks from "../tasks.js";
+import type * as timers from "../timers.js";
+import type * as validators from "../validators.js";
+import type * as worker from "../worker.js";
+
+/**
+ * A utility for referencing Convex functions in your app's API.
+ *
+ * Usage:
+ * ```js
+ * const myFunctionReference = api.myModule.myFunction;
+ * ```
+ */
+declare const fullApi: ApiFromModules<{
+  agents: typeof agents;
+  constants: typeof constants;
+  crons: typeof crons;
+  dispatch: typeof dispatch;
+  errors: typeof errors;
+  functions: typeof functions;
+  health: typeof health;
+  http: typeof http;
+  "model/agents": typeof model_agents;
+  "model/events": typeof model_events;
+  "model/expiry": typeof model_expiry;
+  "model/keys": typeof model_keys;
+  "model/look": typeof model_look;
+  "model/loops": typeof model_loops;
+  "model/plan": typeof model_plan;
+  "model/retry": typeof model_retry;
+  "model/runs": typeof model_runs;
+  "model/sessions": typeof model_sessions;
+  "model/sync": typeof model_sync;
+  "model/tasks": typeof model_tasks;
+  "model/text": typeof model_text;
+  "model/waiting": typeof model_waiting;
+  operator: typeof operator;
+  runs: typeof runs;
+  tasks: typeof tasks;
+  timers: typeof timers;
+  validators: typeof validators;
+  worker: typeof worker;
+}>;
+export declare const api: FilterApi<
+  typeof fullApi,
+  FunctionReference<any, "public">
+>;
+export declare const internal: FilterApi<
+  typeof fullApi,
+  FunctionReference<any, "internal">
+>;

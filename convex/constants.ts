@@ -1,0 +1,54 @@
+/** Every number of the control plane, each with its reason. Durations in milliseconds, sizes in bytes. */
+
+export const VERSION = "0.1.0";
+
+// Leases. A worker with runs renews three times within one lease, so two lost requests do not cost it its runs.
+export const LEASE_MS = 15_000;
+export const IDLE_LEASE_MS = 150_000; // an idle worker holds nothing that another could finish, so silence is cheap
+export const IDLE_HEARTBEAT_MS = 60_000; // one call a minute
+export const HEARTBEATS_PER_LEASE = 3;
+export const WATCHED_SYNC_MS = 250; // text reaches a viewer well within a second
+export const ACCEPT_MS = 15_000; // a run that its worker does not accept in this time goes to another
+export const CANCEL_GRACE_MS = 30_000; // a cancelled run that is not reported by then is closed without its worker
+export const TIMEOUT_GRACE_MS = 10_000; // the worker enforces a run's time limit; Convex does when the worker did not
+
+// Retries (each overridable for a task).
+export const DEFAULT_RETRY = { maxAttempts: 3, initialMs: 1_000, base: 2, maxMs: 300_000 };
+export const MAX_ATTEMPTS = 100;
+export const MAX_DELAY_MS = 365 * 24 * 3_600_000; // a year; Convex schedules at most five years ahead
+export const MAX_LOSSES = 20; // runs that went down with their worker through no fault of their own
+export const ISOLATE_AFTER_LOSSES = 3; // by then the task may be the cause: run it in a process of its own
+
+// Priority. One step of priority is worth this much waiting, so nothing starves.
+export const AGEING_MS = 10_000;
+export const MAX_PRIORITY = 1_000;
+
+// Sizes.
+export const INLINE_BYTES = 8 * 1024; // larger inputs and outputs live in `outputs`, so that task rows stay light
+export const MAX_TEXT_BYTES = 1_000_000; // a document holds at most 1 MiB with its other fields
+export const MAX_CHUNK_BYTES = 64 * 1024;
+export const MAX_SYNC_ITEMS = 256; // accepted + chunks + finished + acknowledged: far below the write limits of a transaction
+export const MAX_SYNC_BYTES = 4 * 1024 * 1024; // a quarter of what a transaction may write
+export const MAX_SUBMIT = 200; // tasks in a call
+export const MAX_LIST = 100;
+export const MAX_EVENTS = 200; // of a task, in a page
+export const MAX_AGENTS = 200; // of a worker, or in one call of agents:sync
+export const MAX_QUEUES = 50;
+export const MAX_CAPACITY = 1_000;
+export const MAX_LIVE_WORKERS = 500; // that one dispatch pass considers
+export const TAIL_CHUNKS = 64;
+export const MAX_WATCH_MS = 60_000;
+export const INBOX_RUNS = 64;
+export const INBOX_CONTROLS = 64;
+export const INBOX_WATCHES = 64;
+
+// Loops.
+export const DISPATCH_BATCH = 100; // assignments of a pass: about 600 documents touched, milliseconds of user time
+export const DISPATCH_LANES = 64; // lanes that a pass looks at; the next pass goes on behind them
+export const BLOCKED_LANES_MS = 250; // between passes that found a whole page of lanes without room
+export const FREED_BATCH = 256;
+export const TIMER_BATCH = 100;
+export const END_RUNS_BATCH = 50;
+export const WATCHDOG_MS = 60_000;
+export const WATCHDOG_BATCH = 100;
+export const SET_ASIDE_MS = 60_000; // until an item that a loop could not handle comes again

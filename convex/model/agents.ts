@@ -1,0 +1,90 @@
+/** The registry: which agents exist, and what the built-in LLM agent should be under each name. */
+import type { Doc } from "../_generated/dataModel";
+import type { MutationCtx, QueryCtx } from "../_generated/server";
+import { DEFAULT_RETRY, MAX_AGENTS, MAX_ATTEMPTS, MAX_DELAY_MS } from "../constants";
+import { refuse } from "../errors";
+import type { AgentSpec, Retry } from "../validators";
+import { hashKey } from "./keys";
+import { checkInteger, checkName, checkNumber } from "./text";
+
+export function findAgent(ctx: QueryCtx, name: string): Promise<Doc<"agents"> | null> {
+  return ctx.db
+    .query("agents")
+    .withIndex("by_name", (q) => q.eq("name", name))
+    .unique();
+}
+
+export function listAgents(ctx: QueryCtx): Promise<Doc<"agents">[]> {
+  return ctx.db.query("agents").withIndex("by_name").take(MAX_AGENTS);
+}
+
+/** A retry policy over its defaults, each number within its bounds. */
+export function retryPolicy(field: string, given: Partial<Retry> | undefined, defaults: Retry): Retry {
+  const retry = { ...defaults, ...given };
+  checkInteger(`${field}.maxAttempts`, retry.maxAttempts, 1, MAX_ATTEMPTS);
+  checkNumber(`${field}.initialMs`, retry.initialMs, 0, MAX_DELAY_MS);
+  checkNumber(`${field}.base`, retry.base, 1, 100);
+  checkNumber(`${field}.maxMs`, retry.maxMs, 0, MAX_DELAY_MS);
+  return retry;
+}
+
+/** Make the LLM agents be as given. The same settings again change nothing. */
+export async function syncAgents(
+  ctx: MutationCtx,
+  specs: AgentSpec[],
+): Promise<{ name: string; changed: boolean }[]> {
+  if (specs.length > MAX_AGENTS) {
+    throw refuse("invalid_argument", `agents: ${specs.length} given, at most ${MAX_AGENTS} in a call.`);
+  }
+  const answer = [];
+  for (const spec of specs) {
+    const { description, llm } = spec;
+    const name = checkName("agents.name", spec.name);
+    const retry = retryPolicy(`agents.${name}.retry`, spec.retry, DEFAULT_RETRY);
+    const timeoutMs =
+      spec.timeoutMs === undefined
+        ? null
+        : checkNumber(`agents.${name}.timeoutMs`, spec.timeoutMs, 1, MAX_DELAY_MS);
+    const configHash = await hashKey(JSON.stringify([description, llm, retry, timeoutMs]));
+    const agent = { name, kind: "llm" as const, description, llm, retry, timeoutMs, configHash };
+    const known = await findAgent(ctx, name);
+    if (known !== null && known.kind !== "llm") {
+      throw refuse(
+        "invalid_argument",
+        `agents: ${name} is a Python agent that a worker brings; choose another name.`,
+      );
+    }
+    const changed = known?.configHash !== configHash;
+    if (known === null) await ctx.db.insert("agents", agent);
+    else if (changed) await ctx.db.replace("agents", known._id, agent);
+    answer.push({ name, changed });
+  }
+  return answer;
+}
+
+/** Enter the Python agents that a worker brings, so that tasks can name them. */
+export async function bringAgents(
+  ctx: MutationCtx,
+  agents: { name: string; description: string }[],
+): Promise<string[]> {
+  if (agents.length > MAX_AGENTS) {
+    throw refuse("invalid_argument", `agents: ${agents.length} given, at most ${MAX_AGENTS} for a worker.`);
+  }
+  for (const { name, description } of agents) {
+    checkName("agents.name", name);
+    const known = await findAgent(ctx, name);
+    if (known?.kind === "llm") {
+      throw refuse(
+        "invalid_argument",
+        `agents: ${name} is an LLM agent of this deployment; rename the Python agent.`,
+      );
+    }
+    const agent = { name, kind: "python" as const, description, llm: null, configHash: description };
+    if (known === null) {
+      await ctx.db.insert("agents", { ...agent, retry: DEFAULT_RETRY, timeoutMs: null });
+    } else if (known.description !== description) {
+      await ctx.db.patch("agents", known._id, agent);
+    }
+  }
+  return agents.map(({ name }) => name);
+}

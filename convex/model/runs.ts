@@ -1,0 +1,217 @@
+/** One attempt of a task, from its assignment to its end. */
+import type { Doc, Id } from "../_generated/dataModel";
+import type { MutationCtx, QueryCtx } from "../_generated/server";
+import { ACCEPT_MS, MAX_WATCH_MS, TAIL_CHUNKS, TIMEOUT_GRACE_MS } from "../constants";
+import { refuse } from "../errors";
+import type { Assignment, Chunk, Fault, RunState, Usage } from "../validators";
+import { findAgent } from "./agents";
+import { record } from "./events";
+import { wakeTimersBy } from "./loops";
+import type { Pick_ } from "./plan";
+import { judge, type Ending } from "./retry";
+import { close } from "./tasks";
+import { keepText } from "./text";
+import { putInLine } from "./waiting";
+
+/**
+ * Assign a ready task to a worker's inbox as a new run.
+ * Only the dispatch loop calls this, so a task reaches one worker and limits are exact.
+ *
+ * @returns whether it was assigned: not when the task or the worker went away since the loop looked
+ */
+export async function assign(ctx: MutationCtx, pick: Pick_, now: number): Promise<boolean> {
+  const ready = await ctx.db.get("ready", pick.ready);
+  const worker = await ctx.db.get("workers", pick.worker);
+  if (ready === null || worker?.session !== pick.session || !worker.live || worker.draining) return false;
+  const task = (await ctx.db.get("tasks", ready.task))!;
+  const attempt = task.attempt + 1;
+  const run = await ctx.db.insert("runs", {
+    task: task._id,
+    attempt,
+    worker: worker._id,
+    session: pick.session,
+    state: "assigned",
+    deadlineAt: now + ACCEPT_MS,
+    assignedAt: now,
+    startedAt: null,
+    endedAt: null,
+    usage: null,
+    error: null,
+  });
+  await ctx.db.delete("ready", ready._id);
+  await ctx.db.patch("tasks", task._id, {
+    status: "running",
+    attempt,
+    run,
+    startedAt: task.startedAt ?? now,
+    updated: ctx.db.vars.commitTs,
+  });
+  await record(ctx, task, "run_assigned", run, { attempt, worker: worker.name });
+  return true;
+}
+
+export function isLive(run: Pick<Doc<"runs">, "state">): boolean {
+  return run.state === "assigned" || run.state === "running";
+}
+
+/** The worker has begun. From here on the run is bound by its own time limit. */
+export async function accept(ctx: MutationCtx, run: Doc<"runs">, now: number): Promise<void> {
+  if (run.state !== "assigned") return;
+  const task = (await ctx.db.get("tasks", run.task))!;
+  let deadlineAt = task.cancelRequested ? run.deadlineAt : 0;
+  if (deadlineAt === 0 && task.timeoutMs !== null) deadlineAt = now + task.timeoutMs + TIMEOUT_GRACE_MS;
+  await ctx.db.patch("runs", run._id, { state: "running", startedAt: now, deadlineAt });
+  if (deadlineAt > 0) await wakeTimersBy(ctx, deadlineAt);
+}
+
+const STATE_AFTER: Record<Ending["kind"], RunState> = {
+  succeeded: "succeeded",
+  failed: "failed",
+  cancelled: "cancelled",
+  released: "released",
+  lost: "lost",
+};
+
+/**
+ * End a live run and settle what follows, in one transaction: the failure and the next attempt commit together, and so do
+ * the result and the end of the task. The caller wakes dispatch once for all the runs that it ends.
+ */
+export async function end(
+  ctx: MutationCtx,
+  run: Doc<"runs">,
+  ending: Ending,
+  usage: Usage | null,
+  now: number,
+): Promise<void> {
+  const error = "error" in ending ? ending.error : null;
+  const state = STATE_AFTER[ending.kind];
+  await ctx.db.patch("runs", run._id, { state, endedAt: now, usage, error });
+  await ctx.db.insert("freed", { session: run.session });
+  const task = (await ctx.db.get("tasks", run.task))!;
+  const verdict = judge(ending, task, Math.random());
+  const { failures, losses, isolate } = verdict;
+  const change = { failures, losses, isolate, usage: add(task.usage, usage) };
+  const data = { attempt: run.attempt, run: state, ...(error === null ? {} : { code: error.code }) };
+  switch (verdict.next) {
+    case "succeeded": {
+      const output = await keepText(ctx, ending.kind === "succeeded" ? ending.output : null);
+      await close(ctx, task, "succeeded", run._id, data, {
+        ...change,
+        output: output.inline,
+        outputId: output.id,
+        error: null,
+      });
+      return;
+    }
+    case "cancelled":
+      await close(ctx, task, "cancelled", run._id, data, change);
+      return;
+    case "failed":
+      await close(ctx, task, "failed", run._id, data, { ...change, error: verdict.error });
+      return;
+    case "retry": {
+      const dueAt = now + verdict.delayMs;
+      const status = await putInLine(ctx, task, dueAt, now);
+      await ctx.db.patch("tasks", task._id, {
+        ...change,
+        status,
+        dueAt,
+        error: verdict.error,
+        updated: ctx.db.vars.commitTs,
+      });
+      await record(ctx, task, "task_retried", run._id, { ...data, delayMs: Math.round(verdict.delayMs) });
+    }
+  }
+}
+
+/** The run's worker is gone: its process died, or went silent past its lease. */
+export function lose(
+  ctx: MutationCtx,
+  run: Doc<"runs">,
+  error: Fault,
+  blamed: boolean,
+  now: number,
+): Promise<void> {
+  return end(ctx, run, { kind: "lost", error, blamed }, run.usage, now);
+}
+
+function add(total: Usage, more: Usage | null): Usage {
+  if (more === null) return total;
+  const sum = (a: number | null, b: number | null) => (a === null ? b : b === null ? a : a + b);
+  return {
+    model: more.model ?? total.model,
+    calls: total.calls + more.calls,
+    inputTokens: sum(total.inputTokens, more.inputTokens),
+    outputTokens: sum(total.outputTokens, more.outputTokens),
+  };
+}
+
+/** What a worker needs to begin. Large inputs stay behind: they are fetched one by one. */
+export async function assignment(
+  ctx: QueryCtx,
+  run: Doc<"runs">,
+  agents: Map<string, Doc<"agents"> | null>,
+): Promise<Assignment> {
+  const task = (await ctx.db.get("tasks", run.task))!;
+  if (!agents.has(task.agent)) agents.set(task.agent, await findAgent(ctx, task.agent));
+  return {
+    run: run._id,
+    task: task._id,
+    attempt: run.attempt,
+    agent: task.agent,
+    kind: task.kind,
+    input: task.input,
+    llm: agents.get(task.agent)?.llm ?? null,
+    timeoutMs: task.timeoutMs,
+    isolate: task.isolate,
+  };
+}
+
+/**
+ * Note that somebody looks at the task's live run, so that its worker sends text at once. Renewed while they look.
+ * @returns the run to look at: the live one, else the last
+ */
+export async function watch(
+  ctx: MutationCtx,
+  id: Id<"tasks">,
+  forMs: number,
+  now: number,
+): Promise<Id<"runs"> | null> {
+  const task = await ctx.db.get("tasks", id);
+  if (task === null) throw refuse("not_found", `No task ${id}.`);
+  const run = task.run === null ? null : await ctx.db.get("runs", task.run);
+  if (run === null || !isLive(run)) return task.run;
+  const until = now + Math.min(Math.max(0, forMs), MAX_WATCH_MS);
+  const known = await ctx.db
+    .query("watches")
+    .withIndex("by_run", (q) => q.eq("run", run._id))
+    .first();
+  if (known === null) await ctx.db.insert("watches", { session: run.session, run: run._id, until });
+  else if (known.until < until) await ctx.db.patch("watches", known._id, { until });
+  return run._id;
+}
+
+/** The stream of a run behind `after`, at most a page. */
+export async function tail(
+  ctx: QueryCtx,
+  id: Id<"runs">,
+  after: number,
+): Promise<{ chunks: Chunk[]; state: RunState }> {
+  const run = await ctx.db.get("runs", id);
+  if (run === null) throw refuse("not_found", `No run ${id}.`);
+  const chunks = await ctx.db
+    .query("chunks")
+    .withIndex("by_run_and_seq", (q) => q.eq("run", id).gt("seq", after))
+    .take(TAIL_CHUNKS);
+  return {
+    chunks: chunks.map(({ run, seq, call, attempt, kind, text }) => ({
+      run,
+      seq,
+      call,
+      attempt,
+      kind,
+      text,
+    })),
+    state: run.state,
+  };
+}

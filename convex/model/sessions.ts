@@ -1,0 +1,271 @@
+/** A worker's session: registration, lease, sync, end. */
+import { internal } from "../_generated/api";
+import type { Doc, Id } from "../_generated/dataModel";
+import { env, type MutationCtx, type QueryCtx } from "../_generated/server";
+import {
+  END_RUNS_BATCH,
+  HEARTBEATS_PER_LEASE,
+  IDLE_HEARTBEAT_MS,
+  IDLE_LEASE_MS,
+  INBOX_CONTROLS,
+  INBOX_RUNS,
+  INBOX_WATCHES,
+  LEASE_MS,
+  MAX_CAPACITY,
+  MAX_LIVE_WORKERS,
+  MAX_QUEUES,
+  MAX_SYNC_BYTES,
+  MAX_SYNC_ITEMS,
+  MAX_TEXT_BYTES,
+} from "../constants";
+import { refuse } from "../errors";
+import type { Fault, Inbox } from "../validators";
+import { bringAgents } from "./agents";
+import type { Caller } from "./keys";
+import { wakeDispatch, wakeTimersBy } from "./loops";
+import { assignment, end, lose } from "./runs";
+import { checkInteger, checkName } from "./text";
+
+/** How long a busy worker may be silent, from the deployment's settings. */
+export function leaseMs(): number {
+  const set = env.SIGNALBOX_LEASE_MS;
+  if (set === undefined || set === "") return LEASE_MS;
+  const ms = Number(set);
+  if (!(ms >= 300 && ms <= IDLE_LEASE_MS)) {
+    throw refuse("invalid_argument", `SIGNALBOX_LEASE_MS: ${set} is outside 300 to ${IDLE_LEASE_MS}.`);
+  }
+  return ms;
+}
+
+export const heartbeatMs = () => Math.floor(leaseMs() / HEARTBEATS_PER_LEASE);
+
+export type Registration = {
+  worker: string;
+  incarnation: string;
+  queues: string[];
+  agents: { name: string; description: string }[];
+  llm: boolean;
+  capacity: number;
+  version: string;
+};
+
+/**
+ * Begin a session for a worker, once for each incarnation: a repeat finds the session that the first call made.
+ * An older session under the same name ends now, and its runs go back.
+ */
+export async function register(
+  ctx: MutationCtx,
+  caller: Caller,
+  given: Registration,
+): Promise<Id<"sessions">> {
+  const now = Date.now();
+  const name = checkName("worker", given.worker);
+  checkName("incarnation", given.incarnation);
+  checkInteger("capacity", given.capacity, 1, MAX_CAPACITY);
+  if (given.queues.length < 1 || given.queues.length > MAX_QUEUES) {
+    throw refuse(
+      "invalid_argument",
+      `queues: ${given.queues.length} given; a worker serves 1 to ${MAX_QUEUES}.`,
+    );
+  }
+  for (const queue of given.queues) {
+    checkName("queues", queue);
+    if (caller.queues !== null && !caller.queues.includes(queue)) {
+      throw refuse("forbidden", `This key serves ${caller.queues.join(", ")} and not the queue ${queue}.`);
+    }
+  }
+  const known = await ctx.db
+    .query("workers")
+    .withIndex("by_name", (q) => q.eq("name", name))
+    .unique();
+  const again =
+    known &&
+    (await ctx.db
+      .query("sessions")
+      .withIndex("by_worker_and_incarnation", (q) =>
+        q.eq("worker", known._id).eq("incarnation", given.incarnation),
+      )
+      .unique());
+  if (again) return again._id;
+  if (known?.session)
+    await endSession(
+      ctx,
+      known.session,
+      fault("replaced", "another process registered as this worker"),
+      null,
+    );
+  else await refuseTooMany(ctx);
+
+  const profile = {
+    name,
+    queues: given.queues,
+    agents: await bringAgents(ctx, given.agents),
+    llm: given.llm,
+    capacity: given.capacity,
+    version: given.version,
+    live: true,
+    draining: false,
+  };
+  const worker = known?._id ?? (await ctx.db.insert("workers", { ...profile, session: null }));
+  const session = await ctx.db.insert("sessions", { worker, incarnation: given.incarnation, ended: null });
+  await ctx.db.insert("heartbeats", { session, seq: 0, state: "idle", expiresAt: now + IDLE_LEASE_MS });
+  await ctx.db.patch("workers", worker, { ...profile, session });
+  await wakeDispatch(ctx, "room");
+  return session;
+}
+
+async function refuseTooMany(ctx: MutationCtx): Promise<void> {
+  const live = await ctx.db
+    .query("workers")
+    .withIndex("by_live", (q) => q.eq("live", true))
+    .take(MAX_LIVE_WORKERS);
+  if (live.length >= MAX_LIVE_WORKERS) {
+    throw refuse(
+      "too_many_workers",
+      `${MAX_LIVE_WORKERS} workers are live, the most that one deployment dispatches to.`,
+    );
+  }
+}
+
+export function limits() {
+  return {
+    leaseMs: leaseMs(),
+    heartbeatMs: heartbeatMs(),
+    idleLeaseMs: IDLE_LEASE_MS,
+    idleHeartbeatMs: IDLE_HEARTBEAT_MS,
+    maxSyncItems: MAX_SYNC_ITEMS,
+    maxSyncBytes: MAX_SYNC_BYTES,
+    maxOutputBytes: MAX_TEXT_BYTES,
+  };
+}
+
+export async function heartbeatOf(ctx: QueryCtx, session: Id<"sessions">): Promise<Doc<"heartbeats">> {
+  return (await ctx.db
+    .query("heartbeats")
+    .withIndex("by_session", (q) => q.eq("session", session))
+    .unique())!;
+}
+
+/** What waits for a session. It reads no heartbeat, so a subscription to it sleeps while its worker merely lives. */
+export async function inbox(ctx: QueryCtx, id: Id<"sessions">): Promise<Inbox> {
+  const session = await ctx.db.get("sessions", id);
+  if (session === null) throw refuse("not_found", `No session ${id}.`);
+  if (session.ended !== null) return { live: false, assigned: [], controls: [], watched: [] };
+  const runs = await ctx.db
+    .query("runs")
+    .withIndex("by_session_and_state", (q) => q.eq("session", id).eq("state", "assigned"))
+    .take(INBOX_RUNS);
+  const agents = new Map<string, Doc<"agents"> | null>();
+  const assigned = [];
+  for (const run of runs) assigned.push(await assignment(ctx, run, agents));
+  const controls = await ctx.db
+    .query("controls")
+    .withIndex("by_session", (q) => q.eq("session", id))
+    .take(INBOX_CONTROLS);
+  const watches = await ctx.db
+    .query("watches")
+    .withIndex("by_session_and_until", (q) => q.eq("session", id).gt("until", Date.now()))
+    .take(INBOX_WATCHES);
+  return {
+    live: true,
+    assigned,
+    controls: controls.map(({ _id, kind, run, reason }) => ({ control: _id, kind, run, reason })),
+    watched: watches.map((watch) => watch.run),
+  };
+}
+
+/** Whether the session holds a run besides `ending`. */
+export async function holdsMore(
+  ctx: QueryCtx,
+  id: Id<"sessions">,
+  ending: readonly Id<"runs">[],
+): Promise<boolean> {
+  for (const state of ["running", "assigned"] as const) {
+    const runs = await ctx.db
+      .query("runs")
+      .withIndex("by_session_and_state", (q) => q.eq("session", id).eq("state", state))
+      .take(ending.length + 1);
+    if (runs.some((run) => !ending.includes(run._id))) return true;
+  }
+  return false;
+}
+
+/** Renew the lease from now on. */
+export async function beat(
+  ctx: MutationCtx,
+  heartbeat: Doc<"heartbeats">,
+  seq: number,
+  busy: boolean,
+): Promise<number> {
+  const lease = busy ? leaseMs() : IDLE_LEASE_MS;
+  const expiresAt = Date.now() + lease;
+  await ctx.db.patch("heartbeats", heartbeat._id, { seq, state: busy ? "busy" : "idle", expiresAt });
+  if (busy) await wakeTimersBy(ctx, expiresAt);
+  return lease;
+}
+
+export const fault = (code: string, message: string): Fault => ({ code, message });
+
+/** Give the worker nothing more; what it holds goes on. */
+export async function drain(ctx: MutationCtx, session: Doc<"sessions">): Promise<void> {
+  const worker = (await ctx.db.get("workers", session.worker))!;
+  if (worker.session === session._id && !worker.draining)
+    await ctx.db.patch("workers", worker._id, { draining: true });
+}
+
+/**
+ * End a session, once: from now on every write under it is refused. Its runs go back, the first of them now and the rest
+ * page by page.
+ *
+ * @param why - null for a worker that signs off: what it still holds is released, with no attempt burnt
+ * @param blamed - the run that took the process down, if that is known
+ */
+export async function endSession(
+  ctx: MutationCtx,
+  id: Id<"sessions">,
+  why: Fault | null,
+  blamed: Id<"runs"> | null,
+): Promise<void> {
+  const session = await ctx.db.get("sessions", id);
+  if (session === null || session.ended !== null) return;
+  await ctx.db.patch("sessions", id, { ended: why?.code ?? "signed_off" });
+  const heartbeat = await heartbeatOf(ctx, id);
+  await ctx.db.patch("heartbeats", heartbeat._id, { state: "ended" });
+  const worker = (await ctx.db.get("workers", session.worker))!;
+  if (worker.session === id) await ctx.db.patch("workers", worker._id, { live: false, session: null });
+  await endRuns(ctx, id, why, blamed);
+}
+
+/** Give back a page of an ended session's runs, and schedule the next page. */
+export async function endRuns(
+  ctx: MutationCtx,
+  session: Id<"sessions">,
+  why: Fault | null,
+  blamed: Id<"runs"> | null,
+): Promise<void> {
+  const now = Date.now();
+  let left = END_RUNS_BATCH;
+  for (const state of ["running", "assigned"] as const) {
+    if (left === 0) break;
+    const runs = await ctx.db
+      .query("runs")
+      .withIndex("by_session_and_state", (q) => q.eq("session", session).eq("state", state))
+      .take(left);
+    left -= runs.length;
+    for (const run of runs) {
+      if (why === null) await end(ctx, run, { kind: "released" }, run.usage, now);
+      else await lose(ctx, run, why, run._id === blamed, now);
+    }
+  }
+  await wakeDispatch(ctx, "room");
+  if (left === 0) {
+    await ctx.scheduler.runAfter(0, internal.timers.endRuns, { session, why, blamed });
+    return;
+  }
+  // Nothing will be acknowledged any more.
+  const controls = await ctx.db
+    .query("controls")
+    .withIndex("by_session", (q) => q.eq("session", session))
+    .take(INBOX_CONTROLS);
+  for (const control of controls) await ctx.db.delete("controls", control._id);
+}

@@ -1,0 +1,208 @@
+/** The one request of a living worker: heartbeat, accepts, text, results, acknowledgements. */
+import { internal } from "../_generated/api";
+import type { Doc, Id } from "../_generated/dataModel";
+import type { MutationCtx } from "../_generated/server";
+import { IDLE_HEARTBEAT_MS, MAX_CHUNK_BYTES, MAX_SYNC_ITEMS, WATCHED_SYNC_MS } from "../constants";
+import { refuse } from "../errors";
+import type { Chunk, Finished, Outcome, Synced } from "../validators";
+import { record } from "./events";
+import { wakeDispatch } from "./loops";
+import { accept, end, isLive } from "./runs";
+import { beat, heartbeatMs, heartbeatOf } from "./sessions";
+import { checkJson, fitsIn } from "./text";
+
+export type Body = {
+  session: Id<"sessions">;
+  seq: number;
+  accepted: Id<"runs">[];
+  chunks: Chunk[];
+  finished: Finished[];
+  acknowledged: Id<"controls">[];
+};
+
+const FENCED = "the run is no longer this session's";
+
+/**
+ * Apply what a worker reports, once for each sequence number, and answer with what waits for it.
+ *
+ * It writes only rows that this worker owns, and inserts, so the syncs of different workers never conflict. What waits is
+ * read from the snapshot at which the transaction began, outside its read set, so dispatch and sync do not either. A repeat
+ * writes nothing but the lease, and its answer is computed afresh from state.
+ */
+export async function sync(ctx: MutationCtx, body: Body): Promise<Synced> {
+  checkShape(body);
+  const session = await ctx.db.get("sessions", body.session);
+  if (session === null) throw refuse("not_found", `No session ${body.session}.`);
+  const heartbeat = await heartbeatOf(ctx, session._id);
+  const fresh = body.seq > heartbeat.seq;
+  if (session.ended !== null) return refuseAll(ctx, heartbeat, body, fresh);
+
+  const finishing = body.finished.map((item) => item.run);
+  const { inbox, holdsMore } = await ctx.runQuery(
+    internal.worker.standing,
+    { session: session._id, ending: finishing },
+    { useStaleSnapshot: true },
+  );
+  const now = Date.now();
+  const runs = await Runs.of(ctx, session._id, body);
+  const results: Synced["results"] = [];
+  for (const item of body.finished) {
+    const reason = await finish(ctx, runs, item, fresh, now);
+    results.push({ run: item.run, accepted: reason === null, reason });
+  }
+  if (fresh) {
+    for (const id of body.accepted) {
+      const run = runs.live(id);
+      if (run !== undefined && !finishing.includes(id)) await accept(ctx, run, now);
+    }
+    for (const chunk of body.chunks) {
+      // Text of a run that ends in this very request still belongs to it.
+      if (runs.live(chunk.run) !== undefined) await ctx.db.insert("chunks", chunk);
+    }
+    if (finishing.length > 0) await wakeDispatch(ctx, "room");
+    for (const id of body.acknowledged) {
+      const control = await ctx.db.get("controls", id);
+      if (control?.session === session._id) await ctx.db.delete("controls", id);
+    }
+  }
+
+  const taken = new Set([...body.accepted, ...finishing]);
+  const acknowledged = new Set(body.acknowledged);
+  const lease = await beat(ctx, heartbeat, Math.max(body.seq, heartbeat.seq), holdsMore);
+  return {
+    live: true,
+    assigned: inbox.assigned.filter((assigned) => !taken.has(assigned.run)),
+    lost: runs.lost(),
+    controls: inbox.controls.filter(({ control }) => !acknowledged.has(control)),
+    watched: inbox.watched.filter((run) => !finishing.includes(run)),
+    results,
+    leaseMs: lease,
+    nextSyncMs: inbox.watched.length > 0 ? WATCHED_SYNC_MS : holdsMore ? heartbeatMs() : IDLE_HEARTBEAT_MS,
+  };
+}
+
+function checkShape(body: Body): void {
+  const items = body.accepted.length + body.chunks.length + body.finished.length + body.acknowledged.length;
+  if (items > MAX_SYNC_ITEMS) {
+    throw refuse("invalid_argument", `sync: ${items} items, at most ${MAX_SYNC_ITEMS} in a request.`);
+  }
+  for (const chunk of body.chunks) {
+    if (!fitsIn(chunk.text, MAX_CHUNK_BYTES)) {
+      throw refuse(
+        "payload_too_large",
+        `chunks: text of chunk ${chunk.seq} is over ${MAX_CHUNK_BYTES} bytes; split it.`,
+      );
+    }
+  }
+}
+
+/** The runs that a request mentions, each read once, as they were when it began. */
+class Runs {
+  private constructor(
+    private readonly session: Id<"sessions">,
+    private readonly byId: Map<Id<"runs">, Doc<"runs"> | null>,
+    private readonly finishing: ReadonlySet<Id<"runs">>,
+  ) {}
+
+  static async of(ctx: MutationCtx, session: Id<"sessions">, body: Body): Promise<Runs> {
+    const finishing = new Set(body.finished.map((item) => item.run));
+    const byId = new Map<Id<"runs">, Doc<"runs"> | null>();
+    for (const id of [...body.accepted, ...body.chunks.map((chunk) => chunk.run), ...finishing]) {
+      if (!byId.has(id)) byId.set(id, await ctx.db.get("runs", id));
+    }
+    return new Runs(session, byId, finishing);
+  }
+
+  /** The run, if this session held it when the request began. */
+  live(id: Id<"runs">): Doc<"runs"> | undefined {
+    const run = this.own(id);
+    return run !== undefined && isLive(run) ? run : undefined;
+  }
+
+  /** The run, if it is or was this session's. */
+  own(id: Id<"runs">): Doc<"runs"> | undefined {
+    const run = this.byId.get(id);
+    return run?.session === this.session ? run : undefined;
+  }
+
+  any(id: Id<"runs">): Doc<"runs"> | null | undefined {
+    return this.byId.get(id);
+  }
+
+  lost(): Id<"runs">[] {
+    return [...this.byId.keys()].filter((id) => {
+      const run = this.own(id);
+      return run === undefined || (!isLive(run) && !(this.finishing.has(id) && run.state !== "lost"));
+    });
+  }
+}
+
+/** @returns null when the result stands, else why it was refused */
+async function finish(
+  ctx: MutationCtx,
+  runs: Runs,
+  { run: id, outcome, usage }: Finished,
+  fresh: boolean,
+  now: number,
+): Promise<string | null> {
+  const run = runs.live(id);
+  if (run === undefined) {
+    const ended = runs.own(id);
+    if (ended?.state === outcome.kind) return null;
+    if (fresh) await recordRefusal(ctx, runs.any(id));
+    return ended === undefined ? FENCED : `the run has ended: ${ended.state}`;
+  }
+  // A repeat writes nothing: its items were applied with the first request, or refused by it.
+  if (fresh) await end(ctx, run, checkOutput(outcome), usage, now);
+  return null;
+}
+
+/** An output that cannot be kept fails its run alone and not the request that carries it. */
+function checkOutput(outcome: Outcome): Outcome {
+  if (outcome.kind !== "succeeded" || outcome.output === null) return outcome;
+  try {
+    checkJson("output", outcome.output);
+    return outcome;
+  } catch (error) {
+    const { data } = error as { data: { message: string } };
+    return {
+      kind: "failed",
+      error: { code: "invalid_output", message: data.message },
+      retryable: false,
+      notBeforeMs: null,
+    };
+  }
+}
+
+async function recordRefusal(ctx: MutationCtx, run: Doc<"runs"> | null | undefined): Promise<void> {
+  const task = run && (await ctx.db.get("tasks", run.task));
+  if (task) await record(ctx, task, "run_refused", run._id, { attempt: run.attempt, run: run.state });
+}
+
+/** The session has ended: nothing of the request is applied, and the history says so once. */
+async function refuseAll(
+  ctx: MutationCtx,
+  heartbeat: Doc<"heartbeats">,
+  body: Body,
+  fresh: boolean,
+): Promise<Synced> {
+  if (fresh) {
+    await ctx.db.patch("heartbeats", heartbeat._id, { seq: body.seq });
+    for (const { run } of body.finished) await recordRefusal(ctx, await ctx.db.get("runs", run));
+  }
+  const mentioned = [
+    ...body.accepted,
+    ...body.chunks.map((chunk) => chunk.run),
+    ...body.finished.map(({ run }) => run),
+  ];
+  return {
+    live: false,
+    assigned: [],
+    lost: [...new Set(mentioned)],
+    controls: [],
+    watched: [],
+    results: body.finished.map(({ run }) => ({ run, accepted: false, reason: FENCED })),
+    leaseMs: 0,
+    nextSyncMs: 0,
+  };
+}

@@ -1,0 +1,233 @@
+/** Tasks as their submitters see them. */
+import { ConvexError } from "convex/values";
+import type { Doc, Id } from "../_generated/dataModel";
+import type { MutationCtx, QueryCtx } from "../_generated/server";
+import { CANCEL_GRACE_MS, MAX_DELAY_MS, MAX_LIST, MAX_PRIORITY, MAX_SUBMIT } from "../constants";
+import { refuse, type Refusal } from "../errors";
+import type { EventType, EventData, Submitted, TaskSpec, TaskStatus, TaskView } from "../validators";
+import { findAgent, listAgents, retryPolicy } from "./agents";
+import { record } from "./events";
+import { wakeTimersBy } from "./loops";
+import { checkJson, checkName, checkNumber, keepText, readText } from "./text";
+import { putInLine, takeOutOfLine } from "./waiting";
+
+export const NO_USAGE = { model: null, calls: 0, inputTokens: null, outputTokens: null };
+
+/**
+ * Accept tasks. Each item is taken or refused by itself; what was taken is durable when this commits.
+ * A dedup key that its tenant has used names the task that exists.
+ */
+export async function submit(ctx: MutationCtx, specs: TaskSpec[]): Promise<Submitted[]> {
+  if (specs.length > MAX_SUBMIT) {
+    throw refuse("invalid_argument", `tasks: ${specs.length} given, at most ${MAX_SUBMIT} in a call.`);
+  }
+  const agents = new Map<string, Doc<"agents"> | null>();
+  const answers: Submitted[] = [];
+  for (const spec of specs) {
+    try {
+      if (!agents.has(spec.agent)) agents.set(spec.agent, await findAgent(ctx, spec.agent));
+      answers.push(await submitOne(ctx, spec, agents.get(spec.agent)!));
+    } catch (error) {
+      // Only what was found before the first write of an item; anything else undoes the whole call.
+      if (!(error instanceof ConvexError)) throw error;
+      const { code, message } = error.data as Refusal;
+      answers.push({ ok: false, code, message });
+    }
+  }
+  return answers;
+}
+
+async function submitOne(ctx: MutationCtx, spec: TaskSpec, agent: Doc<"agents"> | null): Promise<Submitted> {
+  if (agent === null) throw await unknownAgent(ctx, spec.agent);
+  const now = Date.now();
+  const tenant = checkName("tenant", spec.tenant ?? "default");
+  const queue = checkName("queue", spec.queue ?? "default");
+  const priority = checkNumber("priority", spec.priority ?? 0, -MAX_PRIORITY, MAX_PRIORITY);
+  const retry = retryPolicy("retry", spec.retry, agent.retry);
+  const timeoutMs =
+    spec.timeoutMs === undefined
+      ? agent.timeoutMs
+      : checkNumber("timeoutMs", spec.timeoutMs, 1, MAX_DELAY_MS);
+  const dueAt = dueTime(spec, now);
+  checkJson("input", spec.input);
+  if (spec.dedupKey !== undefined) {
+    const dedupKey = spec.dedupKey;
+    if (dedupKey.length < 1 || dedupKey.length > 256) {
+      throw refuse("invalid_argument", `dedupKey: ${dedupKey.length} characters; use 1 to 256.`);
+    }
+    const known = await ctx.db
+      .query("tasks")
+      .withIndex("by_tenant_and_dedupKey", (q) => q.eq("tenant", tenant).eq("dedupKey", dedupKey))
+      .first();
+    if (known !== null) return { ok: true, task: known._id, duplicate: true };
+  }
+  const input = await keepText(ctx, spec.input);
+  const task = {
+    tenant,
+    queue,
+    agent: agent.name,
+    kind: agent.kind,
+    input: input.inline,
+    inputId: input.id,
+    status: dueAt > now ? ("delayed" as const) : ("pending" as const),
+    priority,
+    attempt: 0,
+    failures: 0,
+    losses: 0,
+    isolate: false,
+    retry,
+    timeoutMs,
+    ...(spec.dedupKey === undefined ? {} : { dedupKey: spec.dedupKey }),
+    run: null,
+    cancelRequested: false,
+    output: null,
+    outputId: null,
+    error: null,
+    usage: NO_USAGE,
+    dueAt,
+    startedAt: null,
+    endedAt: null,
+    updated: ctx.db.vars.commitTs,
+  };
+  const _id = await ctx.db.insert("tasks", task);
+  await putInLine(ctx, { ...task, _id }, dueAt, now);
+  await record(ctx, { _id, tenant }, "task_submitted", null, { agent: agent.name, queue });
+  return { ok: true, task: _id, duplicate: false };
+}
+
+function dueTime(spec: TaskSpec, now: number): number {
+  if (spec.delayMs !== undefined && spec.runAt !== undefined) {
+    throw refuse("invalid_argument", "delayMs and runAt: give one of them.");
+  }
+  if (spec.delayMs !== undefined) return now + checkNumber("delayMs", spec.delayMs, 0, MAX_DELAY_MS);
+  if (spec.runAt !== undefined) return checkNumber("runAt", spec.runAt, 0, now + MAX_DELAY_MS);
+  return now;
+}
+
+async function unknownAgent(ctx: QueryCtx, name: string) {
+  const known = (await listAgents(ctx)).slice(0, 10).map((agent) => agent.name);
+  const hint = known.length > 0 ? `Known: ${known.join(", ")}.` : "None is registered.";
+  return refuse(
+    "unknown_agent",
+    `No agent named ${JSON.stringify(name.slice(0, 80))}. ${hint} Start a worker that brings it, or add it with: signalbox agents sync`,
+  );
+}
+
+/**
+ * Cancel a task: at once while it waits, through its worker while it runs.
+ * Its run is closed after a grace period even if the worker never answers.
+ */
+export async function cancel(ctx: MutationCtx, id: Id<"tasks">): Promise<TaskStatus> {
+  const task = await ctx.db.get("tasks", id);
+  if (task === null) throw refuse("not_found", `No task ${id}.`);
+  if (task.status === "pending" || task.status === "delayed") {
+    await takeOutOfLine(ctx, id);
+    await close(ctx, task, "cancelled", null, { attempt: task.attempt });
+    return "cancelled";
+  }
+  if (task.status === "running" && !task.cancelRequested) {
+    const run = (await ctx.db.get("runs", task.run!))!;
+    const deadlineAt = Date.now() + CANCEL_GRACE_MS;
+    await ctx.db.patch("tasks", id, { cancelRequested: true, updated: ctx.db.vars.commitTs });
+    await ctx.db.patch("runs", run._id, { deadlineAt });
+    await ctx.db.insert("controls", {
+      session: run.session,
+      kind: "cancel",
+      run: run._id,
+      reason: "cancelled by its submitter",
+    });
+    await record(ctx, task, "cancel_requested", run._id, {});
+    await wakeTimersBy(ctx, deadlineAt);
+  }
+  return task.status;
+}
+
+const CLOSED = {
+  succeeded: "task_succeeded",
+  failed: "task_failed",
+  cancelled: "task_cancelled",
+} as const satisfies Record<string, EventType>;
+
+/** The end of a task: written once, with the event that tells of it. */
+export async function close(
+  ctx: MutationCtx,
+  task: Doc<"tasks">,
+  status: keyof typeof CLOSED,
+  run: Id<"runs"> | null,
+  data: EventData,
+  change: Partial<Doc<"tasks">> = {},
+): Promise<void> {
+  await ctx.db.patch("tasks", task._id, {
+    ...change,
+    status,
+    endedAt: Date.now(),
+    updated: ctx.db.vars.commitTs,
+  });
+  await record(ctx, task, CLOSED[status], run, data);
+}
+
+/** Take a task out that dispatch cannot handle, so that the loop goes on. The operator sees it as failed, with the reason. */
+export async function quarantine(ctx: MutationCtx, id: Id<"ready">, reason: string): Promise<void> {
+  const ready = await ctx.db.get("ready", id);
+  if (ready === null) return;
+  await ctx.db.delete("ready", id);
+  const task = await ctx.db.get("tasks", ready.task);
+  if (task === null) return;
+  const error = {
+    code: "quarantined",
+    message: `dispatch could not handle this task: ${reason.slice(0, 500)}`,
+  };
+  await close(ctx, task, "failed", null, { attempt: task.attempt, code: error.code }, { error });
+}
+
+export function view(task: Doc<"tasks">, output: string | null): TaskView {
+  return {
+    task: task._id,
+    tenant: task.tenant,
+    queue: task.queue,
+    agent: task.agent,
+    status: task.status,
+    priority: task.priority,
+    attempt: task.attempt,
+    maxAttempts: task.retry.maxAttempts,
+    run: task.run,
+    error: task.error,
+    output,
+    usage: task.usage,
+    submittedAt: task._creationTime,
+    dueAt: task.dueAt,
+    startedAt: task.startedAt,
+    endedAt: task.endedAt,
+  };
+}
+
+export async function get(ctx: QueryCtx, id: Id<"tasks">): Promise<TaskView | null> {
+  const task = await ctx.db.get("tasks", id);
+  if (task === null) return null;
+  return view(task, await readText(ctx, { inline: task.output, id: task.outputId }));
+}
+
+/** Newest first; with a status, most recently changed first. */
+export async function list(
+  ctx: QueryCtx,
+  {
+    tenant,
+    status,
+    limit,
+    cursor,
+  }: { tenant: string; status: TaskStatus | null; limit: number; cursor: string | null },
+): Promise<{ tasks: TaskView[]; cursor: string | null }> {
+  const tasks = ctx.db.query("tasks");
+  const scope =
+    status === null
+      ? tasks.withIndex("by_tenant", (q) => q.eq("tenant", tenant))
+      : tasks.withIndex("by_tenant_and_status_and_updated", (q) =>
+          q.eq("tenant", tenant).eq("status", status),
+        );
+  const numItems = Math.min(Math.max(1, Math.trunc(limit)), MAX_LIST);
+  const page = await scope.order("desc").paginate({ numItems, cursor });
+  return {
+    tasks: page.page.map((task) => view(task, task.output)),
+    cursor: page.isDone ? null : page.continueCursor,
+  };
+}

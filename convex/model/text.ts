@@ -1,0 +1,77 @@
+/** Texts from outside: names, sizes, JSON. */
+import type { Id } from "../_generated/dataModel";
+import type { MutationCtx, QueryCtx } from "../_generated/server";
+import { INLINE_BYTES, MAX_TEXT_BYTES } from "../constants";
+import { refuse } from "../errors";
+
+const NAME = /^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$/;
+
+/** Names of workers, queues, tenants and agents: they become parts of index keys and log lines. */
+export function checkName(field: string, name: string): string {
+  if (!NAME.test(name)) {
+    throw refuse(
+      "invalid_argument",
+      `${field}: ${JSON.stringify(name.slice(0, 80))} is not a name. Use 1 to 64 letters, digits and . _ : - beginning with a letter or digit.`,
+    );
+  }
+  return name;
+}
+
+/** A number within `min` and `max`, both included. */
+export function checkNumber(field: string, value: number, min: number, max: number): number {
+  if (!(value >= min && value <= max)) {
+    throw refuse("invalid_argument", `${field}: ${value} is outside ${min} to ${max}.`);
+  }
+  return value;
+}
+
+export function checkInteger(field: string, value: number, min: number, max: number): number {
+  if (!Number.isInteger(value)) throw refuse("invalid_argument", `${field}: ${value} is not a whole number.`);
+  return checkNumber(field, value, min, max);
+}
+
+/** Size in UTF-8. A UTF-16 unit is at most three bytes, so short texts need not be encoded. */
+export function utf8Bytes(text: string): number {
+  return new TextEncoder().encode(text).length;
+}
+
+export function fitsIn(text: string, bytes: number): boolean {
+  return text.length * 3 <= bytes || (text.length <= bytes && utf8Bytes(text) <= bytes);
+}
+
+/** JSON text of at most one document's size. */
+export function checkJson(field: string, text: string): string {
+  if (!fitsIn(text, MAX_TEXT_BYTES)) {
+    throw refuse(
+      "payload_too_large",
+      `${field}: ${utf8Bytes(text)} bytes; at most ${MAX_TEXT_BYTES} are kept. Store it elsewhere and pass a reference.`,
+    );
+  }
+  try {
+    JSON.parse(text);
+  } catch {
+    throw refuse(
+      "invalid_argument",
+      `${field}: not JSON. Pass the text that JSON.stringify or json.dumps returns.`,
+    );
+  }
+  return text;
+}
+
+/** Keep a text beside its owner's row while it is small, else in `outputs`. */
+export async function keepText(
+  ctx: MutationCtx,
+  text: string | null,
+): Promise<{ inline: string | null; id: Id<"outputs"> | null }> {
+  if (text === null) return { inline: null, id: null };
+  if (fitsIn(text, INLINE_BYTES)) return { inline: text, id: null };
+  return { inline: null, id: await ctx.db.insert("outputs", { text }) };
+}
+
+export async function readText(
+  ctx: QueryCtx,
+  kept: { inline: string | null; id: Id<"outputs"> | null },
+): Promise<string | null> {
+  if (kept.id === null) return kept.inline;
+  return (await ctx.db.get("outputs", kept.id))?.text ?? null;
+}

@@ -1,0 +1,204 @@
+import { defineSchema, defineTable } from "convex/server";
+import { v } from "convex/values";
+import {
+  vChunkKind,
+  vControlKind,
+  vEventData,
+  vEventType,
+  vFault,
+  vLlm,
+  vRetry,
+  vRole,
+  vRunKind,
+  vRunState,
+  vTaskStatus,
+  vUsage,
+} from "./validators";
+
+// What waits for a worker. `lane` is all that constrains where it may run; within a lane the lowest rank goes first.
+const waiting = {
+  lane: v.string(),
+  task: v.id("tasks"),
+  queue: v.string(),
+  agent: v.string(),
+  kind: vRunKind,
+  priority: v.number(),
+};
+
+export default defineSchema({
+  // Written by: the operator. Only the SHA-256 of a key is stored.
+  keys: defineTable({
+    hash: v.string(),
+    role: vRole,
+    label: v.string(),
+    queues: v.union(v.array(v.string()), v.null()), // null: every queue
+    expiresAt: v.union(v.number(), v.null()),
+    revokedAt: v.union(v.number(), v.null()),
+  }).index("by_hash", ["hash"]),
+
+  // Written by: the operator (llm), and register for the code that a worker brings (python).
+  agents: defineTable({
+    name: v.string(),
+    kind: vRunKind,
+    description: v.string(),
+    llm: v.union(vLlm, v.null()),
+    retry: vRetry,
+    timeoutMs: v.union(v.number(), v.null()),
+    configHash: v.string(),
+  }).index("by_name", ["name"]),
+
+  // Written by: submit, dispatch, and the end of a run. Three writes for each attempt; never by a heartbeat.
+  tasks: defineTable({
+    tenant: v.string(),
+    queue: v.string(),
+    agent: v.string(),
+    kind: vRunKind,
+    input: v.union(v.string(), v.null()), // JSON text; null when it is in `outputs`
+    inputId: v.union(v.id("outputs"), v.null()),
+    status: vTaskStatus,
+    priority: v.number(),
+    attempt: v.number(), // runs so far; grows by one with each
+    failures: v.number(), // attempts burnt, compared with retry.maxAttempts
+    losses: v.number(), // runs that went down with their worker
+    isolate: v.boolean(), // a run of it took its process down
+    retry: vRetry,
+    timeoutMs: v.union(v.number(), v.null()),
+    dedupKey: v.optional(v.string()),
+    run: v.union(v.id("runs"), v.null()), // the live or the last run
+    cancelRequested: v.boolean(),
+    output: v.union(v.string(), v.null()), // JSON text; null when it is in `outputs`, or there is none
+    outputId: v.union(v.id("outputs"), v.null()),
+    error: v.union(vFault, v.null()),
+    usage: vUsage, // summed over all runs
+    dueAt: v.number(),
+    startedAt: v.union(v.number(), v.null()),
+    endedAt: v.union(v.number(), v.null()),
+    updated: v.commitTs(),
+  })
+    // eslint-disable-next-line @convex-dev/no-duplicate-indexes -- newest first, and no rewrite when the status changes
+    .index("by_tenant", ["tenant"])
+    .index("by_tenant_and_status_and_updated", ["tenant", "status", "updated"])
+    .index("by_tenant_and_dedupKey", ["tenant", "dedupKey"]),
+
+  // In: submit, timers, the end of a run. Out: dispatch, cancel.
+  ready: defineTable({ ...waiting, rank: v.number() })
+    .index("by_lane_and_rank", ["lane", "rank"])
+    .index("by_task", ["task"]),
+
+  // In: submit, the end of a run. Out: timers, cancel.
+  delayed: defineTable({ ...waiting, dueAt: v.number() })
+    .index("by_dueAt", ["dueAt"])
+    .index("by_task", ["task"]),
+
+  // Written when a loop falls asleep or wakes. Every submit reads it, so nothing busy stands here.
+  loops: defineTable({
+    name: v.union(v.literal("dispatch"), v.literal("timers")),
+    running: v.boolean(),
+    starved: v.boolean(), // dispatch: asleep although work waits, because no worker has room for it
+    wakeAt: v.union(v.number(), v.null()), // timers: when it is due
+  }).index("by_name", ["name"]),
+
+  // Written by: that loop only, on every pass, and by whoever wakes it from sleep.
+  loopState: defineTable({
+    name: v.union(v.literal("dispatch"), v.literal("timers")),
+    generation: v.number(), // a scheduled pass of another generation is superseded and does nothing
+    job: v.union(v.id("_scheduled_functions"), v.null()),
+    batch: v.number(), // dispatch: assignments of a pass; 1 after a crash of the loop
+    suspect: v.union(v.number(), v.null()), // the generation that the watchdog restarted with batch 1
+    cursor: v.string(), // dispatch: the lane behind which the next pass begins
+    inUse: v.record(v.string(), v.number()), // dispatch: session -> runs it holds
+  }).index("by_name", ["name"]),
+
+  // Written by: register, drain, and the end of a session (rare).
+  workers: defineTable({
+    name: v.string(),
+    queues: v.array(v.string()),
+    agents: v.array(v.string()),
+    llm: v.boolean(),
+    capacity: v.number(),
+    version: v.string(),
+    session: v.union(v.id("sessions"), v.null()),
+    live: v.boolean(),
+    draining: v.boolean(),
+  })
+    .index("by_name", ["name"])
+    .index("by_live", ["live"]),
+
+  // One incarnation of a worker. Written by: register, and once when it ends. The worker's open inbox reads it, so its
+  // heartbeat stands apart.
+  sessions: defineTable({
+    worker: v.id("workers"),
+    incarnation: v.string(),
+    ended: v.union(v.string(), v.null()), // the reason
+  }).index("by_worker_and_incarnation", ["worker", "incarnation"]),
+
+  // Written by: that worker's sync only, until its session ends.
+  heartbeats: defineTable({
+    session: v.id("sessions"),
+    seq: v.number(),
+    state: v.union(v.literal("idle"), v.literal("busy"), v.literal("ended")),
+    expiresAt: v.number(),
+  })
+    .index("by_session", ["session"])
+    .index("by_state_and_expiresAt", ["state", "expiresAt"]),
+
+  // One attempt. Written by: dispatch (insert), its worker's sync, timers.
+  runs: defineTable({
+    task: v.id("tasks"),
+    attempt: v.number(),
+    worker: v.id("workers"),
+    session: v.id("sessions"),
+    state: vRunState,
+    deadlineAt: v.number(), // assigned: to be accepted by; running: to be over by; 0 when there is none or it ended
+    assignedAt: v.number(),
+    startedAt: v.union(v.number(), v.null()),
+    endedAt: v.union(v.number(), v.null()),
+    usage: v.union(vUsage, v.null()),
+    error: v.union(vFault, v.null()),
+  })
+    .index("by_session_and_state", ["session", "state"])
+    .index("by_task_and_attempt", ["task", "attempt"])
+    .index("by_state_and_deadlineAt", ["state", "deadlineAt"]),
+
+  // A run has ended and its worker has room again. Inserted by sync and timers, settled and removed by dispatch.
+  freed: defineTable({ session: v.id("sessions") }),
+
+  // What a worker is told. Inserted by the API and timers, removed when its sync acknowledges it.
+  controls: defineTable({
+    session: v.id("sessions"),
+    kind: vControlKind,
+    run: v.union(v.id("runs"), v.null()),
+    reason: v.string(),
+  }).index("by_session", ["session"]),
+
+  // Somebody looks at a run, until when. Written by viewers, removed by the watchdog.
+  watches: defineTable({ session: v.id("sessions"), run: v.id("runs"), until: v.number() })
+    .index("by_session_and_until", ["session", "until"])
+    .index("by_run", ["run"])
+    .index("by_until", ["until"]),
+
+  // Stream text. Inserted by the owner's sync.
+  chunks: defineTable({
+    run: v.id("runs"),
+    seq: v.number(),
+    call: v.number(),
+    attempt: v.number(),
+    kind: vChunkKind,
+    text: v.string(),
+  }).index("by_run_and_seq", ["run", "seq"]),
+
+  // Inputs and outputs too large for their task's row. Insert only.
+  outputs: defineTable({ text: v.string() }),
+
+  // The history. Insert only, in the transaction that it tells of.
+  events: defineTable({
+    tenant: v.string(),
+    task: v.id("tasks"),
+    run: v.union(v.id("runs"), v.null()),
+    type: vEventType,
+    data: vEventData,
+    at: v.commitTs(),
+  })
+    .index("by_task_and_at", ["task", "at"])
+    .index("by_at", ["at"]),
+});

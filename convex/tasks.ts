@@ -1,0 +1,42 @@
+import { v } from "convex/values";
+import { submitMutation, submitQuery } from "./functions";
+import { MAX_EVENTS } from "./constants";
+import { history as readHistory } from "./model/events";
+import * as Tasks from "./model/tasks";
+import { vEventView, vSubmitted, vTaskSpec, vTaskStatus, vTaskView } from "./validators";
+
+export const submit = submitMutation({
+  args: { tasks: v.array(vTaskSpec) },
+  returns: v.array(vSubmitted),
+  handler: (ctx, { tasks }) => Tasks.submit(ctx, tasks),
+});
+
+export const get = submitQuery({
+  args: { task: v.id("tasks") },
+  returns: v.union(vTaskView, v.null()),
+  handler: (ctx, { task }) => Tasks.get(ctx, task),
+});
+
+export const list = submitQuery({
+  args: {
+    tenant: v.optional(v.string()),
+    status: v.optional(vTaskStatus),
+    limit: v.optional(v.number()),
+    cursor: v.optional(v.union(v.string(), v.null())),
+  },
+  returns: v.object({ tasks: v.array(vTaskView), cursor: v.union(v.string(), v.null()) }),
+  handler: (ctx, { tenant = "default", status = null, limit = 50, cursor = null }) =>
+    Tasks.list(ctx, { tenant, status, limit, cursor }),
+});
+
+export const cancel = submitMutation({
+  args: { task: v.id("tasks") },
+  returns: v.object({ status: vTaskStatus }),
+  handler: async (ctx, { task }) => ({ status: await Tasks.cancel(ctx, task) }),
+});
+
+export const history = submitQuery({
+  args: { task: v.id("tasks"), cursor: v.optional(v.union(v.string(), v.null())) },
+  returns: v.object({ events: v.array(vEventView), cursor: v.union(v.string(), v.null()) }),
+  handler: (ctx, { task, cursor = null }) => readHistory(ctx, task, { cursor, numItems: MAX_EVENTS }),
+});

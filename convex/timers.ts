@@ -1,0 +1,153 @@
+/**
+ * What is due: delayed tasks, deadlines of runs, leases. One scheduled pass stands at the earliest due time and none while
+ * nothing is due; the watchdog cron brings back a loop that died.
+ */
+import { v, type Infer } from "convex/values";
+import { internal } from "./_generated/api";
+import type { Doc } from "./_generated/dataModel";
+import { internalMutation, type MutationCtx } from "./_generated/server";
+import { SET_ASIDE_MS, TIMER_BATCH, WATCHDOG_BATCH } from "./constants";
+import { due, expired, expireRun, expireSession, nextDue } from "./model/expiry";
+import { look, withRoom } from "./model/look";
+import { loop, startDispatch, startTimers, wakeDispatch, wakeTimersBy } from "./model/loops";
+import { plan } from "./model/plan";
+import { endRuns as endRunsPage } from "./model/sessions";
+import { quarantine } from "./model/tasks";
+import { moveToReady } from "./model/waiting";
+import { vFault } from "./validators";
+
+const vDue = v.union(
+  v.object({ kind: v.literal("delayed"), id: v.id("delayed") }),
+  v.object({ kind: v.literal("run"), id: v.id("runs") }),
+  v.object({ kind: v.literal("session"), id: v.id("sessions") }),
+);
+type Due = Infer<typeof vDue>;
+
+/** Handle a page of what is due, and schedule the next pass for the earliest of what is not. */
+export const tick = internalMutation({
+  args: { generation: v.number() },
+  returns: v.null(),
+  handler: async (ctx, { generation }) => {
+    const { row, state: read } = await loop(ctx, "timers");
+    const state = await read();
+    if (state.generation !== generation) return null;
+    const now = Date.now();
+    await ctx.db.patch("loops", row._id, { wakeAt: null });
+    const batch = Math.min(TIMER_BATCH, state.batch * 2); // grows back after a crash of the loop
+    await ctx.db.patch("loopState", state._id, { job: null, batch, suspect: null });
+    const { delayed, runs, sessions } = await due(ctx, now, state.batch);
+    for (const id of delayed) await handleOrSetAside(ctx, { kind: "delayed", id }, now);
+    for (const id of runs) await handleOrSetAside(ctx, { kind: "run", id }, now);
+    for (const id of sessions) await handleOrSetAside(ctx, { kind: "session", id }, now);
+    const next = await nextDue(ctx);
+    if (next !== null) await wakeTimersBy(ctx, Math.max(next, now));
+    return null;
+  },
+});
+
+/** One thing whose time has come, in a sub-transaction of its own. */
+export const handle = internalMutation({
+  args: { due: vDue, now: v.number() },
+  returns: v.null(),
+  handler: async (ctx, { due: { kind, id }, now }) => {
+    if (kind === "delayed") await moveToReady(ctx, id);
+    else if (kind === "run") await expireRun(ctx, id, now);
+    else await expireSession(ctx, id, now);
+    return null;
+  },
+});
+
+/** An item that throws rolls back alone and comes again later, so it cannot hold up the others. */
+async function handleOrSetAside(ctx: MutationCtx, item: Due, now: number): Promise<void> {
+  try {
+    await ctx.runMutation(internal.timers.handle, { due: item, now });
+  } catch (error) {
+    console.error(`timers: ${item.kind} ${item.id} set aside: ${String(error)}`);
+    const later = now + SET_ASIDE_MS;
+    if (item.kind === "delayed") await ctx.db.patch("delayed", item.id, { dueAt: later });
+    else if (item.kind === "run") await ctx.db.patch("runs", item.id, { deadlineAt: later });
+    else {
+      const heartbeat = await ctx.db
+        .query("heartbeats")
+        .withIndex("by_session", (q) => q.eq("session", item.id))
+        .unique();
+      if (heartbeat !== null) await ctx.db.patch("heartbeats", heartbeat._id, { expiresAt: later });
+    }
+  }
+}
+
+/** The next page of the runs of a session that ended. */
+export const endRuns = internalMutation({
+  args: {
+    session: v.id("sessions"),
+    why: v.union(vFault, v.null()),
+    blamed: v.union(v.id("runs"), v.null()),
+  },
+  returns: v.null(),
+  handler: async (ctx, { session, why, blamed }) => {
+    await endRunsPage(ctx, session, why, blamed);
+    return null;
+  },
+});
+
+/** Once a minute: idle workers that went away, watches that ran out, loops that died. */
+export const watchdog = internalMutation({
+  args: {},
+  returns: v.null(),
+  handler: async (ctx) => {
+    const now = Date.now();
+    for (const heartbeat of await expired(ctx, "idle", now, WATCHDOG_BATCH)) {
+      await handleOrSetAside(ctx, { kind: "session", id: heartbeat.session }, now);
+    }
+    const watches = await ctx.db
+      .query("watches")
+      .withIndex("by_until", (q) => q.lte("until", now))
+      .take(WATCHDOG_BATCH);
+    for (const watch of watches) await ctx.db.delete("watches", watch._id);
+    await reviveDispatch(ctx);
+    await reviveTimers(ctx, now);
+    return null;
+  },
+});
+
+async function isDead(ctx: MutationCtx, state: Doc<"loopState">): Promise<boolean> {
+  const job = state.job && (await ctx.db.system.get("_scheduled_functions", state.job));
+  return !job || (job.state.kind !== "pending" && job.state.kind !== "inProgress");
+}
+
+/**
+ * A pass that ran out of time or memory cannot catch that itself: it starts again with one item at a time, and if it then
+ * dies on its first item, that item is the cause and is set aside.
+ */
+async function reviveDispatch(ctx: MutationCtx): Promise<void> {
+  const { row, state: read } = await loop(ctx, "dispatch");
+  if (!row.running) {
+    // Asleep, and rightly so: but a wake-up that got lost, by whatever defect, costs no more than a minute.
+    const waits = await ctx.db.query("ready").withIndex("by_lane_and_rank").first();
+    if (waits !== null) await wakeDispatch(ctx, row.starved ? "room" : "work");
+    return;
+  }
+  const state = await read();
+  if (!(await isDead(ctx, state))) return;
+  console.error(`dispatch: pass ${state.generation} died; starting again`);
+  if (state.suspect === state.generation) {
+    const sight = await look(ctx, state.cursor, 1);
+    const [culprit] = plan(sight.lanes, withRoom(sight.workers, state.inUse), 1).picks;
+    if (culprit !== undefined) await quarantine(ctx, culprit.ready, "the loop died on it twice");
+  }
+  await startDispatch(ctx, state, { batch: 1, suspect: state.generation + 1 });
+}
+
+async function reviveTimers(ctx: MutationCtx, now: number): Promise<void> {
+  const { row, state: read } = await loop(ctx, "timers");
+  const state = await read();
+  if (row.wakeAt === null) {
+    const next = await nextDue(ctx);
+    if (next !== null) await wakeTimersBy(ctx, Math.max(next, now));
+    return;
+  }
+  if (!(await isDead(ctx, state))) return;
+  console.error(`timers: pass ${state.generation} died; starting again`);
+  await ctx.db.patch("loopState", state._id, { batch: 1 });
+  await startTimers(ctx, state, now);
+}

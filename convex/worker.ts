@@ -1,0 +1,94 @@
+import { v } from "convex/values";
+import { internalQuery } from "./_generated/server";
+import { refuse } from "./errors";
+import { workerMutation, workerQuery } from "./functions";
+import { isLive } from "./model/runs";
+import * as Sessions from "./model/sessions";
+import { sync as syncOnce } from "./model/sync";
+import { readText } from "./model/text";
+import { vChunk, vFinished, vInbox, vRegistered, vSynced } from "./validators";
+
+export const register = workerMutation({
+  args: {
+    worker: v.string(),
+    incarnation: v.string(),
+    queues: v.array(v.string()),
+    agents: v.array(v.object({ name: v.string(), description: v.string() })),
+    llm: v.boolean(),
+    capacity: v.number(),
+    version: v.string(),
+  },
+  returns: vRegistered,
+  handler: async (ctx, args) => ({
+    session: await Sessions.register(ctx, ctx.caller, args),
+    ...Sessions.limits(),
+  }),
+});
+
+export const inbox = workerQuery({
+  args: { session: v.id("sessions") },
+  returns: vInbox,
+  handler: (ctx, { session }) => Sessions.inbox(ctx, session),
+});
+
+/** What `sync` reads from the snapshot at which it began. */
+export const standing = internalQuery({
+  args: { session: v.id("sessions"), ending: v.array(v.id("runs")) },
+  returns: v.object({ inbox: vInbox, holdsMore: v.boolean() }),
+  handler: async (ctx, { session, ending }) => ({
+    inbox: await Sessions.inbox(ctx, session),
+    holdsMore: await Sessions.holdsMore(ctx, session, ending),
+  }),
+});
+
+export const sync = workerMutation({
+  args: {
+    session: v.id("sessions"),
+    seq: v.number(),
+    accepted: v.array(v.id("runs")),
+    chunks: v.array(vChunk),
+    finished: v.array(vFinished),
+    acknowledged: v.array(v.id("controls")),
+  },
+  returns: vSynced,
+  handler: (ctx, body) => syncOnce(ctx, body),
+});
+
+export const input = workerQuery({
+  args: { session: v.id("sessions"), run: v.id("runs") },
+  returns: v.string(),
+  handler: async (ctx, { session, run: id }) => {
+    const run = await ctx.db.get("runs", id);
+    if (run?.session !== session || !isLive(run)) {
+      throw refuse("session_ended", `Run ${id} is not this session's any more.`);
+    }
+    const task = (await ctx.db.get("tasks", run.task))!;
+    return (await readText(ctx, { inline: task.input, id: task.inputId }))!;
+  },
+});
+
+export const drain = workerMutation({
+  args: { session: v.id("sessions"), final: v.boolean() },
+  returns: v.object({ live: v.boolean() }),
+  handler: async (ctx, { session: id, final }) => {
+    const session = await ctx.db.get("sessions", id);
+    if (session === null || session.ended !== null) return { live: false };
+    if (final) await Sessions.endSession(ctx, id, null, null);
+    else await Sessions.drain(ctx, session);
+    return { live: !final };
+  },
+});
+
+export const crashed = workerMutation({
+  args: { session: v.id("sessions"), blamed: v.union(v.id("runs"), v.null()) },
+  returns: v.null(),
+  handler: async (ctx, { session, blamed }) => {
+    await Sessions.endSession(
+      ctx,
+      session,
+      Sessions.fault("worker_died", "the worker's process ended while it held this run"),
+      blamed,
+    );
+    return null;
+  },
+});

@@ -1,0 +1,28 @@
+import convex from "@convex-dev/eslint-plugin";
+import js from "@eslint/js";
+import globals from "globals";
+import tseslint from "typescript-eslint";
+
+export default tseslint.config(
+  { ignores: ["node_modules/", ".venv/", "convex/_generated/", "embedded/fixtures/", ".signalbox/"] },
+  {
+    files: ["**/*.{js,mjs}"],
+    extends: [js.configs.recommended],
+    languageOptions: { globals: { ...globals.node } },
+  },
+  {
+    files: ["convex/**/*.ts"],
+    extends: [js.configs.recommended, ...tseslint.configs.strictTypeChecked],
+    plugins: { "@convex-dev": convex },
+    languageOptions: {
+      parserOptions: { project: "./convex/tsconfig.json", tsconfigRootDir: import.meta.dirname },
+    },
+    rules: {
+      ...Object.fromEntries(Object.keys(convex.rules).map((rule) => [`@convex-dev/${rule}`, "error"])),
+      // What the types cannot know is said with `!` where the reason stands beside it; the tests hold it.
+      "@typescript-eslint/no-non-null-assertion": "off",
+      "@typescript-eslint/restrict-template-expressions": ["error", { allowNumber: true }],
+      "@typescript-eslint/no-confusing-void-expression": "off",
+    },
+  },
+);
