@@ -1,0 +1,357 @@
+/**
+ * The main thread's side of the engine thread: calls and subscriptions in, batches out, and a new thread when one is lost.
+ *
+ * A reply reaches its caller exactly once. When the thread is lost (a run over its limit, a crash) nothing of its open batch was
+ * committed, so the run that took it down is answered as failed and everything else is sent again in its order.
+ */
+
+import { randomBytes } from "node:crypto";
+import { Worker } from "node:worker_threads";
+import { Guard, GUARD_BYTES, readRun } from "./guard.mjs";
+
+/**
+ * @typedef {import("./auth.mjs").Caller} Caller
+ * @typedef {import("./paths.mjs").FunctionInfo} FunctionInfo
+ * @typedef {import("./guard.mjs").Run} Run
+ * @typedef {{ ok: true, value: string, ts?: string, logLines: string[], journal?: string | null }} Success
+ * @typedef {{ ok: false, message: string, data?: string, code?: string, logLines: string[], journal?: string | null }} Failure
+ * @typedef {Success | Failure} Reply
+ * @typedef {{ job: string, path: string, args: string }} ScheduledAction
+ * @typedef {object} Batch
+ * @property {string} ts  newest committed timestamp, decimal nanoseconds
+ * @property {(Reply & { id: number })[]} replies
+ * @property {(Reply & { sub: number })[]} updates
+ * @property {ScheduledAction[]} actions
+ * @typedef {object} Call
+ * @property {"query" | "mutation" | "any"} kind
+ * @property {string} path  canonical
+ * @property {string} args  JSON text of a one-element array
+ * @property {Caller} caller
+ * @property {{ session: string, request: number }} [once]
+ * @typedef {object} Subscription
+ * @property {string} path
+ * @property {string} args
+ * @property {Caller} caller
+ * @property {string | null} journal
+ * @typedef {{ code: string, map: unknown, modules: unknown }} Bundle
+ * @typedef {{ functions: Record<string, FunctionInfo>, http: boolean }} Description
+ * @typedef {(reply: Reply) => void} Listener
+ * @typedef {{ message: any, listener: Listener, resumes: boolean }} Pending  `resumes`: made by a restart, so the next one makes it anew
+ * @typedef {object} Thread  the part of a `Worker` that is used
+ * @property {(message: unknown) => void} postMessage
+ * @property {() => Promise<unknown>} terminate
+ * @property {(event: "message" | "error" | "exit", listener: (value: any) => void) => unknown} on
+ */
+
+const FUNCTION_LIMIT_S = 1;
+const TICK_MS = 100; // coarse enough to cost nothing, fine enough that a limit of 1 s ends within 1.2 s
+const CRASH_LIMIT = 5; // a host whose engine cannot live must say so instead of flickering
+const CRASH_WINDOW_MS = 60_000;
+
+/** The engine can not be started, or not be kept alive; the message is the operator's line. */
+export class EngineError extends Error {}
+
+/**
+ * @param {{ file: string, synchronous: "full" | "normal", guard: SharedArrayBuffer, killed: { job: string, message: string } | null }} workerData
+ * @returns {Thread}
+ */
+export function spawnEngineThread(workerData) {
+  return new Worker(new URL("./engine/thread.mjs", import.meta.url), { workerData });
+}
+
+export class EngineClient {
+  /**
+   * @param {object} settings
+   * @param {string} settings.file
+   * @param {"full" | "normal"} settings.synchronous
+   * @param {(line: string) => void} settings.log
+   * @param {(error: EngineError) => void} settings.onFatal  the engine is given up
+   * @param {typeof spawnEngineThread} [settings.spawn]
+   */
+  constructor({ file, synchronous, log, onFatal, spawn = spawnEngineThread }) {
+    this.#settings = { file, synchronous };
+    this.#log = log;
+    this.#onFatal = onFatal;
+    this.#spawn = spawn;
+  }
+
+  /** Newest committed timestamp, decimal nanoseconds. */
+  ts = "0";
+  /** @type {Description} */
+  description = { functions: {}, http: false };
+
+  /** @type {{ file: string, synchronous: "full" | "normal" }} */
+  #settings;
+  /** @type {(line: string) => void} */
+  #log;
+  /** @type {(error: EngineError) => void} */
+  #onFatal;
+  /** @type {typeof spawnEngineThread} */
+  #spawn;
+  /** @type {Thread | null} */
+  #thread = null;
+  #memory = new SharedArrayBuffer(GUARD_BYTES);
+  /** @type {NodeJS.Timeout | undefined} */
+  #timer;
+  #lastId = 0;
+  #stopping = false;
+  /** @type {{ bundle: Bundle, env: Record<string, string> } | null} */
+  #loaded = null;
+  /** Requests without an answer, in the order they were sent. @type {Map<number, Pending>} */
+  #pending = new Map();
+  /** Live subscriptions by `sub`. @type {Map<number, Subscription & { listener: Listener, answered: boolean }>} */
+  #subscriptions = new Map();
+  /** @type {((ts: string) => void)[]} */
+  #batchListeners = [];
+  /** @type {(action: ScheduledAction) => void} */
+  #actionListener = () => {};
+  /** @type {number[]} */
+  #crashes = [];
+
+  /** Start the thread; what is wrong with it shows in the first `load`. */
+  start() {
+    this.#startThread(null);
+  }
+
+  /**
+   * Activate functions; on failure the ones before keep serving.
+   *
+   * @param {Bundle} bundle
+   * @param {Record<string, string>} env
+   * @returns {Promise<Description>}
+   * @throws {EngineError} with the engine's one line
+   */
+  async load(bundle, env) {
+    const reply = await this.ask({ op: "load", bundle, env });
+    if (!reply.ok) throw new EngineError(reply.message);
+    this.#loaded = { bundle, env };
+    this.description = JSON.parse(reply.value);
+    return this.description;
+  }
+
+  /**
+   * Run a query or mutation. The listener is called while the batch is read, before its updates.
+   *
+   * @param {Call} call
+   * @param {Listener} listener
+   */
+  call(call, listener) {
+    this.#send({ op: "call", ...call }, listener);
+  }
+
+  /**
+   * @param {{ op: string } & Record<string, unknown>} message
+   * @returns {Promise<Reply>}
+   */
+  ask(message) {
+    return new Promise((resolve) => this.#send(message, resolve));
+  }
+
+  /**
+   * Run a query now and again whenever what it read has changed; the listener gets each outcome.
+   *
+   * @param {Subscription} subscription
+   * @param {Listener} listener
+   * @returns {number} what `unsubscribe` takes
+   */
+  subscribe({ path, args, caller, journal }, listener) {
+    const sub = ++this.#lastId;
+    const entry = { path, args, caller, journal, listener, answered: false };
+    this.#subscriptions.set(sub, entry);
+    this.#send({ op: "subscribe", sub, path, args, caller, journal }, (reply) => this.#deliver(sub, reply));
+    return sub;
+  }
+
+  /** @param {number} sub */
+  unsubscribe(sub) {
+    if (this.#subscriptions.delete(sub)) this.#thread?.postMessage({ op: "unsubscribe", sub });
+  }
+
+  /** @param {(ts: string) => void} listener  called after all replies and updates of a batch */
+  onBatch(listener) {
+    this.#batchListeners.push(listener);
+  }
+
+  /** @param {(action: ScheduledAction) => void} listener */
+  onScheduledAction(listener) {
+    this.#actionListener = listener;
+  }
+
+  /**
+   * Let the running batch commit and close the file.
+   *
+   * @param {number} deadlineMs  after this long the thread is ended where it is
+   */
+  async stop(deadlineMs) {
+    this.#stopping = true;
+    clearInterval(this.#timer);
+    const thread = this.#thread;
+    if (thread === null) return;
+    const deadline = new Promise((resolve) => setTimeout(resolve, deadlineMs).unref());
+    await Promise.race([this.ask({ op: "stop" }), deadline]);
+    await thread.terminate();
+  }
+
+  /**
+   * @param {{ op: string } & Record<string, unknown>} message
+   * @param {Listener} listener
+   * @param {boolean} resumes
+   */
+  #send(message, listener, resumes = false) {
+    const id = ++this.#lastId;
+    const numbered = { id, ...message };
+    this.#pending.set(id, { message: numbered, listener, resumes });
+    this.#thread?.postMessage(numbered);
+  }
+
+  /** @param {{ job: string, message: string } | null} killed */
+  #startThread(killed) {
+    this.#memory = new SharedArrayBuffer(GUARD_BYTES);
+    const guard = new Guard(this.#memory, (FUNCTION_LIMIT_S * 1000) / TICK_MS);
+    const thread = this.#spawn({ ...this.#settings, guard: this.#memory, killed });
+    this.#thread = thread;
+    thread.on("message", (batch) => this.#onBatchMessage(batch));
+    thread.on("error", (error) => this.#onLost(thread, String(error?.message ?? error)));
+    thread.on("exit", (code) => this.#onLost(thread, `exit code ${code}`));
+    clearInterval(this.#timer);
+    this.#timer = setInterval(() => {
+      const run = guard.tick();
+      if (run !== null) this.#replaceThread(run, `Function execution timed out (maximum duration: ${FUNCTION_LIMIT_S}s)`);
+    }, TICK_MS);
+    this.#timer.unref();
+  }
+
+  /** @param {Batch} batch */
+  #onBatchMessage({ ts, replies, updates, actions }) {
+    this.ts = ts;
+    for (const reply of replies) this.#answer(reply.id, reply);
+    for (const update of updates) this.#deliver(update.sub, update);
+    for (const listener of this.#batchListeners) listener(ts);
+    for (const action of actions) this.#actionListener(action);
+  }
+
+  /**
+   * @param {number} id
+   * @param {Reply} reply
+   */
+  #answer(id, reply) {
+    const pending = this.#pending.get(id);
+    if (pending === undefined) return;
+    this.#pending.delete(id);
+    pending.listener(reply);
+  }
+
+  /**
+   * @param {number} sub
+   * @param {Reply} reply
+   */
+  #deliver(sub, reply) {
+    const subscription = this.#subscriptions.get(sub);
+    if (subscription === undefined) return; // unsubscribed while the batch was under way
+    subscription.answered = true;
+    subscription.journal = reply.journal ?? null;
+    subscription.listener(reply);
+  }
+
+  /**
+   * @param {Thread} thread
+   * @param {string} reason
+   */
+  #onLost(thread, reason) {
+    if (this.#thread !== thread || this.#stopping) return;
+    if (this.#loaded === null) {
+      this.#thread = null;
+      clearInterval(this.#timer);
+      this.#failAll(reason);
+      return;
+    }
+    const now = performance.now();
+    this.#crashes = [...this.#crashes.filter((at) => now - at < CRASH_WINDOW_MS), now];
+    if (this.#crashes.length > CRASH_LIMIT) {
+      this.#thread = null;
+      this.#onFatal(new EngineError(`The engine thread ended ${this.#crashes.length} times in a minute, the last time: ${reason}`));
+      return;
+    }
+    this.#replaceThread(readRun(this.#memory), `The engine ended while this function ran: ${reason}`);
+  }
+
+  /**
+   * End the thread, answer the run that it was in, and start the next one with everything that is still open.
+   *
+   * @param {Run | null} run
+   * @param {string} message
+   */
+  #replaceThread(run, message) {
+    const lost = this.#thread;
+    this.#thread = null; // requests wait from here on
+    clearInterval(this.#timer);
+    this.#log(`engine thread restarted: ${describeRun(run, this.#pending, this.#subscriptions)}: ${message}`);
+    void (async () => {
+      await lost?.terminate(); // the file is free, and every batch that was committed has been delivered
+      if (this.#stopping) return;
+      this.#failRun(run, message);
+      this.#startThread(run?.kind === "job" ? { job: run.job, message } : null);
+      this.#resume();
+    })();
+  }
+
+  /** Send the functions, the live subscriptions and the open requests to a new thread. */
+  #resume() {
+    for (const [id, { message, resumes }] of this.#pending) {
+      const ended = message.op === "subscribe" && !this.#subscriptions.has(message.sub);
+      if (resumes || ended) this.#pending.delete(id);
+    }
+    const open = [...this.#pending.values()];
+    this.#send({ op: "load", ...this.#loaded }, (reply) => this.#onReloaded(reply), true);
+    for (const [sub, { answered, path, args, caller, journal }] of this.#subscriptions) {
+      if (!answered) continue; // its subscribe is among the open requests
+      this.#send({ op: "subscribe", sub, path, args, caller, journal }, (reply) => this.#deliver(sub, reply), true);
+    }
+    for (const { message } of open) this.#thread?.postMessage(message);
+  }
+
+  /** @param {Reply} reply */
+  #onReloaded(reply) {
+    if (!reply.ok) this.#onFatal(new EngineError(`The functions could not be loaded again: ${reply.message}`));
+  }
+
+  /**
+   * @param {Run | null} run
+   * @param {string} message
+   */
+  #failRun(run, message) {
+    if (run === null || run.kind === "job") return;
+    const reply = failure(message);
+    if (run.kind === "call") {
+      const sub = this.#pending.get(run.id)?.message.sub;
+      this.#answer(run.id, reply);
+      if (sub !== undefined) this.#subscriptions.delete(sub);
+    } else {
+      this.#deliver(run.sub, reply);
+      this.#subscriptions.delete(run.sub);
+    }
+    for (const listener of this.#batchListeners) listener(this.ts);
+  }
+
+  /** @param {string} message */
+  #failAll(message) {
+    for (const id of [...this.#pending.keys()]) this.#answer(id, { ok: false, message, logLines: [] });
+  }
+}
+
+/** @param {string} message @returns {Failure} */
+function failure(message) {
+  return { ok: false, message: `[Request ID: ${randomBytes(8).toString("hex")}] Server Error\n${message}`, logLines: [] };
+}
+
+/**
+ * @param {Run | null} run
+ * @param {Map<number, { message: any }>} pending
+ * @param {Map<number, { path: string }>} subscriptions
+ */
+function describeRun(run, pending, subscriptions) {
+  if (run === null) return "no function ran";
+  if (run.kind === "job") return `scheduled function ${run.job}`;
+  if (run.kind === "update") return `subscription to ${subscriptions.get(run.sub)?.path ?? "an ended query"}`;
+  return pending.get(run.id)?.message.path ?? "an answered call";
+}

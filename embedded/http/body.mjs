@@ -1,0 +1,55 @@
+/** Reads request bodies: bounded, valid UTF-8, valid JSON. */
+
+import { isUtf8 } from "node:buffer";
+import { HttpError } from "./errors.mjs";
+
+export const MAX_BODY_BYTES = 20 * 1024 * 1024; // arguments may have 16 MiB, and JSON text is longer than the value
+
+/**
+ * @param {import("node:http").IncomingMessage} request
+ * @param {number} [limit]
+ * @returns {Promise<Buffer>}
+ * @throws {HttpError} 413 as soon as the limit is passed, 400 if the client goes away
+ */
+export function readBody(request, limit = MAX_BODY_BYTES) {
+  return new Promise((resolve, reject) => {
+    const refuse = () => reject(new HttpError(413, "PayloadTooLarge", `The request body is larger than ${limit} bytes`));
+    if (Number(request.headers["content-length"] ?? 0) > limit) {
+      refuse();
+      return;
+    }
+    /** @type {Buffer[]} */
+    const pieces = [];
+    let size = 0;
+    request.on("data", (piece) => {
+      size += piece.length;
+      if (size > limit) {
+        request.pause();
+        refuse();
+      } else {
+        pieces.push(piece);
+      }
+    });
+    request.on("end", () => resolve(pieces.length === 1 ? /** @type {Buffer} */ (pieces[0]) : Buffer.concat(pieces)));
+    request.on("error", () => reject(new HttpError(400, "BadRequest", "The request body ended early")));
+  });
+}
+
+/**
+ * @param {Buffer} body
+ * @returns {Record<string, unknown>}
+ * @throws {HttpError} 400
+ */
+export function parseJsonObject(body) {
+  if (!isUtf8(body)) throw new HttpError(400, "BadJsonBody", "The request body is not valid UTF-8");
+  let value;
+  try {
+    value = JSON.parse(body.toString("utf8"));
+  } catch (error) {
+    throw new HttpError(400, "BadJsonBody", `The request body is not valid JSON: ${/** @type {Error} */ (error).message}`);
+  }
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw new HttpError(400, "BadJsonBody", "The request body must be a JSON object");
+  }
+  return value;
+}

@@ -1,0 +1,97 @@
+/** Reads the command line of the host into checked options. */
+
+import { parseArgs } from "node:util";
+import path from "node:path";
+import { DEVELOPMENT_ADMIN_KEY } from "./auth.mjs";
+
+/**
+ * @typedef {object} Options
+ * @property {string} functions  absolute path of the functions folder
+ * @property {string} data       absolute path of the folder that holds `host.sqlite`
+ * @property {number} port       API and WebSocket; 0 takes a free port
+ * @property {number} sitePort   HTTP actions; 0 takes a free port
+ * @property {string} host       address to listen on
+ * @property {string} adminKey
+ * @property {"full" | "normal"} synchronous  full: a commit is on the disk before its answer; normal: a power cut may lose the last ones
+ */
+
+/** A command line that cannot be served; the message is one line for the operator. */
+export class UsageError extends Error {}
+
+const LOOPBACK = new Set(["127.0.0.1", "::1", "localhost"]);
+
+/** @type {import("node:util").ParseArgsOptionsConfig} */
+const FLAGS = {
+  functions: { type: "string", default: "./convex" },
+  data: { type: "string", default: "./.signalbox/host" },
+  port: { type: "string", default: "3210" },
+  "site-port": { type: "string", default: "3211" },
+  host: { type: "string", default: "127.0.0.1" },
+  "admin-key": { type: "string", default: DEVELOPMENT_ADMIN_KEY },
+  synchronous: { type: "string", default: "normal" },
+};
+
+/**
+ * @param {string[]} argv  the arguments after the script's name
+ * @param {string} cwd     relative paths start here
+ * @returns {Options}
+ * @throws {UsageError}
+ */
+export function parseOptions(argv, cwd) {
+  const flags = readFlags(argv);
+  const synchronous = flags("synchronous");
+  if (synchronous !== "full" && synchronous !== "normal") {
+    throw new UsageError(`--synchronous takes full or normal, not '${synchronous}'`);
+  }
+  const options = {
+    functions: path.resolve(cwd, flags("functions")),
+    data: path.resolve(cwd, flags("data")),
+    port: readPort("--port", flags("port")),
+    sitePort: readPort("--site-port", flags("site-port")),
+    host: flags("host"),
+    adminKey: flags("admin-key"),
+    synchronous: /** @type {"full" | "normal"} */ (synchronous),
+  };
+  if (options.port !== 0 && options.port === options.sitePort) {
+    throw new UsageError(`--port and --site-port are both ${options.port}: give two different ports`);
+  }
+  if (!/^[\x21-\x7e]+$/.test(options.adminKey)) {
+    throw new UsageError("--admin-key must be printable ASCII without spaces");
+  }
+  if (options.adminKey === DEVELOPMENT_ADMIN_KEY && !LOOPBACK.has(options.host)) {
+    throw new UsageError(
+      `--host ${options.host} with the built-in development admin key lets anybody in: give an own --admin-key`,
+    );
+  }
+  return options;
+}
+
+/**
+ * @param {string[]} argv
+ * @returns {(name: string) => string} the value of a flag, never empty
+ */
+function readFlags(argv) {
+  /** @type {Record<string, unknown>} */
+  let values;
+  try {
+    ({ values } = parseArgs({ args: argv, options: FLAGS, strict: true, allowPositionals: false }));
+  } catch (error) {
+    const [line = ""] = /** @type {Error} */ (error).message.split("\n");
+    throw new UsageError(`${line} (flags: ${Object.keys(FLAGS).map((name) => `--${name}`).join(", ")})`);
+  }
+  return (name) => {
+    const value = values[name];
+    if (typeof value !== "string" || value === "") throw new UsageError(`--${name} must not be empty`);
+    return value;
+  };
+}
+
+/**
+ * @param {string} flag
+ * @param {string} text
+ */
+function readPort(flag, text) {
+  const port = /^\d{1,5}$/.test(text) ? Number(text) : NaN;
+  if (!(port <= 65535)) throw new UsageError(`${flag} takes a number from 0 to 65535, not '${text}'`);
+  return port;
+}
