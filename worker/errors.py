@@ -24,6 +24,7 @@ SignalboxError
     └── RetryLater                the task is tried again, not before a given time
 """
 
+# ruff: noqa: N818 - the names say what happened, as httpx's do: `BackendTimeout`, `SessionEnded`.
 from __future__ import annotations
 
 from typing import ClassVar
@@ -136,16 +137,13 @@ class SessionEnded(FunctionFailed):
     default_code = "session_ended"
 
 
-_BY_CODE: dict[str, type[FunctionFailed]] = {
-    cls.default_code: cls
-    for cls in (Unauthorized, Forbidden, InvalidArgument, NotFound, UnknownAgent, PayloadTooLarge, SessionEnded)
-    if cls.default_code is not None
-}
+_CODED = (Unauthorized, Forbidden, InvalidArgument, NotFound, UnknownAgent, PayloadTooLarge, SessionEnded)
+_BY_CODE: dict[str | None, type[FunctionFailed]] = {cls.default_code: cls for cls in _CODED}
 
 
 def function_error(code: str | None, message: str) -> FunctionFailed:
     """Return the narrowest error for a `ConvexError`'s code."""
-    return _BY_CODE.get(code or "", FunctionFailed)(message, code)
+    return _BY_CODE.get(code, FunctionFailed)(message, code)
 
 
 class AgentError(SignalboxError):

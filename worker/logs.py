@@ -72,7 +72,7 @@ class HumanFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: `at` in milliseconds since the epoch, `level`, `logger`, `message` and the facts."""
+    """One JSON object a line: `at` in ms since the epoch, `level`, `logger`, `message` and the facts."""
 
     def __init__(self, redact: Redactor) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class JsonFormatter(logging.Formatter):
         # Redacted value by value: a pattern run over the finished line could eat a quotation mark.
         return json.dumps({name: self._clean(value) for name, value in entry.items()}, ensure_ascii=True)
 
-    def _clean(self, value: Any) -> Any:
+    def _clean(self, value: object) -> object:
         if value is None or isinstance(value, bool | int | float):
             return value
         return self._redact(value if isinstance(value, str) else repr(value))

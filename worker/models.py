@@ -1,7 +1,7 @@
 """The words of the wire between worker and control plane, as docs/architecture.md states them.
 
-Python says `max_sync_items` where the wire says `maxSyncItems`; one base model translates. Answers ignore fields they do
-not know, so that a newer control plane can serve an older worker.
+Python says `max_sync_items` where the wire says `maxSyncItems`; one base model translates. Answers ignore
+fields they do not know, so that a newer control plane can serve an older worker.
 """
 
 from __future__ import annotations

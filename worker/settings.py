@@ -17,14 +17,18 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, Va
 from worker.errors import SettingsError
 from worker.logs import LogFormat, Redactor
 
-_KEY = re.compile(r"sb[a-z]_[A-Za-z0-9_-]{20,}")  # prefix by role, then 32 random bytes in a URL-safe alphabet
+_KEY = re.compile(
+    r"sb[a-z]_[A-Za-z0-9_-]{20,}"
+)  # prefix by role, then 32 random bytes in a URL-safe alphabet
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def _web_address(value: str) -> str:
     parts = urlsplit(value)  # raises ValueError for an address that cannot be split
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("must be an address such as http://127.0.0.1:3210 or https://happy-otter-123.convex.cloud")
+        raise ValueError(
+            "must be an address such as http://127.0.0.1:3210 or https://happy-otter-123.convex.cloud"
+        )
     if parts.username or parts.password:
         raise ValueError("must not hold a user name or password")
     _ = parts.port  # raises ValueError for a port that is no number
@@ -43,7 +47,9 @@ def _deployment(value: str) -> str:
 
 def _key(value: SecretStr) -> SecretStr:
     if not _KEY.fullmatch(value.get_secret_value()):
-        raise ValueError("is not a Signalbox key; it looks like sbw_... and is made with `signalbox keys create`")
+        raise ValueError(
+            "is not a Signalbox key; it looks like sbw_... and is made with `signalbox keys create`"
+        )
     return value
 
 
@@ -92,12 +98,12 @@ class Settings(BaseModel):
         environ: Mapping[str, str] | None = None,
         *,
         dotenv: Path | None = Path(".env"),
-        **given: Any,
+        **given: object,
     ) -> Settings:
         """Return the settings of this process.
 
-        What is `given` (a command's options; None means not given) wins over the environment, and the environment
-        over `.env`. An empty variable counts as not set.
+        What is `given` (a command's options; None means not given) wins over the environment, and the
+        environment over `.env`. An empty variable counts as not set.
 
         Raises:
             SettingsError: With one line that names the variable and says what to do.

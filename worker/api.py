@@ -1,0 +1,77 @@
+"""The control plane as the worker sees it: the one file that knows the names of Convex functions."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from pydantic import BaseModel, SecretStr, ValidationError
+
+from worker.backend import Backend, Json
+from worker.errors import ProtocolError
+from worker.models import DrainReply, Inbox, Registered, RegisterRequest, SyncReply, SyncRequest
+
+M = TypeVar("M", bound=BaseModel)
+INBOX = "worker:inbox"  # the subscription needs the name too
+
+
+class Api:
+    """`worker:*` of one deployment, called with one key.
+
+    Every method makes one attempt, within `timeout` seconds, and raises `worker.errors.BackendError`.
+    """
+
+    def __init__(self, backend: Backend, key: SecretStr) -> None:
+        self._backend = backend
+        self._key = key
+
+    async def register(self, request: RegisterRequest, *, timeout: float) -> Registered:
+        """Begin a session; idempotent by (worker, incarnation)."""
+        return _parsed(Registered, await self._mutation("worker:register", request, timeout))
+
+    async def sync(self, request: SyncRequest, *, timeout: float) -> SyncReply:
+        """Deliver what a session has to say and bring what it must know; idempotent by (session, seq)."""
+        return _parsed(SyncReply, await self._mutation("worker:sync", request, timeout))
+
+    async def inbox(self, session: str, *, timeout: float) -> Inbox:
+        """Return what waits for a session."""
+        return _parsed(Inbox, await self._query(INBOX, {"session": session}, timeout))
+
+    async def input(self, session: str, run: str, *, timeout: float) -> str:
+        """Return the JSON text of an input that is too large for an assignment."""
+        value = await self._query("worker:input", {"session": session, "run": run}, timeout)
+        if not isinstance(value, str):
+            raise ProtocolError(
+                "worker:input did not answer with text; are worker and control plane of one version?"
+            )
+        return value
+
+    async def drain(self, session: str, *, final: bool, timeout: float) -> DrainReply:
+        """Stop new runs for a session, or sign it off for good."""
+        args = {"key": self._key.get_secret_value(), "session": session, "final": final}
+        return _parsed(DrainReply, await self._backend.mutation("worker:drain", args, timeout=timeout))
+
+    async def crashed(self, session: str, blamed: str | None, *, timeout: float) -> None:
+        """Tell that the session's process is gone, and which run it was executing if that is known."""
+        args = {"key": self._key.get_secret_value(), "session": session, "blamed": blamed}
+        await self._backend.mutation("worker:crashed", args, timeout=timeout)
+
+    async def _mutation(self, path: str, request: BaseModel, timeout: float) -> Json:
+        args = request.model_dump(by_alias=True)
+        args["key"] = self._key.get_secret_value()
+        return await self._backend.mutation(path, args, timeout=timeout)
+
+    async def _query(self, path: str, args: dict[str, Json], timeout: float) -> Json:
+        args["key"] = self._key.get_secret_value()
+        return await self._backend.query(path, args, timeout=timeout)
+
+
+def _parsed(model: type[M], value: Json) -> M:
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ProtocolError(
+            f"The control plane's answer has a shape unknown to this worker ({where}: {first['msg']}); "
+            "run the same version on both sides"
+        ) from None

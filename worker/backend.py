@@ -1,0 +1,251 @@
+"""HTTP to Convex: one call, one deadline, and every failure under a name of ours.
+
+A call is never repeated in here, since only the caller knows whether its request carries an idempotency key;
+`retry` is the tool for those that do.
+"""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import json
+import random
+import struct
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Literal, Self, TypeAlias, TypeVar
+from urllib.parse import urlsplit
+
+import anyio
+import httpx
+
+from worker.errors import (
+    BackendOverloaded,
+    BackendTimeout,
+    BackendUnavailable,
+    BackendUnreachable,
+    ConnectionLost,
+    FunctionFailed,
+    ProtocolError,
+    TransportError,
+    function_error,
+)
+
+T = TypeVar("T")
+Json: TypeAlias = Any  # a decoded JSON value
+_CONNECT_S = 5.0
+_SHOWN = 200  # characters of a strange answer that an error quotes
+
+
+def _decode_special(value: dict[str, Json]) -> Json:
+    """Turn Convex's encoded integers, floats and bytes into Python's; every other object is itself."""
+    if len(value) == 1:
+        if "$integer" in value:
+            return int.from_bytes(base64.b64decode(value["$integer"]), "little", signed=True)
+        if "$float" in value:
+            return struct.unpack("<d", base64.b64decode(value["$float"]))[0]
+        if "$bytes" in value:
+            return base64.b64decode(value["$bytes"])
+    return value
+
+
+def decode(text: str | bytes) -> Json:
+    """Parse JSON in Convex's encoding; a plain integer stays an integer.
+
+    Raises:
+        ValueError: The text is not JSON, or an encoded value is malformed.
+    """
+    try:
+        return json.loads(text, object_hook=_decode_special)
+    except (TypeError, struct.error) as error:
+        raise ValueError(f"malformed encoded value: {error}") from error
+
+
+def encode_call(path: str, args: dict[str, Json]) -> bytes:
+    """Return the body of a call: the same arguments give the same bytes.
+
+    Raises:
+        ValueError: An argument is not JSON.
+    """
+    body = {"path": path, "args": args, "format": "convex_encoded_json"}
+    return json.dumps(body, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def interpret(status: int, body: bytes, headers: httpx.Headers) -> Json:
+    """Return the value that an HTTP answer of Convex carries.
+
+    Raises:
+        FunctionFailed: The function threw.
+        BackendOverloaded: Status 429 or 503.
+        BackendUnavailable: Another 5xx.
+        ProtocolError: Anything that Convex does not say.
+    """
+    if status in {429, 503}:
+        raise BackendOverloaded(f"Convex is overloaded (HTTP {status})", _retry_after(headers))
+    if status >= 500 and status != 560:  # 560: a function's own error on some deployments
+        raise BackendUnavailable(f"Convex is not available (HTTP {status})")
+    try:
+        answer = decode(body)
+    except (ValueError, RecursionError):
+        raise ProtocolError(f"Not an answer of Convex (HTTP {status}): {_shown(body)!r}") from None
+    if isinstance(answer, dict):
+        if answer.get("status") == "success" and "value" in answer:
+            return answer["value"]
+        if answer.get("status") == "error":
+            raise _function_failed(answer)
+        if isinstance(answer.get("message"), str):  # the transport's own refusals: {code, message}
+            raise ProtocolError(f"Convex refused the call (HTTP {status}): {answer['message']}")
+    raise ProtocolError(f"Not an answer of Convex (HTTP {status}): {_shown(body)!r}")
+
+
+def _function_failed(answer: dict[str, Json]) -> FunctionFailed:
+    data = answer.get("errorData")
+    if isinstance(data, dict) and isinstance(data.get("code"), str):
+        return function_error(data["code"], str(data.get("message") or data["code"]))
+    text = str(answer.get("errorMessage") or "the function failed")
+    return FunctionFailed(" ".join(text.split())[:1000])
+
+
+def _retry_after(headers: httpx.Headers) -> float | None:
+    try:
+        return max(0.0, min(float(headers.get("retry-after", "")), 300.0))
+    except ValueError:
+        return None
+
+
+def _shown(body: bytes) -> str:
+    return body[:_SHOWN].decode("utf-8", "replace")
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class Backend:
+    """One Convex deployment over a keep-alive HTTP client of its own.
+
+    Args:
+        url: The deployment's address.
+        connections: Calls that may be under way at once.
+        transport: Replaces the network in tests.
+    """
+
+    def __init__(
+        self, url: str, *, connections: int = 16, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        self.url = url.rstrip("/")
+        self._client = httpx.AsyncClient(
+            base_url=self.url,
+            headers={"content-type": "application/json"},
+            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+            transport=transport,
+            trust_env=not _is_loopback(
+                url
+            ),  # a proxy of the environment cannot reach this machine's loopback
+            follow_redirects=False,
+        )
+
+    async def __aenter__(self) -> Self:
+        """Return the backend; its client is closed at the end of the block."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the client."""
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._client.aclose()
+
+    async def query(self, path: str, args: dict[str, Json], *, timeout: float) -> Json:
+        """Return the value of a query, within `timeout` seconds in all."""
+        return await self._call("/api/query", path, args, timeout)
+
+    async def mutation(self, path: str, args: dict[str, Json], *, timeout: float) -> Json:
+        """Run a mutation and return its value, within `timeout` seconds in all."""
+        return await self._call("/api/mutation", path, args, timeout)
+
+    async def _call(
+        self,
+        endpoint: Literal["/api/query", "/api/mutation"],
+        path: str,
+        args: dict[str, Json],
+        timeout: float,
+    ) -> Json:
+        content = encode_call(path, args)
+        limits = httpx.Timeout(timeout, connect=min(timeout, _CONNECT_S))
+        try:
+            # httpx bounds each read; only the scope bounds an answer that trickles in byte by byte.
+            with anyio.fail_after(timeout):
+                response = await self._client.post(endpoint, content=content, timeout=limits)
+        except (TimeoutError, httpx.TimeoutException):
+            raise BackendTimeout(f"No answer from {self.url} within {timeout:.3g} s") from None
+        except httpx.ConnectError as error:
+            raise BackendUnreachable(f"Cannot reach {self.url}: {error}") from None
+        except httpx.TransportError as error:
+            raise ConnectionLost(
+                f"The connection to {self.url} broke: {error or type(error).__name__}"
+            ) from None
+        except httpx.HTTPError as error:  # a redirect loop or a body that does not decode
+            raise ProtocolError(f"Not an answer of Convex: {error}") from None
+        return interpret(response.status_code, response.content, response.headers)
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Full jitter: each delay is drawn evenly between nothing and a bound that doubles up to `max_s`."""
+
+    initial_s: float = 0.2
+    max_s: float = 5.0
+
+    def delay_s(self, failures: int, draw: float) -> float:
+        """Return the wait after so many `failures` in a row (1, 2, ...), for a `draw` in [0, 1)."""
+        return draw * min(self.max_s, self.initial_s * 2.0 ** min(failures - 1, 32))
+
+
+async def retry(
+    send: Callable[[float], Awaitable[T]],
+    *,
+    deadline_s: float,
+    attempt_s: float,
+    backoff: Backoff | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+    draw: Callable[[], float] = random.random,
+) -> T:
+    """Call `send(timeout)` until it brings a value, a final refusal, or the deadline has come.
+
+    `send` must repeat the identical request, and the request must be idempotent.
+
+    Args:
+        send: Makes one attempt within the seconds it is given.
+        deadline_s: Seconds for all attempts and the waits between them.
+        attempt_s: Seconds for one attempt.
+        backoff: How long to wait between two attempts.
+        clock: Monotonic seconds.
+        sleep: Waits for seconds.
+        draw: Draws evenly from [0, 1).
+
+    Raises:
+        TransportError: The last failure, once no other attempt fits before the deadline.
+    """
+    backoff = backoff or Backoff()
+    ends = clock() + deadline_s
+    failures = 0
+    while True:
+        try:
+            return await send(max(0.001, min(attempt_s, ends - clock())))
+        except TransportError as error:
+            failures += 1
+            wait = max(backoff.delay_s(failures, draw()), error.retry_after_s or 0.0)
+            if clock() + wait >= ends:
+                raise
+        await sleep(wait)

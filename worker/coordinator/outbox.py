@@ -1,0 +1,315 @@
+"""Decides what goes into the next sync. Pure: no I/O, and time is passed in."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from worker.models import Chunk, ChunkKind, Failed, Finished, Outcome, RunError, SyncRequest, Usage
+
+MAX_CHUNK_BYTES = 16 * 1024  # a reader's page of 64 chunks stays at a megabyte
+_ITEM_BYTES = 200  # ids, field names and quotes around an item's text, rounded up
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The run has been started."""
+
+    run: str
+    bytes: int = _ITEM_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """A piece of a run's stream."""
+
+    run: str
+    chunk: Chunk
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A run's result."""
+
+    run: str
+    finished: Finished
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """A control has been acted on."""
+
+    control: str
+    bytes: int = _ITEM_BYTES
+
+
+Item = Accepted | Streamed | Ended | Acknowledged
+
+
+@dataclass(slots=True)
+class _Gathered:
+    """Text of one run, call, attempt and kind that has not been given a chunk's number yet."""
+
+    kind: ChunkKind
+    call: int
+    attempt: int
+    parts: list[str]
+    bytes: int
+
+
+@dataclass(slots=True)
+class _Run:
+    accepted: bool = False
+    gathered: deque[_Gathered] = field(default_factory=deque)
+    next_seq: int = 0
+    ended: Ended | None = None
+
+    def has_work(self) -> bool:
+        return self.accepted or bool(self.gathered) or self.ended is not None
+
+
+class Outbox:
+    """Everything that waits to be told, in an order that keeps a run's chunks before its result.
+
+    A body is frozen from the moment it is taken until it is acknowledged, so that a retry repeats it word
+    for word. After a failure the next body is a heartbeat alone: it carries the last acknowledged `seq`, so
+    it is a repeat that changes nothing but the lease, and one fat body can never cost it.
+
+    Args:
+        session: Whose outbox this is.
+        max_items: Most items in a body.
+        max_bytes: Most bytes of text in a body; an item that is larger goes alone.
+    """
+
+    def __init__(self, session: str, *, max_items: int, max_bytes: int) -> None:
+        self._session = session
+        self._max_items = max(1, max_items)
+        self._max_bytes = max_bytes
+        self._runs: dict[str, _Run] = {}  # in the order in which they are served
+        self._controls: dict[str, None] = {}
+        self._seq = 0  # of the last acknowledged body
+        self._frozen: SyncRequest | None = None
+        self._frozen_items: list[Item] = []
+        self._split: deque[list[Item]] = deque()  # parts of a refused body, to be sent one by one
+        self._heartbeat_first = False
+        self._heartbeat: SyncRequest | None = None
+        self.text_bytes = 0  # gathered and not yet taken
+        self.oldest_text_at: float | None = None
+        self.oldest_accept_at: float | None = None
+        self._results = 0
+
+    # What runs report.
+
+    def accept(self, run: str, now: float) -> None:
+        """Tell that `run` has been started."""
+        self._run(run).accepted = True
+        if self.oldest_accept_at is None:
+            self.oldest_accept_at = now
+
+    def text(self, run: str, text: str, now: float, *, kind: ChunkKind, call: int, attempt: int) -> None:
+        """Add streamed text; what gathers between two syncs becomes one chunk."""
+        if not text:
+            return
+        try:
+            size = len(text.encode())
+        except UnicodeEncodeError:  # a lone surrogate, which is in no valid JSON document
+            text = text.encode("utf-8", "replace").decode()
+            size = len(text.encode())
+        if size > MAX_CHUNK_BYTES:
+            middle = len(text) // 2
+            self.text(run, text[:middle], now, kind=kind, call=call, attempt=attempt)
+            self.text(run, text[middle:], now, kind=kind, call=call, attempt=attempt)
+            return
+        gathered = self._run(run).gathered
+        last = gathered[-1] if gathered else None
+        if (
+            last is not None
+            and (last.kind, last.call, last.attempt) == (kind, call, attempt)
+            and last.bytes + size <= MAX_CHUNK_BYTES
+        ):
+            last.parts.append(text)
+            last.bytes += size
+        else:
+            gathered.append(_Gathered(kind, call, attempt, [text], size))
+        self.text_bytes += size
+        if self.oldest_text_at is None:
+            self.oldest_text_at = now
+
+    def finish(self, run: str, outcome: Outcome, usage: Usage | None) -> None:
+        """Add a run's result; its chunks go before it or with it."""
+        entry = self._run(run)
+        if entry.ended is None:
+            self._results += 1
+        finished = Finished.model_construct(run=run, outcome=outcome, usage=usage)
+        entry.ended = Ended(run, finished, _ITEM_BYTES + _size(outcome))
+
+    def acknowledge(self, control: str) -> None:
+        """Tell that a control has been acted on."""
+        self._controls[control] = None
+
+    def forget(self, run: str) -> None:
+        """Drop what waits for a run that is no longer ours."""
+        entry = self._runs.pop(run, None)
+        if entry is not None:
+            self.text_bytes -= sum(gathered.bytes for gathered in entry.gathered)
+            self._results -= entry.ended is not None
+            self._note_what_is_left()
+
+    # What the sync loop asks.
+
+    @property
+    def urgent(self) -> bool:
+        """Whether something waits that somebody else waits for."""
+        return bool(self._results or self._controls or self._split) or self._frozen is not None
+
+    @property
+    def empty(self) -> bool:
+        """Whether everything that was told has been acknowledged."""
+        return not self.urgent and not any(entry.has_work() for entry in self._runs.values())
+
+    def waits_for_text(self, runs: set[str]) -> bool:
+        """Return whether one of these runs has text that has not been taken."""
+        if not runs or self.oldest_text_at is None:
+            return False
+        return any((entry := self._runs.get(run)) is not None and entry.gathered for run in runs)
+
+    def take(self) -> SyncRequest:
+        """Return what to send: a heartbeat after a failure, else the unacknowledged body, else a new one."""
+        if self._heartbeat_first:
+            self._heartbeat = self._body(self._seq, [])
+            return self._heartbeat
+        if self._frozen is None:
+            self._frozen_items = self._split.popleft() if self._split else self._gather()
+            self._frozen = self._body(self._seq + 1, self._frozen_items)
+        return self._frozen
+
+    def acknowledged(self) -> None:
+        """The body that was taken last has arrived."""
+        if self._heartbeat is not None:
+            self._heartbeat = None
+            self._heartbeat_first = False
+        elif self._frozen is not None:
+            self._seq = self._frozen.seq
+            self._frozen = None
+
+    def failed(self) -> None:
+        """Nothing is known about the body that was taken last."""
+        self._heartbeat = None
+        self._heartbeat_first = bool(self._frozen_items) and self._frozen is not None
+
+    def refused(self, code: str, message: str) -> Item | None:
+        """The control plane refused the body, so nothing of it was kept: find the item to blame.
+
+        The body is halved and the halves go on their own. An item that is refused alone is given up: a result
+        becomes a failure that says why, anything else is dropped.
+
+        Returns:
+            The item that was given up, or None while the search goes on.
+        """
+        if self._heartbeat is not None or self._frozen is None:
+            self._heartbeat = None
+            return None
+        items, self._frozen, self._frozen_items = self._frozen_items, None, []
+        if len(items) > 1:
+            middle = len(items) // 2
+            self._split.extendleft([items[middle:], items[:middle]])
+            return None
+        if not items:
+            return None
+        item = items[0]
+        if isinstance(item, Ended) and not _is_refusal(item):
+            error = RunError(code=code, message=f"The result was refused: {message}"[:1000])
+            outcome = Failed(error=error, retryable=False)
+            finished = Finished(run=item.run, outcome=outcome, usage=None)
+            self._split.appendleft([Ended(item.run, finished, _ITEM_BYTES + _size(outcome))])
+        return item
+
+    # How a body is made.
+
+    def _run(self, run: str) -> _Run:
+        entry = self._runs.get(run)
+        if entry is None:
+            entry = self._runs[run] = _Run()
+        return entry
+
+    def _body(self, seq: int, items: list[Item]) -> SyncRequest:
+        return SyncRequest.model_construct(
+            session=self._session,
+            seq=seq,
+            accepted=[item.run for item in items if isinstance(item, Accepted)],
+            chunks=[item.chunk for item in items if isinstance(item, Streamed)],
+            finished=[item.finished for item in items if isinstance(item, Ended)],
+            acknowledged=[item.control for item in items if isinstance(item, Acknowledged)],
+        )
+
+    def _gather(self) -> list[Item]:
+        items: list[Item] = []
+        room = self._max_bytes
+        while self._controls and len(items) < self._max_items:
+            control = next(iter(self._controls))
+            del self._controls[control]
+            items.append(Acknowledged(control))
+        # Results first: others wait for the room their runs take.
+        for run in sorted(self._runs, key=lambda run: self._runs[run].ended is None):
+            entry = self._runs[run]
+            while (item := _first(run, entry)) is not None:
+                if len(items) >= self._max_items or (items and item.bytes > room):
+                    break
+                items.append(item)
+                room -= item.bytes
+                self._advance(run, entry, item)
+            if len(items) >= self._max_items or room <= 0:
+                break
+        self._note_what_is_left()
+        return items
+
+    def _advance(self, run: str, entry: _Run, item: Item) -> None:
+        """Take from a run's queue what has just gone into a body."""
+        if isinstance(item, Accepted):
+            entry.accepted = False
+        elif isinstance(item, Streamed):
+            self.text_bytes -= entry.gathered.popleft().bytes
+            entry.next_seq += 1
+        else:
+            self._results -= 1
+            del self._runs[run]
+            return
+        # To the end of the line, so that a talkative run cannot keep the others from being heard.
+        self._runs[run] = self._runs.pop(run)
+
+    def _note_what_is_left(self) -> None:
+        """What did not fit keeps its age and goes with the next body."""
+        if not self.text_bytes:
+            self.oldest_text_at = None
+        if not any(entry.accepted for entry in self._runs.values()):
+            self.oldest_accept_at = None
+
+
+def _first(run: str, entry: _Run) -> Item | None:
+    if entry.accepted:
+        return Accepted(run)
+    if entry.gathered:
+        gathered = entry.gathered[0]
+        chunk = Chunk.model_construct(
+            run=run,
+            seq=entry.next_seq,
+            call=gathered.call,
+            attempt=gathered.attempt,
+            kind=gathered.kind,
+            text="".join(gathered.parts),
+        )
+        return Streamed(run, chunk, _ITEM_BYTES + gathered.bytes)
+    return entry.ended
+
+
+def _size(outcome: Outcome) -> int:
+    if outcome.kind == "succeeded":
+        return len((outcome.output or "").encode())
+    return len(outcome.error.message.encode()) if outcome.kind == "failed" else 0
+
+
+def _is_refusal(item: Ended) -> bool:
+    outcome = item.finished.outcome
+    return outcome.kind == "failed" and outcome.error.message.startswith("The result was refused: ")

@@ -1,0 +1,57 @@
+"""What the coordinator needs from both its sides: a control plane to talk to and runs to steer."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from worker.models import (
+    Assignment,
+    DrainReply,
+    Inbox,
+    Registered,
+    RegisterRequest,
+    RunResult,
+    SyncReply,
+    SyncRequest,
+)
+
+
+class ControlPlane(Protocol):
+    """The functions of docs/architecture.md; each makes one attempt or raises a `BackendError`."""
+
+    async def register(self, request: RegisterRequest, *, timeout: float) -> Registered:
+        """Begin a session."""
+
+    async def sync(self, request: SyncRequest, *, timeout: float) -> SyncReply:
+        """Deliver what a session has to say."""
+
+    async def inbox(self, session: str, *, timeout: float) -> Inbox:
+        """Return what waits for a session."""
+
+    async def input(self, session: str, run: str, *, timeout: float) -> str:
+        """Return the JSON text of a large input."""
+
+    async def drain(self, session: str, *, final: bool, timeout: float) -> DrainReply:
+        """Stop new runs for a session, or sign it off."""
+
+
+class Runs(Protocol):
+    """The runs of one session, steered by the coordinator. No method waits, and none raises."""
+
+    def assigned(self, assignment: Assignment) -> None:
+        """Start a run; called once for each."""
+
+    def cancel(self, run: str, reason: str) -> None:
+        """Cancel a run on request; it reports that it was cancelled."""
+
+    def confirmed(self, run: str) -> None:
+        """A fenced write of this run was acknowledged: until then it may have had another owner."""
+
+    def lost(self, run: str) -> None:
+        """The run is no longer this session's: stop it, nothing of it is reported."""
+
+    def settled(self, result: RunResult) -> None:
+        """A result was taken or refused."""
+
+    def drain(self, reason: str) -> None:
+        """The control plane asks this worker to take no more runs and to leave."""

@@ -1,0 +1,400 @@
+"""One incarnation of this worker: keeps the lease, tells what runs report, steers them as it is told."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import anyio
+
+from worker.backend import Backoff, retry
+from worker.coordinator.lease import Lease
+from worker.coordinator.outbox import Outbox
+from worker.coordinator.pace import WATCHED_S, Pace
+from worker.coordinator.ports import ControlPlane, Runs
+from worker.errors import (
+    BackendError,
+    Forbidden,
+    FunctionFailed,
+    InvalidArgument,
+    NotFound,
+    ProtocolError,
+    SessionEnded,
+    TransportError,
+    Unauthorized,
+)
+from worker.models import (
+    Assignment,
+    ChunkKind,
+    Control,
+    Inbox,
+    Outcome,
+    Registered,
+    RegisterRequest,
+    SyncReply,
+    SyncRequest,
+    Usage,
+)
+
+logger = logging.getLogger(__name__)
+
+Ending = Literal["ended", "expired", "unauthorized", "signed_off"]
+REGISTER_S = 10.0  # for one attempt
+DRAIN_S = 3.0  # for one attempt
+MAX_GATHERED_BYTES = 8 * 1024 * 1024  # agents wait beyond this, so a dead backend cannot fill the memory
+_CRASHES = 3  # a function that crashed may work the next time; after so many in a row the body is to blame
+_REMEMBERED = (
+    20_000  # ids of runs and controls: more than can arrive within one late message of the subscription
+)
+
+
+class Remembered:
+    """A bounded set: it forgets the oldest."""
+
+    def __init__(self, limit: int = _REMEMBERED) -> None:
+        self._ids: dict[str, None] = {}
+        self._limit = limit
+
+    def add(self, key: str) -> bool:
+        """Add `key` and return whether it is new."""
+        if key in self._ids:
+            return False
+        self._ids[key] = None
+        if len(self._ids) > self._limit:
+            del self._ids[next(iter(self._ids))]
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A session that has just begun, and when its request was sent (monotonic seconds)."""
+
+    registered: Registered
+    sent_at: float
+
+
+async def register(
+    control: ControlPlane,
+    request: RegisterRequest,
+    *,
+    deadline_s: float | None,
+    clock: Callable[[], float] = time.monotonic,
+    draw: Callable[[], float] = random.random,
+) -> Opened:
+    """Begin a session, trying until it works, is refused for good, or `deadline_s` has passed.
+
+    Raises:
+        BackendError: The refusal, or the last failure at the deadline.
+    """
+    started, failures, backoff = clock(), 0, Backoff(initial_s=0.2, max_s=5.0)
+    while True:
+        sent_at = clock()
+        try:
+            return Opened(await control.register(request, timeout=REGISTER_S), sent_at)
+        except (Unauthorized, Forbidden, InvalidArgument):
+            raise
+        except BackendError as error:
+            failures += 1
+            wait = backoff.delay_s(failures, draw())
+            if deadline_s is not None and clock() + wait - started >= deadline_s:
+                raise
+            if isinstance(error, ProtocolError) and deadline_s is not None:
+                raise  # most often a wrong address, and waiting does not mend it
+            if failures == 1 or failures % 20 == 0:
+                logger.warning(
+                    "cannot register yet, trying again",
+                    extra={"action": "register_failed", "failures": failures, "reason": str(error)},
+                )
+        await anyio.sleep(wait)
+
+
+class Session:
+    """One session with the control plane, from registration until it is over.
+
+    One sync is under way at a time; what gathers meanwhile goes with the next. Once the session is over
+    nothing more is sent in its name, and every run it had is told that it is lost.
+
+    Args:
+        control: The control plane.
+        opened: What `register` returned.
+        runs: The runs to steer.
+        polling: Whether assignments must be fetched because no subscription brings them.
+        clock: Monotonic seconds.
+        draw: Draws evenly from [0, 1).
+    """
+
+    def __init__(
+        self,
+        control: ControlPlane,
+        opened: Opened,
+        runs: Runs,
+        *,
+        polling: Callable[[], bool] = lambda: True,
+        clock: Callable[[], float] = time.monotonic,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        registered = opened.registered
+        self.id = registered.session
+        self.registered = registered
+        self._control = control
+        self._runs = runs
+        self._polling = polling
+        self._clock = clock
+        self._draw = draw
+        self._lease_s = registered.lease_ms / 1000
+        self._lease = Lease(registered.idle_lease_ms / 1000, opened.sent_at)
+        self._pace = Pace(
+            heartbeat_s=registered.heartbeat_ms / 1000, idle_heartbeat_s=registered.idle_heartbeat_ms / 1000
+        )
+        self._outbox = Outbox(
+            registered.session, max_items=registered.max_sync_items, max_bytes=registered.max_sync_bytes
+        )
+        self._active: set[str] = set()
+        self._unconfirmed: set[str] = set()
+        self._watched: set[str] = set()
+        self._seen = Remembered()
+        self._obeyed = Remembered()
+        self._crashes = 0
+        self._due = opened.sent_at  # when the next sync goes, as far as the loop knows
+        self._nudged = anyio.Event()
+        self._exchanged = anyio.Event()
+        self._over = anyio.Event()
+        self.ending: Ending | None = None
+
+    async def run(self) -> Ending:
+        """Keep the session until it is over, and return why it ended."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._keep_lease)
+            tasks.start_soon(self._keep_syncing)
+            await self._over.wait()
+            tasks.cancel_scope.cancel()
+        return self.ending or "ended"
+
+    # What runs report. None of it has any effect once the session is over or the run is lost.
+
+    def accept(self, run: str) -> None:
+        """Tell that `run` has been started."""
+        if run in self._active:
+            first = self._outbox.oldest_accept_at is None
+            self._outbox.accept(run, self._clock())
+            if first:
+                self._nudged.set()
+
+    def text(self, run: str, text: str, *, kind: ChunkKind, call: int, attempt: int) -> None:
+        """Add text to a run's stream."""
+        if run in self._active:
+            now, first = self._clock(), self._outbox.oldest_text_at is None
+            self._outbox.text(run, text, now, kind=kind, call=call, attempt=attempt)
+            if first or (run in self._watched and self._due > now + WATCHED_S):
+                self._nudged.set()
+
+    async def room(self) -> None:
+        """Wait while more text has gathered than may lie in memory."""
+        while self._outbox.text_bytes > MAX_GATHERED_BYTES and self.ending is None:
+            await self._exchanged.wait()
+
+    def finish(self, run: str, outcome: Outcome, usage: Usage | None) -> None:
+        """Report a run's result."""
+        if run in self._active:
+            self._active.discard(run)
+            self._unconfirmed.discard(run)
+            self._outbox.finish(run, outcome, usage)
+            self._nudged.set()
+
+    def hurry(self) -> None:
+        """Send what there is now: a run waits to be confirmed."""
+        self._pace.hurry = True
+        self._nudged.set()
+
+    async def input(self, run: str) -> str:
+        """Return the JSON text of an input that was too large for its assignment."""
+        return await retry(
+            lambda timeout: self._control.input(self.id, run, timeout=timeout),
+            deadline_s=self._lease_s,
+            attempt_s=self._lease_s / 3,
+        )
+
+    # What comes from the subscription.
+
+    def deliver(self, inbox: Inbox) -> None:
+        """Take what the subscription pushed; assignments and controls already known are passed over."""
+        if self.ending is not None:
+            return
+        if not inbox.live:
+            self._end("ended")
+            return
+        self._receive(inbox.assigned, inbox.controls, inbox.watched)
+
+    # How a session is left.
+
+    async def drain(self, *, final: bool, deadline_s: float) -> None:
+        """Ask for no more runs, or sign off: then the session is over, whether or not that was heard."""
+        try:
+            await retry(
+                lambda timeout: self._control.drain(self.id, final=final, timeout=timeout),
+                deadline_s=deadline_s,
+                attempt_s=min(DRAIN_S, self._lease_s / 3),
+            )
+        except SessionEnded:
+            self._end("ended")
+        except BackendError as error:
+            logger.warning(
+                "the control plane did not hear that this worker leaves; its lease will run out",
+                extra={"action": "drain_failed", "session": self.id, "final": final, "reason": str(error)},
+            )
+        finally:
+            if final:
+                self._end("signed_off")
+
+    async def flush(self) -> None:
+        """Wait until everything reported has been acknowledged or the session is over."""
+        while self.ending is None and not self._outbox.empty:
+            self.hurry()
+            await self._exchanged.wait()
+
+    # The two loops.
+
+    async def _keep_lease(self) -> None:
+        while True:
+            remaining = self._lease.remaining_s(self._clock())
+            if remaining <= 0:
+                self._end("expired")
+                return
+            # Renewals move the end while this sleeps; a shortened lease is seen within a quarter of it.
+            await anyio.sleep(min(remaining, self._lease_s / 4))
+
+    async def _keep_syncing(self) -> None:
+        while self.ending is None:
+            await self._until_due()
+            try:
+                await self._exchange()
+            finally:
+                exchanged, self._exchanged = self._exchanged, anyio.Event()
+                exchanged.set()
+
+    async def _until_due(self) -> None:
+        while True:
+            self._nudged = anyio.Event()
+            self._due = self._pace.due_at(
+                self._outbox, busy=bool(self._active), polling=self._polling(), watched=self._watched
+            )
+            wait = self._due - self._clock()
+            if wait <= 0:
+                return
+            # Whether to poll is asked again within a second; a nudge asks at once.
+            with anyio.move_on_after(min(wait, 1.0)):
+                await self._nudged.wait()
+
+    async def _exchange(self) -> None:
+        """Send one body and act on what came of it."""
+        body = self._outbox.take()
+        sent_at = self._clock()
+        self._pace.sent(sent_at)
+        try:
+            reply = await self._control.sync(body, timeout=self._lease_s / 3)
+        except (SessionEnded, NotFound):  # not found: the deployment was emptied
+            self._end("ended")
+        except (Unauthorized, Forbidden) as error:
+            logger.error("%s", error, extra={"action": "sync_unauthorized", "session": self.id})  # noqa: TRY400
+            self._end("unauthorized")
+        except FunctionFailed as error:
+            self._failed(error)
+            self._crashes += 1
+            if error.code is not None or self._crashes > _CRASHES:
+                self._narrow(error)
+        except (TransportError, ProtocolError) as error:
+            self._failed(error)
+        else:
+            self._crashes = 0
+            self._outbox.acknowledged()
+            self._pace.succeeded(reply.next_sync_ms / 1000)
+            self._read(body, reply, sent_at)
+
+    def _failed(self, error: BackendError) -> None:
+        self._outbox.failed()
+        after = error.retry_after_s if isinstance(error, TransportError) else None
+        self._pace.failed(self._clock(), self._draw(), after)
+        logger.log(
+            logging.WARNING if self._pace.failures in {1, 10} else logging.DEBUG,
+            "a sync failed and will be sent again",
+            extra={
+                "action": "sync_failed",
+                "session": self.id,
+                "failures": self._pace.failures,
+                "reason": str(error),
+            },
+        )
+
+    def _narrow(self, error: FunctionFailed) -> None:
+        item = self._outbox.refused(error.code or "sync_refused", str(error))
+        if item is not None:
+            logger.error(
+                "the control plane refuses an item of a sync",
+                extra={"action": "item_refused", "item": type(item).__name__, "reason": str(error)},
+            )
+
+    # What an answer means.
+
+    def _read(self, body: SyncRequest, reply: SyncReply, sent_at: float) -> None:
+        if not reply.live:
+            self._end("ended")
+            return
+        for run in reply.lost:
+            self._lose(run)
+        if self._unconfirmed:
+            for run in {*body.accepted, *(chunk.run for chunk in body.chunks)} & self._unconfirmed:
+                self._unconfirmed.discard(run)
+                self._runs.confirmed(run)
+        for result in reply.results:
+            self._runs.settled(result)
+        granted_s = reply.lease_ms / 1000
+        # An answer computed before a run was assigned may still speak of the idle lease.
+        self._lease.renew(min(granted_s, self._lease_s) if self._active else granted_s, sent_at)
+        self._receive(reply.assigned, reply.controls, reply.watched)
+
+    def _receive(
+        self, assigned: Iterable[Assignment], controls: Iterable[Control], watched: Iterable[str]
+    ) -> None:
+        now = self._clock()
+        for assignment in assigned:
+            if self._lease.expired(now):
+                return  # whoever owns the run by now, it may not be us
+            if self._seen.add(assignment.run):
+                self._lease.shorten(self._lease_s, now)
+                self._active.add(assignment.run)
+                self._unconfirmed.add(assignment.run)
+                self._runs.assigned(assignment)
+        for control in controls:
+            if self._obeyed.add(control.control):
+                self._obey(control)
+        self._watched = set(watched)
+        if self._outbox.waits_for_text(self._watched):
+            self._nudged.set()
+
+    def _obey(self, control: Control) -> None:
+        if control.kind == "drain":
+            self._runs.drain(control.reason)
+        elif control.run is not None:
+            self._runs.cancel(control.run, control.reason)
+        self._outbox.acknowledge(control.control)
+        self._nudged.set()
+
+    def _lose(self, run: str) -> None:
+        self._outbox.forget(run)
+        self._unconfirmed.discard(run)
+        if run in self._active:
+            self._active.discard(run)
+            self._runs.lost(run)
+
+    def _end(self, ending: Ending) -> None:
+        if self.ending is not None:
+            return
+        self.ending = ending
+        for run in list(self._active):
+            self._lose(run)
+        self._exchanged.set()
+        self._over.set()

@@ -1,0 +1,461 @@
+"""A control plane in memory, for tests of workers and agents without Convex.
+
+It keeps the rules of docs/architecture.md that a worker can observe: leases, fences, idempotent syncs,
+attempts, cancellation, isolation after a crash. It decides nothing by priority, limits or time zones.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import anyio
+
+from worker.backend import Json
+from worker.errors import BackendTimeout, InvalidArgument, NotFound, SessionEnded, Unauthorized
+from worker.models import (
+    AgentOffer,
+    Assignment,
+    Chunk,
+    Control,
+    DrainReply,
+    Finished,
+    Inbox,
+    LlmSpec,
+    Outcome,
+    Registered,
+    RegisterRequest,
+    RunResult,
+    SyncReply,
+    SyncRequest,
+    Usage,
+)
+
+INLINE_BYTES = 8 * 1024
+TaskStatus = Literal["pending", "running", "succeeded", "failed", "cancelled"]
+RunState = Literal["assigned", "running", "succeeded", "failed", "cancelled", "released", "lost"]
+
+
+@dataclass(slots=True)
+class FakeTask:
+    """A task and all that became of it."""
+
+    id: str
+    agent: str
+    input: str
+    llm: LlmSpec | None = None
+    timeout_ms: float | None = None
+    max_attempts: int = 3
+    status: TaskStatus = "pending"
+    attempt: int = 0
+    isolate: bool = False
+    run: str | None = None
+    outcome: Outcome | None = None
+    usage: Usage | None = None
+
+
+@dataclass(slots=True)
+class FakeRun:
+    """One attempt at a task."""
+
+    id: str
+    task: FakeTask
+    session: str
+    attempt: int
+    state: RunState = "assigned"
+    chunks: list[Chunk] = field(default_factory=list)
+
+    def text(self) -> str:
+        """Return the run's text as a reader sees it: of each call, the latest attempt."""
+        latest: dict[int, int] = {}
+        for chunk in self.chunks:
+            latest[chunk.call] = max(latest.get(chunk.call, 0), chunk.attempt)
+        return "".join(c.text for c in self.chunks if c.kind == "text" and c.attempt == latest[c.call])
+
+
+@dataclass(slots=True)
+class _Session:
+    id: str
+    worker: str
+    incarnation: str
+    capacity: int
+    agents: list[AgentOffer]
+    llm: bool
+    expires_at: float
+    seq: int = 0
+    live: bool = True
+    draining: bool = False
+    signed_off: bool = False
+    changed: anyio.Event = field(default_factory=anyio.Event)
+
+
+class FakeControlPlane:
+    """Serves workers from memory.
+
+    Attributes:
+        tasks: Every task by id.
+        runs: Every run by id.
+        syncs: The bodies of every sync that arrived, in order, repeats included.
+        outages: Errors to raise before the next calls are looked at: the calls never arrive.
+        lost_answers: Errors to raise after the next syncs took effect: their answers are lost.
+        silent: While true, calls are accepted and never answered.
+        blamed: What each crash report said.
+        watched: Runs that somebody looks at.
+
+    Args:
+        lease_s: Lease of a session that has runs; an idle one has ten times as much.
+        clock: Monotonic seconds.
+        max_output_bytes: Largest output.
+    """
+
+    def __init__(
+        self,
+        *,
+        lease_s: float = 15.0,
+        next_sync_ms: float = 100.0,
+        clock: Callable[[], float] = time.monotonic,
+        max_sync_items: int = 256,
+        max_sync_bytes: int = 4 * 1024 * 1024,
+        max_output_bytes: int = 1_000_000,
+    ) -> None:
+        self.tasks: dict[str, FakeTask] = {}
+        self.runs: dict[str, FakeRun] = {}
+        self.syncs: list[SyncRequest] = []
+        self.outages: list[Exception] = []
+        self.lost_answers: list[Exception] = []
+        self.silent = False
+        self.blamed: list[str | None] = []
+        self.watched: set[str] = set()
+        self._lease_s = lease_s
+        self._next_sync_ms = next_sync_ms
+        self._clock = clock
+        self._limits = (max_sync_items, max_sync_bytes, max_output_bytes)
+        self._sessions: dict[str, _Session] = {}
+        self._controls: dict[str, tuple[str, Control]] = {}
+        self._pending: list[FakeTask] = []
+        self._ids = itertools.count(1)
+        self._ended = anyio.Event()
+
+    # For tests: what people and programs do.
+
+    def submit(
+        self,
+        agent: str,
+        value: Json = None,
+        *,
+        llm: LlmSpec | None = None,
+        timeout_ms: float | None = None,
+        max_attempts: int = 3,
+    ) -> FakeTask:
+        """Submit a task and give it to a worker that has room."""
+        task = FakeTask(self._id("task"), agent, json.dumps(value), llm, timeout_ms, max_attempts)
+        self.tasks[task.id] = task
+        self._pending.append(task)
+        self._dispatch()
+        return task
+
+    def cancel(self, task: FakeTask) -> None:
+        """Ask for a task's cancellation."""
+        if task.status == "pending":
+            self._pending.remove(task)
+            self._end_task(task, "cancelled")
+        elif task.status == "running" and task.run is not None:
+            self._control(self.runs[task.run].session, "cancel", task.run)
+
+    def ask_to_drain(self, session: str) -> None:
+        """Ask a worker to leave."""
+        self._control(session, "drain", None)
+
+    def expire(self, session: str) -> None:
+        """Let a session's lease run out."""
+        self._end_session(self._sessions[session])
+
+    def session_of(self, worker: str) -> str:
+        """Return the id of a worker's newest session."""
+        return [session.id for session in self._sessions.values() if session.worker == worker][-1]
+
+    def is_live(self, session: str) -> bool:
+        """Return whether a session's lease holds and it has not been ended."""
+        return self._sessions[session].live
+
+    def has_signed_off(self, session: str) -> bool:
+        """Return whether the worker left on its own accord."""
+        return self._sessions[session].signed_off
+
+    async def finished(self, tasks: Iterable[FakeTask] | None = None) -> None:
+        """Wait until these tasks (by default all) have ended."""
+        while True:
+            if all(t.status not in {"pending", "running"} for t in tasks or self.tasks.values()):
+                return
+            await self._ended.wait()
+
+    # For workers: the wire.
+
+    async def register(self, request: RegisterRequest, *, timeout: float) -> Registered:
+        """Begin a session; the worker's older one ends."""
+        await self._arrive(timeout)
+        session = next(
+            (
+                s
+                for s in self._sessions.values()
+                if (s.worker, s.incarnation) == (request.worker, request.incarnation)
+            ),
+            None,
+        )
+        if session is None:
+            for older in self._sessions.values():
+                if older.worker == request.worker and older.live:
+                    self._end_session(older)
+            session = _Session(
+                self._id("session"),
+                request.worker,
+                request.incarnation,
+                request.capacity,
+                request.agents,
+                request.llm,
+                self._clock() + self._lease_s * 10,
+            )
+            self._sessions[session.id] = session
+            self._dispatch()
+        items, size, output = self._limits
+        return Registered(
+            session=session.id,
+            lease_ms=self._lease_s * 1000,
+            heartbeat_ms=self._lease_s * 1000 / 3,
+            idle_lease_ms=self._lease_s * 10_000,
+            idle_heartbeat_ms=self._lease_s * 4000,
+            max_sync_items=items,
+            max_sync_bytes=size,
+            max_output_bytes=output,
+        )
+
+    async def sync(self, request: SyncRequest, *, timeout: float) -> SyncReply:
+        """Apply a body once, and answer from state."""
+        await self._arrive(timeout)
+        self.syncs.append(request)
+        session = self._live(request.session)
+        if session is None:
+            return SyncReply(
+                live=False,
+                assigned=[],
+                lost=[],
+                controls=[],
+                watched=[],
+                results=[],
+                lease_ms=0,
+                next_sync_ms=0,
+            )
+        mentioned = [*request.accepted, *(c.run for c in request.chunks)]
+        lost = {
+            run for run in mentioned if self._owned(session, run) is None and not self._done_by(session, run)
+        }
+        if request.seq > session.seq:
+            if request.seq != session.seq + 1:
+                raise InvalidArgument(f"seq {request.seq} does not follow {session.seq}")
+            session.seq = request.seq
+            self._apply(session, request)
+        results = [self._result(session, finished) for finished in request.finished]
+        busy = any(self._owned(session, run) for run in self.runs)
+        lease_s = self._lease_s if busy else self._lease_s * 10
+        session.expires_at = self._clock() + lease_s
+        self._dispatch()
+        inbox = self._inbox(session)
+        if self.lost_answers:
+            raise self.lost_answers.pop(0)
+        return SyncReply(
+            live=True,
+            assigned=inbox.assigned,
+            lost=sorted(lost),
+            controls=inbox.controls,
+            watched=inbox.watched,
+            results=results,
+            lease_ms=lease_s * 1000,
+            next_sync_ms=self._next_sync_ms,
+        )
+
+    async def inbox(self, session: str, *, timeout: float) -> Inbox:
+        """Return what waits for a session."""
+        await self._arrive(timeout)
+        return self._peek(session)
+
+    async def input(self, session: str, run: str, *, timeout: float) -> str:
+        """Return a run's input."""
+        await self._arrive(timeout)
+        live = self._live(session)
+        if live is None:
+            raise SessionEnded("The session has ended; register again")
+        owned = self._owned(live, run)
+        if owned is None:
+            raise NotFound(f"No run {run!r} in this session")
+        return owned.task.input
+
+    async def drain(self, session: str, *, final: bool, timeout: float) -> DrainReply:
+        """Give a session no more runs, or end it."""
+        await self._arrive(timeout)
+        live = self._live(session)
+        if live is None:
+            return DrainReply(live=False)
+        live.draining = True
+        if final:
+            live.signed_off = True
+            self._end_session(live, released=True)
+        return DrainReply(live=not final)
+
+    async def crashed(self, session: str, blamed: str | None, *, timeout: float) -> None:
+        """End the session of a process that is gone; the blamed run's task is isolated from now on."""
+        await self._arrive(timeout)
+        self.blamed.append(blamed)
+        if blamed is not None and blamed in self.runs:
+            self.runs[blamed].task.isolate = True
+        live = self._live(session)
+        if live is not None:
+            self._end_session(live)
+
+    async def pushed(self, session: str) -> Inbox:
+        """Wait until a session's inbox has changed, then return it: the subscription of this double."""
+        await self._sessions[session].changed.wait()
+        return self._peek(session)
+
+    # The rules.
+
+    def _id(self, kind: str) -> str:
+        return f"{kind}{next(self._ids)}"
+
+    async def _arrive(self, timeout: float) -> None:
+        await anyio.lowlevel.checkpoint()
+        if self.silent:
+            await anyio.sleep(timeout)
+            raise BackendTimeout(f"No answer within {timeout:.3g} s")
+        if self.outages:
+            raise self.outages.pop(0)
+
+    def _live(self, session: str) -> _Session | None:
+        if session not in self._sessions:
+            raise Unauthorized("No such session")
+        found = self._sessions[session]
+        if found.live and self._clock() >= found.expires_at:
+            self._end_session(found)
+        return found if found.live else None
+
+    def _owned(self, session: _Session, run: str) -> FakeRun | None:
+        found = self.runs.get(run)
+        if found is None or found.session != session.id or found.state not in {"assigned", "running"}:
+            return None
+        return found
+
+    def _done_by(self, session: _Session, run: str) -> bool:
+        found = self.runs.get(run)
+        return found is not None and found.session == session.id and found.state != "lost"
+
+    def _apply(self, session: _Session, request: SyncRequest) -> None:
+        for run in request.accepted:
+            if (owned := self._owned(session, run)) is not None:
+                owned.state = "running"
+        for chunk in request.chunks:
+            owned = self._owned(session, chunk.run)
+            if owned is not None and all(chunk.seq != known.seq for known in owned.chunks):
+                owned.chunks.append(chunk)
+        for finished in request.finished:
+            if (owned := self._owned(session, finished.run)) is not None:
+                self._finish(owned, finished)
+        for control in request.acknowledged:
+            self._controls.pop(control, None)
+
+    def _finish(self, run: FakeRun, finished: Finished) -> None:
+        outcome, task = finished.outcome, run.task
+        task.usage, run.state = finished.usage, outcome.kind
+        if outcome.kind == "released":
+            task.attempt -= 1
+            self._again(task)
+        elif outcome.kind == "failed" and outcome.retryable and task.attempt < task.max_attempts:
+            self._again(task)
+        else:
+            task.outcome = outcome
+            self._end_task(task, outcome.kind)
+
+    def _result(self, session: _Session, finished: Finished) -> RunResult:
+        run = self.runs.get(finished.run)
+        taken = run is not None and run.session == session.id and run.state == finished.outcome.kind
+        return RunResult(run=finished.run, accepted=taken, reason=None if taken else "not this session's run")
+
+    def _again(self, task: FakeTask) -> None:
+        task.status, task.run = "pending", None
+        self._pending.append(task)
+
+    def _end_task(self, task: FakeTask, status: TaskStatus) -> None:
+        task.status = status
+        ended, self._ended = self._ended, anyio.Event()
+        ended.set()
+
+    def _end_session(self, session: _Session, *, released: bool = False) -> None:
+        session.live = False
+        for run in self.runs.values():
+            if run.session == session.id and run.state in {"assigned", "running"}:
+                run.state = "released" if released else "lost"
+                run.task.attempt -= released
+                if run.task.attempt < run.task.max_attempts:
+                    self._again(run.task)
+                else:
+                    self._end_task(run.task, "failed")
+        self._notify(session)
+        self._dispatch()
+
+    def _control(self, session: str, kind: Literal["cancel", "drain"], run: str | None) -> None:
+        control = Control(control=self._id("control"), kind=kind, run=run, reason="asked for")
+        self._controls[control.control] = (session, control)
+        self._notify(self._sessions[session])
+
+    def _dispatch(self) -> None:
+        for session in self._sessions.values():
+            if not session.live or session.draining:
+                continue
+            room = session.capacity - sum(1 for run in self.runs if self._owned(session, run))
+            names = {agent.name for agent in session.agents}
+            for task in [t for t in self._pending if (session.llm if t.llm else t.agent in names)][:room]:
+                self._pending.remove(task)
+                task.attempt += 1
+                run = FakeRun(self._id("run"), task, session.id, task.attempt)
+                self.runs[run.id] = run
+                task.status, task.run = "running", run.id
+                self._notify(session)
+
+    def _notify(self, session: _Session) -> None:
+        changed, session.changed = session.changed, anyio.Event()
+        changed.set()
+
+    def _peek(self, session: str) -> Inbox:
+        live = self._live(session)
+        if live is None:
+            return Inbox(live=False, assigned=[], controls=[], watched=[])
+        return self._inbox(live)
+
+    def _inbox(self, session: _Session) -> Inbox:
+        return Inbox(
+            live=True,
+            assigned=[
+                _assignment(run)
+                for run in self.runs.values()
+                if run.session == session.id and run.state == "assigned"
+            ],
+            controls=[control for owner, control in self._controls.values() if owner == session.id],
+            watched=sorted(run for run in self.watched if self._owned(session, run)),
+        )
+
+
+def _assignment(run: FakeRun) -> Assignment:
+    task = run.task
+    return Assignment(
+        run=run.id,
+        task=task.id,
+        attempt=run.attempt,
+        agent=task.agent,
+        kind="llm" if task.llm else "python",
+        input=task.input if len(task.input.encode()) <= INLINE_BYTES else None,
+        llm=task.llm,
+        timeout_ms=task.timeout_ms,
+        isolate=task.isolate,
+    )
