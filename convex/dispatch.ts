@@ -7,9 +7,9 @@ import { v } from "convex/values";
 import { internal } from "./_generated/api";
 import type { Doc, Id } from "./_generated/dataModel";
 import { internalMutation, internalQuery, type MutationCtx } from "./_generated/server";
-import { BLOCKED_LANES_MS, DISPATCH_BATCH, FREED_BATCH } from "./constants";
+import { ACCEPT_MS, BLOCKED_LANES_MS, DISPATCH_BATCH, FREED_BATCH } from "./constants";
 import { look as lookAt, withRoom, type Sight } from "./model/look";
-import { loop, startDispatch } from "./model/loops";
+import { loop, startDispatch, wakeTimersBy } from "./model/loops";
 import { plan, type Pick_ } from "./model/plan";
 import { assign } from "./model/runs";
 import { quarantine } from "./model/tasks";
@@ -69,6 +69,7 @@ export const assignAll = internalMutation({
     const now = Date.now();
     const taken: Id<"sessions">[] = [];
     for (const pick of picks) if (await assign(ctx, pick, now)) taken.push(pick.session);
+    if (taken.length > 0) await wakeTimersBy(ctx, now + ACCEPT_MS);
     return taken;
   },
 });

@@ -72,7 +72,7 @@ export async function sync(ctx: MutationCtx, body: Body): Promise<Synced> {
   return {
     live: true,
     assigned: inbox.assigned.filter((assigned) => !taken.has(assigned.run)),
-    lost: runs.lost(),
+    lost: runs.lost(new Set(results.filter((result) => result.accepted).map(({ run }) => run))),
     controls: inbox.controls.filter(({ control }) => !acknowledged.has(control)),
     watched: inbox.watched.filter((run) => !finishing.includes(run)),
     results,
@@ -101,16 +101,15 @@ class Runs {
   private constructor(
     private readonly session: Id<"sessions">,
     private readonly byId: Map<Id<"runs">, Doc<"runs"> | null>,
-    private readonly finishing: ReadonlySet<Id<"runs">>,
   ) {}
 
   static async of(ctx: MutationCtx, session: Id<"sessions">, body: Body): Promise<Runs> {
-    const finishing = new Set(body.finished.map((item) => item.run));
+    const finishing = body.finished.map((item) => item.run);
     const byId = new Map<Id<"runs">, Doc<"runs"> | null>();
     for (const id of [...body.accepted, ...body.chunks.map((chunk) => chunk.run), ...finishing]) {
       if (!byId.has(id)) byId.set(id, await ctx.db.get("runs", id));
     }
-    return new Runs(session, byId, finishing);
+    return new Runs(session, byId);
   }
 
   /** The run, if this session held it when the request began. */
@@ -129,11 +128,9 @@ class Runs {
     return this.byId.get(id);
   }
 
-  lost(): Id<"runs">[] {
-    return [...this.byId.keys()].filter((id) => {
-      const run = this.own(id);
-      return run === undefined || (!isLive(run) && !(this.finishing.has(id) && run.state !== "lost"));
-    });
+  /** Those that are no longer the session's, but for those whose result stands. */
+  lost(standing: ReadonlySet<Id<"runs">>): Id<"runs">[] {
+    return [...this.byId.keys()].filter((id) => this.live(id) === undefined && !standing.has(id));
   }
 }
 

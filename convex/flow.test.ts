@@ -1,0 +1,406 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { api, internal } from "./_generated/api";
+import { ACCEPT_MS, CANCEL_GRACE_MS, IDLE_LEASE_MS, LEASE_MS, TIMEOUT_GRACE_MS } from "./constants";
+import { Deployment, KEYS, type TestWorker } from "./setup.testing";
+
+let at: Deployment;
+
+beforeEach(async () => {
+  vi.useFakeTimers();
+  at = await Deployment.start();
+});
+
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+/** Submit one task and let `worker` have it. */
+async function assigned(worker: TestWorker, spec = {}) {
+  const task = await at.submit(spec);
+  await at.pass();
+  const { assigned } = await worker.inbox();
+  expect(assigned).toHaveLength(1);
+  return { task, run: assigned[0]!.run, assignment: assigned[0]! };
+}
+
+describe("from submit to result", () => {
+  test("a task reaches a worker with its input, and its result is kept", async () => {
+    const worker = await at.worker();
+    const { task, run, assignment } = await assigned(worker, { input: '{"$say":"héllo"}' });
+    expect(assignment).toMatchObject({
+      task,
+      attempt: 1,
+      agent: "echo",
+      kind: "python",
+      input: '{"$say":"héllo"}',
+    });
+    const answer = await worker.finish(run, { kind: "succeeded", output: '"done"' });
+    expect(answer.results).toEqual([{ run, accepted: true, reason: null }]);
+    expect(await at.task(task)).toMatchObject({
+      status: "succeeded",
+      attempt: 1,
+      output: '"done"',
+      error: null,
+    });
+    expect(await at.history(task)).toEqual(["task_submitted", "run_assigned", "task_succeeded"]);
+  });
+
+  test("work that was there first waits for the first worker", async () => {
+    const task = await at.submit();
+    await at.pass();
+    expect(await at.task(task)).toMatchObject({ status: "pending" });
+    const worker = await at.worker("late");
+    await at.pass();
+    expect((await worker.inbox()).assigned.map((item) => item.task)).toEqual([task]);
+  });
+
+  test("a worker holds no more than its capacity, and gets more as it finishes", async () => {
+    const worker = await at.worker("w", { capacity: 2 });
+    for (let i = 0; i < 5; i++) await at.submit();
+    const seen: number[] = [];
+    for (let left = 5; left > 0; left -= seen.at(-1)!) {
+      await at.pass();
+      const { assigned } = await worker.inbox();
+      seen.push(assigned.length);
+      await worker.sync({
+        finished: assigned.map(({ run }) => ({
+          run,
+          outcome: { kind: "succeeded", output: null },
+          usage: null,
+        })),
+      });
+    }
+    expect(seen).toEqual([2, 2, 1]);
+  });
+
+  test("higher priority goes first, oldest first within one, and waiting counts", async () => {
+    const plain = await at.submit();
+    await at.pass(1);
+    const later = await at.submit();
+    const urgent = await at.submit({ priority: 5 });
+    const worker = await at.worker("w", { capacity: 1 });
+    const order = [];
+    for (let i = 0; i < 3; i++) {
+      await at.pass();
+      const [next] = (await worker.inbox()).assigned;
+      order.push(next!.task);
+      await worker.finish(next!.run);
+    }
+    expect(order).toEqual([urgent, plain, later]);
+  });
+
+  test("a delayed task is not given before its time, and is at it", async () => {
+    const worker = await at.worker();
+    const task = await at.submit({ delayMs: 5_000 });
+    await at.pass(4_900);
+    expect((await worker.inbox()).assigned).toEqual([]);
+    expect(await at.task(task)).toMatchObject({ status: "delayed" });
+    await at.pass(200);
+    expect((await worker.inbox()).assigned).toHaveLength(1);
+  });
+
+  test("a large input stays out of the inbox and is fetched by its run's owner alone", async () => {
+    const worker = await at.worker();
+    const other = await at.worker("other", { capacity: 1 });
+    const input = JSON.stringify("x".repeat(9_000));
+    const { run, assignment } = await assigned(worker, { input });
+    expect(assignment.input).toBeNull();
+    const ask = (session: typeof worker.session) =>
+      at.t.query(api.worker.input, { key: KEYS.worker, session, run });
+    expect(await ask(worker.session)).toBe(input);
+    await expect(ask(other.session)).rejects.toThrow("session_ended");
+  });
+
+  test("the same dedup key is the same task, for each tenant", async () => {
+    await at.worker();
+    const task = await at.submit({ dedupKey: "k" });
+    const again = await at.t.mutation(api.tasks.submit, {
+      key: KEYS.submit,
+      tasks: [
+        { agent: "echo", input: "1", dedupKey: "k" },
+        { agent: "echo", input: "1", dedupKey: "k", tenant: "other" },
+      ],
+    });
+    expect(again).toMatchObject([
+      { ok: true, task, duplicate: true },
+      { ok: true, duplicate: false },
+    ]);
+  });
+});
+
+describe("sync", () => {
+  test("a repeat has one effect, and its answer carries what the first did", async () => {
+    const worker = await at.worker();
+    const second = await assigned(worker);
+    await worker.sync({ accepted: [second.run] });
+    const first = await assigned(worker);
+    await worker.sync({ accepted: [first.run] });
+    await at.t.mutation(api.tasks.cancel, { key: KEYS.submit, task: second.task });
+    const third = await at.submit();
+    await at.pass();
+
+    const chunk = { run: first.run, seq: 0, call: 0, attempt: 0, kind: "text" as const, text: "hello" };
+    const body = worker.body({
+      chunks: [chunk],
+      finished: [{ run: first.run, outcome: { kind: "succeeded", output: "1" }, usage: null }],
+    });
+    const answer = await worker.send(body);
+    await at.pass();
+    const repeat = await worker.send(body);
+    expect(repeat).toEqual(answer);
+    expect(answer.assigned.map((item) => item.task)).toEqual([third]);
+    expect(answer.controls).toMatchObject([{ kind: "cancel", run: second.run }]);
+    expect(answer.results).toEqual([{ run: first.run, accepted: true, reason: null }]);
+    const { chunks } = await at.t.query(api.runs.tail, { key: KEYS.submit, run: first.run, after: -1 });
+    expect(chunks).toEqual([chunk]);
+    expect((await at.history(first.task)).filter((type) => type === "task_succeeded")).toHaveLength(1);
+  });
+
+  test("a repeat names the runs that were lost", async () => {
+    const worker = await at.worker();
+    const { run, task } = await assigned(worker, { timeoutMs: 1_000 });
+    await worker.sync({ accepted: [run] });
+    await at.pass(1_000 + TIMEOUT_GRACE_MS + 50);
+    expect((await at.task(task)).error?.code).toBe("timed_out");
+    const body = worker.body({
+      finished: [{ run, outcome: { kind: "succeeded", output: null }, usage: null }],
+    });
+    const answer = await worker.send(body);
+    expect(answer).toMatchObject({ lost: [run], results: [{ accepted: false }] });
+    expect(await worker.send(body)).toEqual(answer);
+    expect((await at.history(task)).filter((type) => type === "run_refused")).toHaveLength(1);
+  });
+
+  test("text of another worker's run is refused", async () => {
+    const worker = await at.worker();
+    const { run } = await assigned(worker);
+    const thief = await at.worker("thief");
+    const answer = await thief.sync({
+      accepted: [run],
+      chunks: [{ run, seq: 0, call: 0, attempt: 0, kind: "text", text: "mine" }],
+    });
+    expect(answer.lost).toEqual([run]);
+    expect((await at.t.query(api.runs.tail, { key: KEYS.submit, run, after: -1 })).chunks).toEqual([]);
+  });
+
+  test("an idle worker is told to be quiet, a busy one to keep its lease, a watched one to hurry", async () => {
+    const worker = await at.worker();
+    expect(await worker.sync()).toMatchObject({ leaseMs: IDLE_LEASE_MS, nextSyncMs: 60_000 });
+    const { run, task } = await assigned(worker);
+    expect(await worker.sync({ accepted: [run] })).toMatchObject({ leaseMs: LEASE_MS, nextSyncMs: 5_000 });
+    await at.t.mutation(api.runs.watch, { key: KEYS.submit, task, forMs: 10_000 });
+    expect(await worker.sync()).toMatchObject({ watched: [run], nextSyncMs: 250 });
+    expect(await worker.finish(run)).toMatchObject({ leaseMs: IDLE_LEASE_MS });
+  });
+
+  test("a request of one item too many is refused whole", async () => {
+    const worker = await at.worker();
+    const { run } = await assigned(worker);
+    const chunks = (count: number) =>
+      Array.from({ length: count }, (_, seq) => ({
+        run,
+        seq,
+        call: 0,
+        attempt: 0,
+        kind: "text" as const,
+        text: "x",
+      }));
+    await expect(worker.sync({ chunks: chunks(257) })).rejects.toThrow("at most 256");
+    expect(await worker.sync({ chunks: chunks(256) })).toMatchObject({ live: true });
+  });
+
+  test("an output that cannot be kept fails its run alone", async () => {
+    const worker = await at.worker();
+    const { run, task } = await assigned(worker);
+    await worker.finish(run, { kind: "succeeded", output: "not json" });
+    expect(await at.task(task)).toMatchObject({ status: "failed", error: { code: "invalid_output" } });
+  });
+});
+
+describe("when things go wrong", () => {
+  test("a failure is recorded and the next attempt follows within its bound", async () => {
+    const worker = await at.worker();
+    const { run, task } = await assigned(worker);
+    const error = { code: "boom", message: "it broke" };
+    await worker.finish(run, { kind: "failed", error, retryable: true, notBeforeMs: null });
+    expect(await at.task(task)).toMatchObject({ error, attempt: 1 });
+    await at.pass(1_050);
+    const [again] = (await worker.inbox()).assigned;
+    expect(again).toMatchObject({ task, attempt: 2 });
+    await worker.finish(again!.run);
+    expect(await at.history(task)).toEqual([
+      "task_submitted",
+      "run_assigned",
+      "task_retried",
+      "run_assigned",
+      "task_succeeded",
+    ]);
+  });
+
+  test("a silent worker loses its runs when its lease ends, and all its late writes are refused", async () => {
+    const zombie = await at.worker("zombie", { capacity: 1 });
+    const { run, task } = await assigned(zombie);
+    await zombie.sync({ accepted: [run] });
+    await at.pass(LEASE_MS - 100);
+    expect(await at.task(task)).toMatchObject({ status: "running" });
+    await at.pass(2_000);
+    const other = await at.worker("other");
+    await at.pass(1_100);
+    const [again] = (await other.inbox()).assigned;
+    expect(again).toMatchObject({ task, attempt: 2 });
+    const late = await zombie.sync({
+      chunks: [{ run, seq: 0, call: 0, attempt: 0, kind: "text", text: "late" }],
+      finished: [{ run, outcome: { kind: "succeeded", output: '"late"' }, usage: null }],
+    });
+    expect(late).toMatchObject({ live: false, lost: [run], results: [{ accepted: false }], assigned: [] });
+    await other.finish(again!.run, { kind: "succeeded", output: '"right"' });
+    expect(await at.task(task)).toMatchObject({ status: "succeeded", output: '"right"' });
+    expect((await at.t.query(api.runs.tail, { key: KEYS.submit, run, after: -1 })).chunks).toEqual([]);
+    expect(await at.history(task)).toContain("run_refused");
+  });
+
+  test("a run that its worker never takes goes to another, with no attempt burnt", async () => {
+    const deaf = await at.worker("deaf", { capacity: 1 });
+    const { task } = await assigned(deaf);
+    await at.pass(ACCEPT_MS + 50);
+    expect((await deaf.inbox()).live).toBe(false);
+    const other = await at.worker("other");
+    await at.pass(1_100);
+    const [again] = (await other.inbox()).assigned;
+    expect(again).toMatchObject({ task, attempt: 2 });
+  });
+
+  test("a worker that registers again ends its old session at once", async () => {
+    const old = await at.worker("w", { incarnation: "1" });
+    const { task } = await assigned(old);
+    const young = await at.worker("w", { incarnation: "2" });
+    expect((await old.inbox()).live).toBe(false);
+    await at.pass(1_100);
+    expect((await young.inbox()).assigned).toMatchObject([{ task, attempt: 2 }]);
+    const repeated = await at.worker("w", { incarnation: "2" });
+    expect(repeated.session).toBe(young.session);
+  });
+
+  test("a run that takes its process down is isolated and ends after its attempts; its neighbours lose none", async () => {
+    const poison = await at.submit();
+    const neighbour = await at.submit();
+    for (let crash = 1; crash <= 3; crash++) {
+      const worker = await at.worker(`w${crash}`);
+      await at.pass(10_000);
+      const { assigned } = await worker.inbox();
+      const bad = assigned.find((item) => item.task === poison)!;
+      expect(bad.isolate).toBe(crash > 1);
+      await worker.sync({ accepted: assigned.map((item) => item.run) });
+      await at.t.mutation(api.worker.crashed, { key: KEYS.worker, session: worker.session, blamed: bad.run });
+    }
+    expect(await at.task(poison)).toMatchObject({
+      status: "failed",
+      attempt: 3,
+      error: { code: "worker_died" },
+    });
+    const worker = await at.worker("last");
+    await at.pass(10_000);
+    await worker.finish((await worker.inbox()).assigned[0]!.run);
+    expect(await at.task(neighbour)).toMatchObject({ status: "succeeded", attempt: 4 });
+  });
+
+  test("a draining worker gets nothing more and hands back what it leaves, with no attempt burnt", async () => {
+    const worker = await at.worker();
+    const { task } = await assigned(worker);
+    const drain = (final: boolean) =>
+      at.t.mutation(api.worker.drain, { key: KEYS.worker, session: worker.session, final });
+    expect(await drain(false)).toEqual({ live: true });
+    await at.submit();
+    await at.pass();
+    expect((await worker.inbox()).assigned).toHaveLength(1);
+    expect(await drain(true)).toEqual({ live: false });
+    expect(await drain(true)).toEqual({ live: false });
+    expect(await at.task(task)).toMatchObject({ status: "pending", error: null });
+  });
+
+  test("waiting work is cancelled at once, running work through its worker", async () => {
+    const worker = await at.worker("w", { capacity: 1 });
+    const { run, task } = await assigned(worker);
+    const waiting = await at.submit();
+    const delayed = await at.submit({ delayMs: 1_000 });
+    const cancel = (id: typeof task) => at.t.mutation(api.tasks.cancel, { key: KEYS.submit, task: id });
+    expect(await cancel(waiting)).toEqual({ status: "cancelled" });
+    expect(await cancel(delayed)).toEqual({ status: "cancelled" });
+    expect(await cancel(task)).toEqual({ status: "running" });
+    const { controls } = await worker.sync({ accepted: [run] });
+    expect(controls).toMatchObject([{ kind: "cancel", run }]);
+    const done = await worker.sync({
+      finished: [{ run, outcome: { kind: "cancelled" }, usage: null }],
+      acknowledged: controls.map((item) => item.control),
+    });
+    expect(done.controls).toEqual([]);
+    expect(await at.task(task)).toMatchObject({ status: "cancelled" });
+    await at.pass(5_000);
+    expect((await worker.inbox()).assigned).toEqual([]);
+  });
+
+  test("a cancelled run is closed after its grace even if the worker keeps silent about it", async () => {
+    const worker = await at.worker();
+    const { run, task } = await assigned(worker);
+    await worker.sync({ accepted: [run] });
+    await at.t.mutation(api.tasks.cancel, { key: KEYS.submit, task });
+    for (let waited = 0; waited <= CANCEL_GRACE_MS; waited += 5_000) {
+      await worker.sync();
+      await at.pass(5_000);
+    }
+    expect(await at.task(task)).toMatchObject({ status: "cancelled" });
+  });
+
+  test("an idle worker that goes away is noticed by the watchdog", async () => {
+    const worker = await at.worker();
+    await worker.sync();
+    await at.pass(IDLE_LEASE_MS + 50);
+    await at.t.mutation(internal.timers.watchdog, {});
+    expect((await worker.inbox()).live).toBe(false);
+  });
+});
+
+describe("the loops", () => {
+  test("are asleep when nothing is due: no job is scheduled", async () => {
+    const worker = await at.worker();
+    const { run } = await assigned(worker);
+    await worker.finish(run);
+    await at.pass(20_000);
+    const pending = await at.t.run(async (ctx) =>
+      (await ctx.db.system.query("_scheduled_functions").take(1_000)).filter(
+        (job) => job.state.kind === "pending",
+      ),
+    );
+    expect(pending).toEqual([]);
+  });
+
+  test("a loop that died is started again, and the task that kills it is set aside", async () => {
+    await at.worker();
+    const culprit = await at.submit();
+    const innocent = await at.submit();
+    const die = () =>
+      at.t.run(async (ctx) => {
+        const state = (await ctx.db
+          .query("loopState")
+          .withIndex("by_name", (q) => q.eq("name", "dispatch"))
+          .unique())!;
+        await ctx.scheduler.cancel(state.job!);
+        return state.batch;
+      });
+    await die(); // what a pass that runs out of time looks like: its job is over, the loop still counts as running
+    await at.t.mutation(internal.timers.watchdog, {});
+    expect(await die()).toBe(1);
+    await at.t.mutation(internal.timers.watchdog, {});
+    expect(await at.task(culprit)).toMatchObject({ status: "failed", error: { code: "quarantined" } });
+    await at.pass();
+    expect(await at.task(innocent)).toMatchObject({ status: "running" });
+  });
+
+  test("a bad item rolls back alone", async () => {
+    const worker = await at.worker();
+    const [bad, good] = [await at.submit(), await at.submit()];
+    await at.t.run((ctx) => ctx.db.delete("tasks", bad));
+    await at.pass();
+    expect((await worker.inbox()).assigned.map((item) => item.task)).toEqual([good]);
+  });
+});

@@ -1,0 +1,123 @@
+/// <reference types="vite/client" />
+/** What the tests of the control plane share: keys, a worker, time. */
+import { convexTest, type TestConvex } from "convex-test";
+import { vi } from "vitest";
+import { api, internal } from "./_generated/api";
+import type { Id } from "./_generated/dataModel";
+import { hashKey } from "./model/keys";
+import schema from "./schema";
+import type { Finished, Outcome, TaskSpec } from "./validators";
+
+const modules = import.meta.glob(["./**/*.ts", "!./**/*.test.ts", "!./**/*.testing.ts"]);
+
+export const KEYS = { worker: "sbw_test", submit: "sbs_test", operator: "sbo_test" } as const;
+
+export class Deployment {
+  private constructor(readonly t: TestConvex<typeof schema>) {}
+
+  static async start(): Promise<Deployment> {
+    const deployment = new Deployment(convexTest({ schema, modules, transactionLimits: true }));
+    for (const role of ["worker", "submit", "operator"] as const) {
+      const hash = await hashKey(KEYS[role]);
+      await deployment.t.mutation(internal.operator.createKey, { hash, role, label: role });
+    }
+    // A worker that came and went brought the agent.
+    const { session } = await deployment.worker("first");
+    await deployment.t.mutation(api.worker.drain, { key: KEYS.worker, session, final: true });
+    return deployment;
+  }
+
+  /** Let everything that falls due within `ms` happen, at its time. */
+  async pass(ms = 0): Promise<void> {
+    const end = Date.now() + ms;
+    do {
+      vi.advanceTimersByTime(Math.min(50, end - Date.now()));
+      await this.t.finishInProgressScheduledFunctions();
+    } while (Date.now() < end);
+    // What a pass schedules for now is due now.
+    for (let chain = 0; chain < 20; chain++) {
+      vi.advanceTimersByTime(0);
+      await this.t.finishInProgressScheduledFunctions();
+    }
+  }
+
+  async submit(spec: Partial<TaskSpec> = {}): Promise<Id<"tasks">> {
+    const [answer] = await this.t.mutation(api.tasks.submit, {
+      key: KEYS.submit,
+      tasks: [{ agent: "echo", input: "null", ...spec }],
+    });
+    if (!answer?.ok) throw new Error(answer?.message);
+    return answer.task;
+  }
+
+  async task(task: Id<"tasks">) {
+    return (await this.t.query(api.tasks.get, { key: KEYS.submit, task }))!;
+  }
+
+  async history(task: Id<"tasks">) {
+    const { events } = await this.t.query(api.tasks.history, { key: KEYS.submit, task });
+    return events.map((event) => event.type);
+  }
+
+  async worker(
+    name = "w",
+    more: { capacity?: number; incarnation?: string; llm?: boolean } = {},
+  ): Promise<TestWorker> {
+    const registered = await this.t.mutation(api.worker.register, {
+      key: KEYS.worker,
+      worker: name,
+      incarnation: more.incarnation ?? "1",
+      queues: ["default"],
+      agents: [{ name: "echo", description: "says what it hears" }],
+      llm: more.llm ?? true,
+      capacity: more.capacity ?? 10,
+      version: "test",
+    });
+    return new TestWorker(this.t, registered.session);
+  }
+}
+
+export class TestWorker {
+  seq = 0;
+
+  constructor(
+    private readonly t: TestConvex<typeof schema>,
+    readonly session: Id<"sessions">,
+  ) {}
+
+  inbox() {
+    return this.t.query(api.worker.inbox, { key: KEYS.worker, session: this.session });
+  }
+
+  body(more: Partial<Parameters<TestWorker["send"]>[0]> = {}) {
+    this.seq += 1;
+    return {
+      session: this.session,
+      seq: this.seq,
+      accepted: [],
+      chunks: [],
+      finished: [],
+      acknowledged: [],
+      ...more,
+    };
+  }
+
+  send(body: {
+    session: Id<"sessions">;
+    seq: number;
+    accepted: Id<"runs">[];
+    chunks: { run: Id<"runs">; seq: number; call: number; attempt: number; kind: "text"; text: string }[];
+    finished: Finished[];
+    acknowledged: Id<"controls">[];
+  }) {
+    return this.t.mutation(api.worker.sync, { key: KEYS.worker, ...body });
+  }
+
+  sync(more: Parameters<TestWorker["body"]>[0] = {}) {
+    return this.send(this.body(more));
+  }
+
+  finish(run: Id<"runs">, outcome: Outcome = { kind: "succeeded", output: null }) {
+    return this.sync({ finished: [{ run, outcome, usage: null }] });
+  }
+}
