@@ -1,0 +1,283 @@
+import { getFunctionName, type FunctionReference } from "convex/server";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { api, internal } from "./_generated/api";
+import type { Id } from "./_generated/dataModel";
+import { hashKey } from "./model/keys";
+import { Deployment, KEYS } from "./setup.testing";
+import type { Role } from "./validators";
+
+let at: Deployment;
+
+beforeEach(async () => {
+  vi.useFakeTimers();
+  at = await Deployment.start();
+});
+
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+type Public = FunctionReference<"query" | "mutation", "public">;
+
+/** Every public function, its arguments but for the key, and the roles that may call it. */
+async function table(): Promise<[Public, Record<string, unknown>, Role[]][]> {
+  const { session } = await at.worker();
+  const task = await at.submit();
+  await at.pass();
+  const run = (await at.task(task)).run!;
+  const register = {
+    worker: "x",
+    incarnation: "1",
+    queues: ["default"],
+    agents: [],
+    llm: true,
+    capacity: 1,
+    version: "1",
+  };
+  const body = { session, seq: 1, accepted: [], chunks: [], finished: [], acknowledged: [] };
+  return [
+    [api.worker.register, register, ["worker"]],
+    [api.worker.inbox, { session }, ["worker"]],
+    [api.worker.input, { session, run }, ["worker"]],
+    [api.worker.sync, body, ["worker"]],
+    [api.worker.drain, { session, final: false }, ["worker"]],
+    [api.tasks.submit, { tasks: [] }, ["submit", "operator"]],
+    [api.tasks.get, { task }, ["submit", "operator"]],
+    [api.tasks.list, {}, ["submit", "operator"]],
+    [api.tasks.history, { task }, ["submit", "operator"]],
+    [api.runs.watch, { task, forMs: 1 }, ["submit", "operator"]],
+    [api.runs.tail, { run, after: -1 }, ["submit", "operator"]],
+    [api.agents.sync, { agents: [] }, ["operator"]],
+    [api.agents.list, {}, ["submit", "operator"]],
+    [api.tasks.cancel, { task }, ["submit", "operator"]],
+    [api.worker.crashed, { session, blamed: null }, ["worker"]],
+  ];
+}
+
+function call(fn: Public, args: Record<string, unknown>, key: string): Promise<unknown> {
+  const isQuery = ["inbox", "input", "get", "list", "history", "tail"].includes(
+    getFunctionName(fn).split(":")[1]!,
+  );
+  return isQuery
+    ? at.t.query(fn as FunctionReference<"query", "public">, { key, ...args })
+    : at.t.mutation(fn as FunctionReference<"mutation", "public">, { key, ...args });
+}
+
+describe("keys", () => {
+  test("each public function is open to its roles and to nobody else", async () => {
+    for (const [fn, args, roles] of await table()) {
+      const name = getFunctionName(fn);
+      for (const role of ["worker", "submit", "operator"] as const) {
+        const answer = call(fn, args, KEYS[role]);
+        if (roles.includes(role)) await expect(answer, `${role} calls ${name}`).resolves.toBeDefined();
+        else await expect(answer, `${role} calls ${name}`).rejects.toThrow("forbidden");
+      }
+      await expect(call(fn, args, "sbw_nobody"), name).rejects.toThrow("unauthorized");
+      await expect(call(fn, args, ""), name).rejects.toThrow("unauthorized");
+      await expect(call(fn, args, undefined as unknown as string), name).rejects.toThrow();
+    }
+  });
+
+  test("no public function is left out of that table", async () => {
+    const named = new Set((await table()).map(([fn]) => getFunctionName(fn)));
+    const modules = import.meta.glob<Record<string, unknown>>(["./*.ts", "!./*.test.ts", "!./*.testing.ts"]);
+    const found = [];
+    for (const [path, load] of Object.entries(modules)) {
+      for (const [name, fn] of Object.entries(await load())) {
+        if (typeof fn === "function" && "isPublic" in fn) found.push(`${path.slice(2, -3)}:${name}`);
+      }
+    }
+    expect(found.sort()).toEqual([...named].sort());
+  });
+
+  test("a user's identity opens nothing", async () => {
+    const user = at.t.withIdentity({ subject: "root", issuer: "https://id.example" });
+    await expect(user.query(api.tasks.list, { key: "" })).rejects.toThrow("unauthorized");
+  });
+
+  test("a revoked or expired key is refused from that moment", async () => {
+    const hash = await hashKey("sbs_short");
+    const expiresAt = Date.now() + 1_000;
+    const key = await at.t.mutation(internal.operator.createKey, {
+      hash,
+      role: "submit",
+      label: "short",
+      expiresAt,
+    });
+    const list = () => at.t.query(api.tasks.list, { key: "sbs_short" });
+    await expect(list()).resolves.toBeDefined();
+    vi.advanceTimersByTime(999);
+    await expect(list()).resolves.toBeDefined();
+    vi.advanceTimersByTime(1);
+    await expect(list()).rejects.toThrow('The key \\"short\\" has expired');
+    await at.t.mutation(internal.operator.revokeKey, { key });
+    await expect(list()).rejects.toThrow("was revoked");
+    const [shown] = await at.t.query(internal.operator.listKeys, {});
+    expect(shown).not.toHaveProperty("hash");
+  });
+
+  test("a key is stored once and only as a hash", async () => {
+    const hash = await hashKey("sbs_twice");
+    const create = () => at.t.mutation(internal.operator.createKey, { hash, role: "submit", label: "twice" });
+    expect(await create()).toBe(await create());
+    const create2 = at.t.mutation(internal.operator.createKey, {
+      hash: "sbs_twice",
+      role: "submit",
+      label: "oops",
+    });
+    await expect(create2).rejects.toThrow("SHA-256");
+    const stored = await at.t.run(async (ctx) => JSON.stringify(await ctx.db.query("keys").take(100)));
+    expect(stored).not.toContain("sbs_twice");
+  });
+
+  test("a worker key serves its queues only", async () => {
+    const hash = await hashKey("sbw_gpu");
+    await at.t.mutation(internal.operator.createKey, { hash, role: "worker", label: "gpu", queues: ["gpu"] });
+    const register = (queues: string[]) =>
+      at.t.mutation(api.worker.register, {
+        key: "sbw_gpu",
+        worker: "g",
+        incarnation: "1",
+        queues,
+        agents: [],
+        llm: true,
+        capacity: 1,
+        version: "1",
+      });
+    await expect(register(["gpu", "default"])).rejects.toThrow("not the queue default");
+    await expect(register(["gpu"])).resolves.toHaveProperty("session");
+  });
+});
+
+describe("bad input", () => {
+  const submit = (...tasks: object[]) =>
+    at.t.mutation(api.tasks.submit, { key: KEYS.submit, tasks: tasks as { agent: string; input: string }[] });
+  const good = { agent: "echo", input: "null" };
+
+  test.each([
+    ["an unknown agent", { agent: "ghost" }, "unknown_agent", "Known: echo"],
+    ["input that is no JSON", { input: "{" }, "invalid_argument", "not JSON"],
+    ["input over the limit", { input: `"${"x".repeat(999_999)}"` }, "payload_too_large", "1000001 bytes"],
+    [
+      "input over the limit in bytes",
+      { input: `"${"€".repeat(333_333)}"` },
+      "payload_too_large",
+      "1000001 bytes",
+    ],
+    ["a queue with a slash", { queue: "a/b" }, "invalid_argument", "queue"],
+    ["a long tenant", { tenant: "x".repeat(65) }, "invalid_argument", "tenant"],
+    ["priority over its bound", { priority: 1_001 }, "invalid_argument", "-1000 to 1000"],
+    ["no number", { priority: NaN }, "invalid_argument", "priority"],
+    ["both times", { delayMs: 1, runAt: 1 }, "invalid_argument", "give one"],
+    ["a negative delay", { delayMs: -1 }, "invalid_argument", "delayMs"],
+    ["no attempts", { retry: { maxAttempts: 0 } }, "invalid_argument", "retry.maxAttempts"],
+    ["half an attempt", { retry: { maxAttempts: 1.5 } }, "invalid_argument", "whole"],
+    ["too many attempts", { retry: { maxAttempts: 101 } }, "invalid_argument", "1 to 100"],
+    ["an empty dedup key", { dedupKey: "" }, "invalid_argument", "dedupKey"],
+    ["a long dedup key", { dedupKey: "x".repeat(257) }, "invalid_argument", "257"],
+  ])("%s is refused with its field and the others are taken", async (_, bad, code, text) => {
+    const answers = await submit(good, { ...good, ...bad }, good);
+    expect(answers).toMatchObject([{ ok: true }, { ok: false, code }, { ok: true }]);
+    const refused = answers[1] as { message: string };
+    expect(refused.message).toContain(text);
+    expect(refused.message).not.toContain("\n");
+    const rows = await at.t.run((ctx) => ctx.db.query("tasks").take(10));
+    expect(rows).toHaveLength(2);
+  });
+
+  test.each([
+    ["the largest input", { input: `"${"x".repeat(999_998)}"` }],
+    ["the highest priority", { priority: 1_000 }],
+    ["the longest name", { tenant: "x".repeat(64) }],
+    ["the longest dedup key", { dedupKey: "x".repeat(256) }],
+    ["the most attempts", { retry: { maxAttempts: 100 } }],
+  ])("%s is taken", async (_, most) => {
+    expect(await submit({ ...good, ...most })).toMatchObject([{ ok: true }]);
+  });
+
+  test("200 tasks fit in a call and 201 do not", async () => {
+    const many = Array.from({ length: 201 }, () => good);
+    await expect(submit(...many)).rejects.toThrow("at most 200");
+    expect(await submit(...many.slice(1))).toHaveLength(200);
+  });
+
+  test.each([
+    ["a name with a space", { worker: "my worker" }, "worker"],
+    ["no queues", { queues: [] }, "1 to 50"],
+    ["no capacity", { capacity: 0 }, "capacity"],
+    ["too much capacity", { capacity: 1_001 }, "1 to 1000"],
+    ["an agent's bad name", { agents: [{ name: "a b", description: "" }] }, "agents.name"],
+  ])("a worker with %s is refused", async (_, bad, text) => {
+    const register = {
+      worker: "w",
+      incarnation: "1",
+      queues: ["default"],
+      agents: [],
+      llm: true,
+      capacity: 1,
+    };
+    const answer = at.t.mutation(api.worker.register, {
+      key: KEYS.worker,
+      version: "1",
+      ...register,
+      ...bad,
+    });
+    await expect(answer).rejects.toThrow(text);
+  });
+
+  test("asking for what is not there says so", async () => {
+    const task = await at.submit();
+    await at.t.run((ctx) => ctx.db.delete("tasks", task));
+    await expect(at.t.mutation(api.tasks.cancel, { key: KEYS.submit, task })).rejects.toThrow("not_found");
+    expect(await at.t.query(api.tasks.get, { key: KEYS.submit, task })).toBeNull();
+    const other = "garbage" as Id<"tasks">;
+    await expect(at.t.query(api.tasks.get, { key: KEYS.submit, task: other })).rejects.toThrow();
+  });
+});
+
+describe("agents", () => {
+  const spec = {
+    name: "writer",
+    description: "writes",
+    llm: { model: null, prompt: "Write.", temperature: null, maxOutputTokens: null },
+  };
+  const sync = (...agents: object[]) =>
+    at.t.mutation(api.agents.sync, { key: KEYS.operator, agents: agents as (typeof spec)[] });
+
+  test("the same settings again change nothing, others do", async () => {
+    expect(await sync(spec)).toEqual([{ name: "writer", changed: true }]);
+    expect(await sync(spec)).toEqual([{ name: "writer", changed: false }]);
+    expect(await sync({ ...spec, retry: { maxAttempts: 5 } })).toEqual([{ name: "writer", changed: true }]);
+    const agents = await at.t.query(api.agents.list, { key: KEYS.operator });
+    expect(agents.find((agent) => agent.name === "writer")).toMatchObject({
+      kind: "llm",
+      retry: { maxAttempts: 5 },
+    });
+  });
+
+  test("an LLM agent and a worker's own agent do not take each other's name", async () => {
+    await expect(sync({ ...spec, name: "echo" })).rejects.toThrow("Python agent");
+    await sync({ ...spec, name: "writer" });
+    const answer = at.t.mutation(api.worker.register, {
+      key: KEYS.worker,
+      worker: "w",
+      incarnation: "1",
+      queues: ["default"],
+      agents: [{ name: "writer", description: "" }],
+      llm: true,
+      capacity: 1,
+      version: "1",
+    });
+    await expect(answer).rejects.toThrow("LLM agent");
+  });
+
+  test("a worker is told what its LLM agent should be", async () => {
+    await sync(spec);
+    const worker = await at.worker();
+    await at.submit({ agent: "writer", input: '"a haiku"' });
+    await at.pass();
+    expect((await worker.inbox()).assigned).toMatchObject([
+      { kind: "llm", llm: spec.llm, input: '"a haiku"' },
+    ]);
+  });
+});
