@@ -17,7 +17,7 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-type Public = FunctionReference<"query" | "mutation", "public">;
+type Public = FunctionReference<"query" | "mutation">;
 
 /** Every public function, its arguments but for the key, and the roles that may call it. */
 async function table(): Promise<[Public, Record<string, unknown>, Role[]][]> {
@@ -59,8 +59,8 @@ function call(fn: Public, args: Record<string, unknown>, key: string): Promise<u
     getFunctionName(fn).split(":")[1]!,
   );
   return isQuery
-    ? at.t.query(fn as FunctionReference<"query", "public">, { key, ...args })
-    : at.t.mutation(fn as FunctionReference<"mutation", "public">, { key, ...args });
+    ? at.t.query(fn as FunctionReference<"query">, { key, ...args })
+    : at.t.mutation(fn as FunctionReference<"mutation">, { key, ...args });
 }
 
 describe("keys", () => {
