@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 import anyio
 import httpx
+from pydantic import SecretStr
 
 from worker.errors import (
     BackendOverloaded,
@@ -133,16 +134,25 @@ class Backend:
     Args:
         url: The deployment's address.
         connections: Calls that may be under way at once.
+        admin_key: The deployment's admin key, for calls of internal functions; a worker never holds it.
         transport: Replaces the network in tests.
     """
 
     def __init__(
-        self, url: str, *, connections: int = 16, transport: httpx.AsyncBaseTransport | None = None
+        self,
+        url: str,
+        *,
+        connections: int = 16,
+        admin_key: SecretStr | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.url = url.rstrip("/")
+        headers = {"content-type": "application/json"}
+        if admin_key is not None:
+            headers["authorization"] = f"Convex {admin_key.get_secret_value()}"
         self._client = httpx.AsyncClient(
             base_url=self.url,
-            headers={"content-type": "application/json"},
+            headers=headers,
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
             transport=transport,
             trust_env=not _is_loopback(

@@ -1,0 +1,342 @@
+"""The control plane as those see it who submit tasks and watch them: programs, the command line, the demo."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Iterable, Sequence
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import anyio
+from pydantic import Field, SecretStr
+
+from worker.backend import Backend, Json, retry
+from worker.errors import function_error
+from worker.models import Chunk, LlmSpec, RunError, RunKind, Usage, Wire
+
+TaskStatus = Literal["pending", "delayed", "running", "succeeded", "failed", "cancelled"]
+ENDED: frozenset[TaskStatus] = frozenset({"succeeded", "failed", "cancelled"})
+SUBMIT_PAGE = 200  # tasks in a call, as the control plane bounds it
+SUBMIT_BYTES = 4 * 1024 * 1024  # of inputs in a call, a quarter of what a mutation's arguments may hold
+_CALL_S = 10.0  # for one attempt
+_TOTAL_S = 30.0  # for a call with its retries
+_WATCH_S = 30.0  # how long a look lasts before it is renewed
+_POLL_S = 0.15  # between two looks at a stream: text is on the screen well within a second
+
+
+class RetryPolicy(Wire):
+    """How often and when a task is tried again; None leaves the agent's own rule."""
+
+    max_attempts: int | None = None
+    initial_ms: float | None = None
+    base: float | None = None
+    max_ms: float | None = None
+
+
+class TaskSpec(Wire):
+    """A task to submit. `input` is JSON text; without a `dedup_key` each call makes a new task."""
+
+    agent: str
+    input: str
+    queue: str | None = None
+    tenant: str | None = None
+    priority: float | None = None
+    dedup_key: str | None = None
+    delay_ms: float | None = None
+    run_at: float | None = None
+    timeout_ms: float | None = None
+    retry: RetryPolicy | None = None
+
+
+class Submitted(Wire):
+    """A task that is now durable; `duplicate` if its dedup key had been used before."""
+
+    task: str
+    duplicate: bool
+
+
+class TaskView(Wire):
+    """A task as its submitter sees it. Instants in milliseconds since the epoch."""
+
+    task: str
+    tenant: str
+    queue: str
+    agent: str
+    status: TaskStatus
+    priority: float
+    attempt: int
+    max_attempts: int
+    run: str | None
+    error: RunError | None
+    output: str | None
+    usage: Usage
+    submitted_at: float
+    due_at: float
+    started_at: float | None
+    ended_at: float | None
+
+
+class Event(Wire):
+    """One line of a task's history."""
+
+    type: str
+    run: str | None
+    data: dict[str, str | float | bool | None]
+    at: float
+
+
+class AgentSpec(Wire):
+    """An agent that a model plays, as the registry keeps it."""
+
+    name: str
+    description: str
+    llm: LlmSpec
+    retry: RetryPolicy | None = None
+    timeout_ms: float | None = None
+
+
+class AgentView(Wire):
+    """An agent of the registry."""
+
+    name: str
+    kind: RunKind
+    description: str
+    llm: LlmSpec | None
+    timeout_ms: float | None
+
+
+class TaskPage(Wire):
+    """A page of a list; `cursor` is None on the last."""
+
+    tasks: list[TaskView]
+    cursor: str | None
+
+
+class _Tail(Wire):
+    chunks: list[Chunk]
+    state: str
+
+
+class _History(Wire):
+    events: list[Event]
+    cursor: str | None
+
+
+class StreamUpdate(Wire):
+    """What a follower sees: text of a run, in order; a `run` other than the last one supersedes what came before."""
+
+    run: str
+    attempt: int
+    chunks: list[Chunk] = Field(default_factory=list)
+
+
+class Client:
+    """`tasks:*`, `runs:*` and `agents:*` of one deployment, called with a submit or operator key.
+
+    Every call that changes something is idempotent and is repeated within its deadline when the connection fails.
+
+    Raises:
+        FunctionFailed: The control plane refused; the message is one line.
+        TransportError: It could not be reached in time.
+    """
+
+    def __init__(self, backend: Backend, key: SecretStr) -> None:
+        self._backend = backend
+        self._key = key
+
+    @classmethod
+    def connect(cls, url: str, key: SecretStr) -> Self:
+        """Return a client of the deployment at `url`; close it by leaving its `async with` block."""
+        return cls(Backend(url), key)
+
+    async def __aenter__(self) -> Self:
+        """Return the client."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close its connections."""
+        await self._backend.aclose()
+
+    async def submit(self, spec: TaskSpec) -> Submitted:
+        """Submit one task; it is durable when this returns.
+
+        Raises:
+            FunctionFailed: It was refused, for example `UnknownAgent` or `PayloadTooLarge`.
+        """
+        (answer,) = await self.submit_many([spec])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def submit_many(self, specs: Iterable[TaskSpec]) -> list[Submitted | Exception]:
+        """Submit tasks page by page and return for each, in order, what became of it."""
+        answers: list[Submitted | Exception] = []
+        for page in _pages([_with_dedup_key(spec) for spec in specs]):
+            tasks = [spec.model_dump(by_alias=True, exclude_none=True) for spec in page]
+            for answer in await self._mutation("tasks:submit", {"tasks": tasks}):
+                if answer["ok"]:
+                    answers.append(Submitted.model_validate(answer))
+                else:
+                    answers.append(function_error(answer["code"], answer["message"]))
+        return answers
+
+    async def get(self, task: str) -> TaskView | None:
+        """Return a task with its output, or None if there is none."""
+        value = await self._query("tasks:get", {"task": task})
+        return None if value is None else TaskView.model_validate(value)
+
+    async def list(
+        self,
+        *,
+        tenant: str | None = None,
+        status: TaskStatus | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> TaskPage:
+        """Return a page of tasks: newest first, or last changed first for one status."""
+        args = {"tenant": tenant, "status": status, "limit": limit, "cursor": cursor}
+        return TaskPage.model_validate(
+            await self._query("tasks:list", {k: v for k, v in args.items() if v is not None})
+        )
+
+    async def cancel(self, task: str) -> TaskStatus:
+        """Cancel a task, at once while it waits and through its worker while it runs; return its status now."""
+        status: TaskStatus = (await self._mutation("tasks:cancel", {"task": task}))["status"]
+        return status
+
+    async def history(self, task: str) -> list[Event]:
+        """Return everything that happened to a task, oldest first."""
+        events: list[Event] = []
+        cursor: str | None = None
+        while True:
+            page = _History.model_validate(
+                await self._query("tasks:history", {"task": task, "cursor": cursor})
+            )
+            events.extend(page.events)
+            cursor = page.cursor
+            if cursor is None:
+                return events
+
+    async def follow(self, task: str) -> AsyncIterator[StreamUpdate | TaskView]:
+        """Yield a task's text as it is produced, and the task itself once it has ended.
+
+        A run that replaces another starts over: drop what the earlier one said.
+        """
+        run: str | None = None
+        after = -1
+        look_again_at = 0.0
+        while True:
+            view = await self.get(task)
+            if view is None:
+                raise function_error("not_found", f"No task {task}")
+            if view.run is not None:
+                if view.run != run:
+                    run, after, look_again_at = view.run, -1, 0.0
+                    yield StreamUpdate(run=run, attempt=view.attempt)
+                if view.status == "running" and anyio.current_time() >= look_again_at:
+                    await self._mutation("runs:watch", {"task": task, "forMs": _WATCH_S * 1000})
+                    look_again_at = anyio.current_time() + _WATCH_S / 2
+                while chunks := (await self._tail(run, after)).chunks:
+                    after = chunks[-1].seq
+                    yield StreamUpdate(run=run, attempt=view.attempt, chunks=chunks)
+            if view.status in ENDED:
+                yield view
+                return
+            await anyio.sleep(_POLL_S)
+
+    async def sync_agents(self, specs: Sequence[AgentSpec]) -> dict[str, bool]:
+        """Make the registry's LLM agents be as given; return for each name whether it changed."""
+        agents = [
+            {k: v for k, v in spec.model_dump(by_alias=True).items() if v is not None} for spec in specs
+        ]
+        answer = await self._mutation("agents:sync", {"agents": agents})
+        return {item["name"]: item["changed"] for item in answer}
+
+    async def agents(self) -> list[AgentView]:  # type: ignore[valid-type]  # `list` is this class's own method here
+        """Return the registry."""
+        return [AgentView.model_validate(item) for item in await self._query("agents:list", {})]
+
+    async def _tail(self, run: str, after: int) -> _Tail:
+        return _Tail.model_validate(await self._query("runs:tail", {"run": run, "after": after}))
+
+    async def _query(self, path: str, args: dict[str, Any]) -> Json:
+        keyed = {**args, "key": self._key.get_secret_value()}
+        return await retry(
+            lambda timeout: self._backend.query(path, keyed, timeout=timeout),
+            deadline_s=_TOTAL_S,
+            attempt_s=_CALL_S,
+        )
+
+    async def _mutation(self, path: str, args: dict[str, Any]) -> Json:
+        keyed = {**args, "key": self._key.get_secret_value()}
+        return await retry(
+            lambda timeout: self._backend.mutation(path, keyed, timeout=timeout),
+            deadline_s=_TOTAL_S,
+            attempt_s=_CALL_S,
+        )
+
+
+class Admin:
+    """What needs the deployment's admin key: internal functions that people run by hand."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    async def create_key(
+        self,
+        *,
+        hash: str,
+        role: str,
+        label: str,
+        queues: Sequence[str] = (),
+        expires_at_ms: float | None = None,
+    ) -> str:
+        """Store the SHA-256 of a key and return its id; the same hash again is the same key."""
+        args: dict[str, Any] = {"hash": hash, "role": role, "label": label}
+        if queues:
+            args["queues"] = list(queues)
+        if expires_at_ms is not None:
+            args["expiresAt"] = expires_at_ms
+        return str(await self._mutation("operator:createKey", args))
+
+    async def revoke_key(self, key: str) -> None:
+        """End a key; open subscriptions that used it end too."""
+        await self._mutation("operator:revokeKey", {"key": key})
+
+    async def keys(self) -> list[dict[str, Any]]:
+        """Return the keys, newest first, without their hashes."""
+        value: list[dict[str, Any]] = await retry(
+            lambda timeout: self._backend.query("operator:listKeys", {}, timeout=timeout),
+            deadline_s=_TOTAL_S,
+            attempt_s=_CALL_S,
+        )
+        return value
+
+    async def _mutation(self, path: str, args: dict[str, Any]) -> Json:
+        return await retry(
+            lambda timeout: self._backend.mutation(path, args, timeout=timeout),
+            deadline_s=_TOTAL_S,
+            attempt_s=_CALL_S,
+        )
+
+
+def _with_dedup_key(spec: TaskSpec) -> TaskSpec:
+    # A lost answer is asked for again: without a key of its own the second try would make a second task.
+    return (
+        spec if spec.dedup_key is not None else spec.model_copy(update={"dedup_key": f"call-{uuid.uuid4()}"})
+    )
+
+
+def _pages(specs: Sequence[TaskSpec]) -> Iterable[list[TaskSpec]]:
+    page: list[TaskSpec] = []
+    size = 0
+    for spec in specs:
+        if page and (len(page) == SUBMIT_PAGE or size + len(spec.input) > SUBMIT_BYTES):
+            yield page
+            page, size = [], 0
+        page.append(spec)
+        size += len(spec.input)
+    if page:
+        yield page
