@@ -123,7 +123,7 @@ class _History(Wire):
 
 
 class StreamUpdate(Wire):
-    """What a follower sees: text of a run, in order; a `run` other than the last one supersedes what came before."""
+    """Text of a run, in order; a `run` other than the last one supersedes what came before."""
 
     run: str
     attempt: int
@@ -133,7 +133,8 @@ class StreamUpdate(Wire):
 class Client:
     """`tasks:*`, `runs:*` and `agents:*` of one deployment, called with a submit or operator key.
 
-    Every call that changes something is idempotent and is repeated within its deadline when the connection fails.
+    Every call that changes something is idempotent, and is repeated within its deadline when the
+    connection fails.
 
     Raises:
         FunctionFailed: The control plane refused; the message is one line.
@@ -187,7 +188,7 @@ class Client:
         value = await self._query("tasks:get", {"task": task})
         return None if value is None else TaskView.model_validate(value)
 
-    async def list(
+    async def tasks(
         self,
         *,
         tenant: str | None = None,
@@ -202,7 +203,7 @@ class Client:
         )
 
     async def cancel(self, task: str) -> TaskStatus:
-        """Cancel a task, at once while it waits and through its worker while it runs; return its status now."""
+        """Cancel a task, at once while it waits, else through its worker; return its status now."""
         status: TaskStatus = (await self._mutation("tasks:cancel", {"task": task}))["status"]
         return status
 
@@ -254,7 +255,7 @@ class Client:
         answer = await self._mutation("agents:sync", {"agents": agents})
         return {item["name"]: item["changed"] for item in answer}
 
-    async def agents(self) -> list[AgentView]:  # type: ignore[valid-type]  # `list` is this class's own method here
+    async def agents(self) -> list[AgentView]:
         """Return the registry."""
         return [AgentView.model_validate(item) for item in await self._query("agents:list", {})]
 
@@ -287,14 +288,14 @@ class Admin:
     async def create_key(
         self,
         *,
-        hash: str,
+        digest: str,
         role: str,
         label: str,
         queues: Sequence[str] = (),
         expires_at_ms: float | None = None,
     ) -> str:
         """Store the SHA-256 of a key and return its id; the same hash again is the same key."""
-        args: dict[str, Any] = {"hash": hash, "role": role, "label": label}
+        args: dict[str, Any] = {"hash": digest, "role": role, "label": label}
         if queues:
             args["queues"] = list(queues)
         if expires_at_ms is not None:
