@@ -14,7 +14,8 @@ export const DEVELOPMENT_ADMIN_KEY = "signalbox|development-admin-key";
 /** @type {Caller} */
 export const ANONYMOUS = Object.freeze({ admin: false, identity: null });
 
-const NO_AUTH_PROVIDER = "No auth provider is configured on this host: user tokens cannot be checked, use an admin key or no token";
+const NO_AUTH_PROVIDER =
+  "No auth provider is configured on this host: user tokens cannot be checked, use an admin key or no token";
 
 /** A credential that was refused. `code` is a transport error code of Convex. */
 export class AuthError extends Error {
@@ -54,7 +55,10 @@ export class Authenticator {
       case "bearer":
         throw new AuthError("NoAuthProvider", NO_AUTH_PROVIDER);
       default:
-        throw new AuthError("InvalidAuthHeader", "The Authorization header must be 'Convex KEY' or 'Bearer TOKEN'");
+        throw new AuthError(
+          "InvalidAuthHeader",
+          "The Authorization header must be 'Convex KEY' or 'Bearer TOKEN'",
+        );
     }
   }
 
@@ -100,11 +104,16 @@ export class Authenticator {
 
 /** @param {string} key  `secret`, `instance|secret` or `kind:instance|secret`: only the secret counts */
 function digest(key) {
-  return createHash("sha256").update(key.slice(key.indexOf("|") + 1)).digest();
+  return createHash("sha256")
+    .update(key.slice(key.indexOf("|") + 1))
+    .digest();
 }
 
 function badAdminKey() {
-  return new AuthError("BadAdminKey", "The provided admin key is not this host's: give the one it was started with");
+  return new AuthError(
+    "BadAdminKey",
+    "The provided admin key is not this host's: give the one it was started with",
+  );
 }
 
 /** @param {string} base64 */
@@ -113,7 +122,10 @@ function decodeIdentity(base64) {
     return userIdentity(JSON.parse(Buffer.from(base64, "base64").toString("utf8")));
   } catch (error) {
     if (error instanceof AuthError) throw error;
-    throw new AuthError("InvalidAuthHeader", "The identity after the admin key must be the base64 of a JSON object");
+    throw new AuthError(
+      "InvalidAuthHeader",
+      "The identity after the admin key must be the base64 of a JSON object",
+    );
   }
 }
 
@@ -127,7 +139,10 @@ function userIdentity(attributes) {
   }
   const identity = /** @type {Record<string, unknown>} */ (attributes);
   if (typeof identity.subject !== "string" || typeof identity.issuer !== "string") {
-    throw new AuthError("InvalidAuthHeader", "The identity to act as needs the strings 'subject' and 'issuer'");
+    throw new AuthError(
+      "InvalidAuthHeader",
+      "The identity to act as needs the strings 'subject' and 'issuer'",
+    );
   }
   return { ...identity, tokenIdentifier: `${identity.issuer}|${identity.subject}` };
 }

@@ -1,11 +1,10 @@
 /** Sends each call of a function to the thread that runs its kind. */
 
-import { randomBytes } from "node:crypto";
+import { serverError } from "./failures.mjs";
 import { functionNotFound, wrongKind } from "./paths.mjs";
 
 /**
  * @typedef {import("./engine-client.mjs").EngineClient} EngineClient
- * @typedef {import("./engine-client.mjs").Failure} Failure
  * @typedef {import("./engine-client.mjs").Listener} Listener
  * @typedef {import("./actions/client.mjs").ActionsClient} ActionsClient
  * @typedef {Omit<import("./engine-client.mjs").Call, "kind"> & { kind: "query" | "mutation" | "action" | "any" }} AnyCall
@@ -36,16 +35,11 @@ export class Calls {
     if (kind === "query" || kind === "mutation" || (kind === "any" && known?.kind !== "action")) {
       this.#engine.call({ ...call, kind }, listener);
     } else if (known === undefined || (known.visibility === "internal" && !call.caller.admin)) {
-      listener(refusal(functionNotFound(path)));
+      listener(serverError(functionNotFound(path)));
     } else if (known.kind !== "action") {
-      listener(refusal(wrongKind(path, kind, known.kind)));
+      listener(serverError(wrongKind(path, kind, known.kind)));
     } else {
       void this.#actions.runAction(call).then(listener);
     }
   }
-}
-
-/** @param {string} message @returns {Failure} */
-function refusal(message) {
-  return { ok: false, message: `[Request ID: ${randomBytes(8).toString("hex")}] Server Error\n${message}`, logLines: [] };
 }

@@ -5,8 +5,8 @@
  * committed, so the run that took it down is answered as failed and everything else is sent again in its order.
  */
 
-import { randomBytes } from "node:crypto";
 import { Worker } from "node:worker_threads";
+import { serverError } from "./failures.mjs";
 import { Guard, GUARD_BYTES, readRun } from "./guard.mjs";
 
 /**
@@ -34,7 +34,7 @@ import { Guard, GUARD_BYTES, readRun } from "./guard.mjs";
  * @property {Caller} caller
  * @property {string | null} journal
  * @typedef {{ code: string, map: unknown, modules: unknown }} Bundle
- * @typedef {{ functions: Record<string, FunctionInfo>, http: boolean }} Description
+ * @typedef {{ functions: Record<string, FunctionInfo>, http: boolean, env: string[] }} Description
  * @typedef {(reply: Reply) => void} Listener
  * @typedef {{ message: any, listener: Listener, resumes: boolean }} Pending  `resumes`: made by a restart, so the next one makes it anew
  * @typedef {object} Thread  the part of a `Worker` that is used
@@ -78,7 +78,7 @@ export class EngineClient {
   /** Newest committed timestamp, decimal nanoseconds. */
   ts = "0";
   /** @type {Description} */
-  description = { functions: {}, http: false };
+  description = { functions: {}, http: false, env: [] };
 
   /** @type {{ file: string, synchronous: "full" | "normal" }} */
   #settings;
@@ -95,7 +95,7 @@ export class EngineClient {
   #timer;
   #lastId = 0;
   #stopping = false;
-  /** @type {{ bundle: Bundle, env: Record<string, string> } | null} */
+  /** @type {{ bundle: Bundle, env: Record<string, string | undefined> } | null} */
   #loaded = null;
   /** Requests without an answer, in the order they were sent. @type {Map<number, Pending>} */
   #pending = new Map();
@@ -117,7 +117,7 @@ export class EngineClient {
    * Activate functions; on failure the ones before keep serving.
    *
    * @param {Bundle} bundle
-   * @param {Record<string, string>} env
+   * @param {Record<string, string | undefined>} env  the host's variables; the engine shows functions the ones they may see
    * @returns {Promise<Description>}
    * @throws {EngineError} with the engine's one line
    */
@@ -216,7 +216,8 @@ export class EngineClient {
     clearInterval(this.#timer);
     this.#timer = setInterval(() => {
       const run = guard.tick();
-      if (run !== null) this.#replaceThread(run, `Function execution timed out (maximum duration: ${FUNCTION_LIMIT_S}s)`);
+      if (run !== null)
+        this.#replaceThread(run, `Function execution timed out (maximum duration: ${FUNCTION_LIMIT_S}s)`);
     }, TICK_MS);
     this.#timer.unref();
   }
@@ -269,7 +270,11 @@ export class EngineClient {
     this.#crashes = [...this.#crashes.filter((at) => now - at < CRASH_WINDOW_MS), now];
     if (this.#crashes.length > CRASH_LIMIT) {
       this.#thread = null;
-      this.#onFatal(new EngineError(`The engine thread ended ${this.#crashes.length} times in a minute, the last time: ${reason}`));
+      this.#onFatal(
+        new EngineError(
+          `The engine thread ended ${this.#crashes.length} times in a minute, the last time: ${reason}`,
+        ),
+      );
       return;
     }
     this.#replaceThread(readRun(this.#memory), `The engine ended while this function ran: ${reason}`);
@@ -305,14 +310,19 @@ export class EngineClient {
     this.#send({ op: "load", ...this.#loaded }, (reply) => this.#onReloaded(reply), true);
     for (const [sub, { answered, path, args, caller, journal }] of this.#subscriptions) {
       if (!answered) continue; // its subscribe is among the open requests
-      this.#send({ op: "subscribe", sub, path, args, caller, journal }, (reply) => this.#deliver(sub, reply), true);
+      this.#send(
+        { op: "subscribe", sub, path, args, caller, journal },
+        (reply) => this.#deliver(sub, reply),
+        true,
+      );
     }
     for (const { message } of open) this.#thread?.postMessage(message);
   }
 
   /** @param {Reply} reply */
   #onReloaded(reply) {
-    if (!reply.ok) this.#onFatal(new EngineError(`The functions could not be loaded again: ${reply.message}`));
+    if (!reply.ok)
+      this.#onFatal(new EngineError(`The functions could not be loaded again: ${reply.message}`));
   }
 
   /**
@@ -321,7 +331,7 @@ export class EngineClient {
    */
   #failRun(run, message) {
     if (run === null || run.kind === "job") return;
-    const reply = failure(message);
+    const reply = serverError(message);
     if (run.kind === "call") {
       const sub = this.#pending.get(run.id)?.message.sub;
       this.#answer(run.id, reply);
@@ -337,11 +347,6 @@ export class EngineClient {
   #failAll(message) {
     for (const id of [...this.#pending.keys()]) this.#answer(id, { ok: false, message, logLines: [] });
   }
-}
-
-/** @param {string} message @returns {Failure} */
-function failure(message) {
-  return { ok: false, message: `[Request ID: ${randomBytes(8).toString("hex")}] Server Error\n${message}`, logLines: [] };
 }
 
 /**

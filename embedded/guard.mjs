@@ -29,7 +29,10 @@ export function readRun(memory) {
     case 2:
       return { kind: "update", sub: number };
     case 3:
-      return { kind: "job", job: Buffer.from(memory, JOB_OFFSET, Math.min(number, GUARD_BYTES - JOB_OFFSET)).toString("latin1") };
+      return {
+        kind: "job",
+        job: Buffer.from(memory, JOB_OFFSET, Math.min(number, GUARD_BYTES - JOB_OFFSET)).toString("latin1"),
+      };
     default:
       return null;
   }

@@ -77,7 +77,11 @@ function readFlags(argv) {
     ({ values } = parseArgs({ args: argv, options: FLAGS, strict: true, allowPositionals: false }));
   } catch (error) {
     const [line = ""] = /** @type {Error} */ (error).message.split("\n");
-    throw new UsageError(`${line} (flags: ${Object.keys(FLAGS).map((name) => `--${name}`).join(", ")})`);
+    throw new UsageError(
+      `${line} (flags: ${Object.keys(FLAGS)
+        .map((name) => `--${name}`)
+        .join(", ")})`,
+    );
   }
   return (name) => {
     const value = values[name];

@@ -62,7 +62,10 @@ export class SyncServer {
     const [path = ""] = (request.url ?? "").split("?");
     const splits = VERSIONED_PATH.test(path);
     if (!splits && !PLAIN_PATH.test(path)) {
-      const body = JSON.stringify({ code: "NotFound", message: "The sync protocol is served on /api/sync and /api/VERSION/sync" });
+      const body = JSON.stringify({
+        code: "NotFound",
+        message: "The sync protocol is served on /api/sync and /api/VERSION/sync",
+      });
       stream.end(
         `HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
       );
@@ -81,8 +84,12 @@ export class SyncServer {
     const closed = [...this.#connections].map(
       ({ socket }) => new Promise((resolve) => socket.once("close", resolve)),
     );
-    for (const { socket } of this.#connections) socket.close(SERVICE_RESTART, "ServerShuttingDown: the host stops");
-    await Promise.race([Promise.all(closed), new Promise((resolve) => setTimeout(resolve, CLOSE_GRACE_MS).unref())]);
+    for (const { socket } of this.#connections)
+      socket.close(SERVICE_RESTART, "ServerShuttingDown: the host stops");
+    await Promise.race([
+      Promise.all(closed),
+      new Promise((resolve) => setTimeout(resolve, CLOSE_GRACE_MS).unref()),
+    ]);
     for (const { socket } of this.#connections) socket.terminate();
   }
 
@@ -148,5 +155,8 @@ export class SyncServer {
 
 /** @param {string} reason */
 function shortReason(reason) {
-  return Buffer.from(reason).subarray(0, MAX_REASON_BYTES).toString("utf8").replace(/\uFFFD$/, "");
+  return Buffer.from(reason)
+    .subarray(0, MAX_REASON_BYTES)
+    .toString("utf8")
+    .replace(/\uFFFD$/, "");
 }

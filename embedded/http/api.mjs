@@ -1,6 +1,6 @@
 /** The HTTP API: reads a request into a call of a function and writes the answer. */
 
-import { randomBytes } from "node:crypto";
+import { requestId } from "../failures.mjs";
 import { canonicalPath } from "../paths.mjs";
 import { encodeTs, decodeTs } from "../sync/timestamps.mjs";
 import { parseJsonObject, readBody } from "./body.mjs";
@@ -17,7 +17,7 @@ import { formatReply } from "./formats.mjs";
  * @property {import("../calls.mjs").Calls} calls
  * @property {{ readonly ts: string }} engine
  * @property {(line: string) => void} log
- * @typedef {(host: Host, request: Request, url: URL) => Promise<string> | string} Route  the JSON text of a 200
+ * @typedef {(host: Host, request: Request, url: URL) => Promise<string>} Route  the JSON text of a 200
  */
 
 /** @type {Record<string, Route>} */
@@ -31,7 +31,7 @@ const POST_ROUTES = {
     }
     return runBody(host, request, "any");
   },
-  "/api/query_ts": ({ engine }) => JSON.stringify({ ts: encodeTs(engine.ts) }),
+  "/api/query_ts": async ({ engine }) => JSON.stringify({ ts: encodeTs(engine.ts) }),
   "/api/query_at_ts": runQueryAtTs,
 };
 
@@ -84,9 +84,11 @@ function route(request, url) {
   const isRun = pathname.startsWith(RUN_PREFIX);
   const post = isRun ? runByUrl : POST_ROUTES[pathname];
   const get = GET_ROUTES[pathname];
-  if (post === undefined && get === undefined) throw new HttpError(404, "NotFound", `No endpoint ${pathname} on this host`);
+  if (post === undefined && get === undefined)
+    throw new HttpError(404, "NotFound", `No endpoint ${pathname} on this host`);
   const found = request.method === "POST" ? post : request.method === "GET" ? get : undefined;
-  if (found === undefined) throw new HttpError(405, "MethodNotAllowed", `${pathname} does not take ${request.method}`);
+  if (found === undefined)
+    throw new HttpError(405, "MethodNotAllowed", `${pathname} does not take ${request.method}`);
   return found;
 }
 
@@ -100,7 +102,8 @@ async function runByUrl(host, request, url) {
     throw new HttpError(400, "BadRequest", "The URL is not valid percent-encoded UTF-8");
   }
   const name = segments.pop();
-  if (segments.length === 0) throw new HttpError(400, "BadRequest", "/api/run takes a path of a module and a function");
+  if (segments.length === 0)
+    throw new HttpError(400, "BadRequest", "/api/run takes a path of a module and a function");
   return runCall(host, request, "any", { ...body, path: `${segments.join("/")}:${name}` });
 }
 
@@ -121,11 +124,16 @@ async function runBody(host, request, kind) {
 async function runQueryAtTs(host, request) {
   const body = parseJsonObject(await readBody(request));
   const wanted = decodeTs(body.ts);
-  if (wanted === null) throw new HttpError(400, "BadRequest", "'ts' must be the base64 of 8 bytes, as /api/query_ts gives it");
+  if (wanted === null)
+    throw new HttpError(400, "BadRequest", "'ts' must be the base64 of 8 bytes, as /api/query_ts gives it");
   const { call, format } = readCall(host, request, "query", body);
   const reply = await run(host, call);
   if (reply.ok && BigInt(reply.ts ?? 0) !== wanted) {
-    throw new HttpError(400, "TimestampTooOld", "The data has changed since this timestamp and older versions are not kept");
+    throw new HttpError(
+      400,
+      "TimestampTooOld",
+      "The data has changed since this timestamp and older versions are not kept",
+    );
   }
   return formatReply(reply, format);
 }
@@ -159,7 +167,8 @@ function run(host, call) {
  */
 function readCall(host, request, kind, { path, args = {}, format = "json", componentPath }) {
   const caller = host.authenticator.fromHeader(request.headers.authorization);
-  if (typeof path !== "string" || path === "") throw new HttpError(400, "BadJsonBody", "'path' must name a function, as in 'module:function'");
+  if (typeof path !== "string" || path === "")
+    throw new HttpError(400, "BadJsonBody", "'path' must name a function, as in 'module:function'");
   if (format !== "json" && format !== "convex_encoded_json") {
     throw new HttpError(400, "BadJsonBody", "'format' must be json or convex_encoded_json");
   }
@@ -178,7 +187,11 @@ function parseArgsText(text) {
   try {
     return JSON.parse(text);
   } catch (error) {
-    throw new HttpError(400, "BadRequest", `'args' is not valid JSON: ${/** @type {Error} */ (error).message}`);
+    throw new HttpError(
+      400,
+      "BadRequest",
+      `'args' is not valid JSON: ${/** @type {Error} */ (error).message}`,
+    );
   }
 }
 
@@ -191,11 +204,26 @@ export function sendError(host, response, error) {
   const known = asHttpError(error);
   if (known !== null) {
     if (known.status === 413) response.setHeader("connection", "close"); // the rest of the body is not read
-    return send(response, known.status, "application/json", JSON.stringify({ code: known.code, message: known.message }));
+    return send(
+      response,
+      known.status,
+      "application/json",
+      JSON.stringify({ code: known.code, message: known.message }),
+    );
   }
-  const requestId = randomBytes(8).toString("hex");
-  host.log(`request ${requestId} failed: ${error instanceof Error ? error.stack?.replaceAll("\n", " | ") : String(error)}`);
-  send(response, 500, "application/json", JSON.stringify({ code: "InternalServerError", message: `[Request ID: ${requestId}] The host failed: see its log` }));
+  const id = requestId();
+  host.log(
+    `request ${id} failed: ${error instanceof Error ? error.stack?.replaceAll("\n", " | ") : String(error)}`,
+  );
+  send(
+    response,
+    500,
+    "application/json",
+    JSON.stringify({
+      code: "InternalServerError",
+      message: `[Request ID: ${id}] The host failed: see its log`,
+    }),
+  );
 }
 
 /**
@@ -206,7 +234,11 @@ export function sendError(host, response, error) {
  */
 function send(response, status, type, text) {
   const body = Buffer.from(text);
-  response.writeHead(status, { "content-type": type, "content-length": body.length, "access-control-allow-origin": "*" });
+  response.writeHead(status, {
+    "content-type": type,
+    "content-length": body.length,
+    "access-control-allow-origin": "*",
+  });
   response.end(body);
 }
 
@@ -218,7 +250,8 @@ function sendPreflight(request, response) {
   response.writeHead(204, {
     "access-control-allow-origin": "*",
     "access-control-allow-methods": "GET, POST, OPTIONS",
-    "access-control-allow-headers": request.headers["access-control-request-headers"] ?? "authorization, content-type, convex-client",
+    "access-control-allow-headers":
+      request.headers["access-control-request-headers"] ?? "authorization, content-type, convex-client",
     "access-control-max-age": "86400",
   });
   response.end();

@@ -13,7 +13,8 @@ export const MAX_BODY_BYTES = 20 * 1024 * 1024; // arguments may have 16 MiB, an
  */
 export function readBody(request, limit = MAX_BODY_BYTES) {
   return new Promise((resolve, reject) => {
-    const refuse = () => reject(new HttpError(413, "PayloadTooLarge", `The request body is larger than ${limit} bytes`));
+    const refuse = () =>
+      reject(new HttpError(413, "PayloadTooLarge", `The request body is larger than ${limit} bytes`));
     if (Number(request.headers["content-length"] ?? 0) > limit) {
       refuse();
       return;
@@ -30,7 +31,9 @@ export function readBody(request, limit = MAX_BODY_BYTES) {
         pieces.push(piece);
       }
     });
-    request.on("end", () => resolve(pieces.length === 1 ? /** @type {Buffer} */ (pieces[0]) : Buffer.concat(pieces)));
+    request.on("end", () =>
+      resolve(pieces.length === 1 ? /** @type {Buffer} */ (pieces[0]) : Buffer.concat(pieces)),
+    );
     request.on("error", () => reject(new HttpError(400, "BadRequest", "The request body ended early")));
   });
 }
@@ -46,7 +49,11 @@ export function parseJsonObject(body) {
   try {
     value = JSON.parse(body.toString("utf8"));
   } catch (error) {
-    throw new HttpError(400, "BadJsonBody", `The request body is not valid JSON: ${/** @type {Error} */ (error).message}`);
+    throw new HttpError(
+      400,
+      "BadJsonBody",
+      `The request body is not valid JSON: ${/** @type {Error} */ (error).message}`,
+    );
   }
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
     throw new HttpError(400, "BadJsonBody", "The request body must be a JSON object");

@@ -25,3 +25,25 @@ export function asHttpError(error) {
   if (error instanceof AuthError) return new HttpError(401, error.code, error.message);
   return null;
 }
+
+/**
+ * The `clientError` listener of a server: says on the bare socket what was wrong with a request that could not be read.
+ *
+ * @param {NodeJS.ErrnoException} error
+ * @param {import("node:stream").Duplex} socket
+ */
+export function refuseConnection(error, socket) {
+  if (!socket.writable) return;
+  const [status, code, message] =
+    error.code === "HPE_HEADER_OVERFLOW"
+      ? [
+          "431 Request Header Fields Too Large",
+          "HeadersTooLarge",
+          "The request headers are larger than 16 KiB",
+        ]
+      : ["400 Bad Request", "BadRequest", "The request is not valid HTTP"];
+  const body = JSON.stringify({ code, message });
+  socket.end(
+    `HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
+  );
+}

@@ -17,7 +17,8 @@ export function formatValue(text, format) {
 function clean(value) {
   if (typeof value !== "object" || value === null) return value;
   if (Array.isArray(value)) return value.map(clean);
-  if (typeof value.$integer === "string") return Buffer.from(value.$integer, "base64").readBigInt64LE().toString();
+  if (typeof value.$integer === "string")
+    return Buffer.from(value.$integer, "base64").readBigInt64LE().toString();
   if (typeof value.$bytes === "string") return value.$bytes;
   if (typeof value.$float === "string") return floatName(Buffer.from(value.$float, "base64").readDoubleLE());
   return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, clean(inner)]));
@@ -37,7 +38,8 @@ function floatName(float) {
  */
 export function formatReply(reply, format) {
   const logLines = JSON.stringify(reply.logLines);
-  if (reply.ok) return `{"status":"success","value":${formatValue(reply.value, format)},"logLines":${logLines}}`;
+  if (reply.ok)
+    return `{"status":"success","value":${formatValue(reply.value, format)},"logLines":${logLines}}`;
   const data = reply.data === undefined ? "" : `,"errorData":${formatValue(reply.data, format)}`;
   return `{"status":"error","errorMessage":${JSON.stringify(reply.message)}${data},"logLines":${logLines}}`;
 }

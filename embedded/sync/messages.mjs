@@ -50,7 +50,8 @@ export function readCount(message, field) {
  */
 export function readText(message, field) {
   const value = message[field];
-  if (typeof value !== "string" || value === "") throw new ProtocolError(`InvalidMessage: ${field} must be a text`);
+  if (typeof value !== "string" || value === "")
+    throw new ProtocolError(`InvalidMessage: ${field} must be a text`);
   return value;
 }
 
@@ -60,7 +61,8 @@ export function readText(message, field) {
  * @throws {ProtocolError}
  */
 export function readArgs({ args = [{}] }) {
-  if (!Array.isArray(args) || args.length > 1) throw new ProtocolError("InvalidMessage: args must be an array with one object");
+  if (!Array.isArray(args) || args.length > 1)
+    throw new ProtocolError("InvalidMessage: args must be an array with one object");
   return JSON.stringify(args.length === 0 ? [{}] : args);
 }
 
@@ -103,7 +105,8 @@ export function response(type, requestId, reply, ts) {
   const isMutation = type === "MutationResponse";
   const head = `{"type":"${type}","requestId":${requestId},"success":${reply.ok}`;
   const logLines = `"logLines":${JSON.stringify(reply.logLines)}`;
-  if (reply.ok) return `${head},"result":${reply.value}${isMutation ? `,"ts":"${encodeTs(ts)}"` : ""},${logLines}}`;
+  if (reply.ok)
+    return `${head},"result":${reply.value}${isMutation ? `,"ts":"${encodeTs(ts)}"` : ""},${logLines}}`;
   return `${head},"result":${JSON.stringify(reply.message)}${isMutation ? ',"ts":null' : ""}${errorData(reply)},${logLines}}`;
 }
 

@@ -98,7 +98,8 @@ export class Session {
 
   /** Send a Transition if one is owed and may be sent. Must not be called inside a batch of the engine. */
   flush() {
-    if (this.#closed || !this.#owesTransition || this.#awaited > 0 || this.#unsent >= MAX_UNSENT_TRANSITIONS) return;
+    if (this.#closed || !this.#owesTransition || this.#awaited > 0 || this.#unsent >= MAX_UNSENT_TRANSITIONS)
+      return;
     const end = { ...this.#asked, ts: this.#host.engine.ts };
     const modifications = [...this.#removed.map(messages.queryRemoved), ...this.#takeChanged()];
     const text = messages.transition(this.#version, end, modifications);
@@ -110,8 +111,10 @@ export class Session {
       this.#unsent -= 1;
       this.flush();
     };
-    const frames = this.#splits && text.length > CHUNK_CHARS ? messages.chunks(text, randomUUID(), CHUNK_CHARS) : [text];
-    for (const [index, frame] of frames.entries()) this.#socket.send(frame, index === frames.length - 1 ? onSent : () => {});
+    const frames =
+      this.#splits && text.length > CHUNK_CHARS ? messages.chunks(text, randomUUID(), CHUNK_CHARS) : [text];
+    for (const [index, frame] of frames.entries())
+      this.#socket.send(frame, index === frames.length - 1 ? onSent : () => {});
   }
 
   /** @returns {string[]} modifications for the results that differ from what the client has */
@@ -119,7 +122,10 @@ export class Session {
     const modifications = [];
     for (const [queryId, reply] of this.#changed) {
       const query = this.#queries.get(queryId);
-      const fingerprint = hash("sha1", JSON.stringify([reply.ok, reply.ok ? reply.value : reply.message, reply.logLines]));
+      const fingerprint = hash(
+        "sha1",
+        JSON.stringify([reply.ok, reply.ok ? reply.value : reply.message, reply.logLines]),
+      );
       if (query === undefined || query.fingerprint === fingerprint) continue;
       query.fingerprint = fingerprint;
       modifications.push(messages.queryModification(queryId, reply));
@@ -170,9 +176,12 @@ export class Session {
     const baseVersion = readCount(message, "baseVersion");
     const newVersion = readCount(message, "newVersion");
     if (baseVersion !== this.#asked.querySet || newVersion <= baseVersion) {
-      throw new ProtocolError(`BaseVersionMismatch: the query set is at version ${this.#asked.querySet}, not ${baseVersion}`);
+      throw new ProtocolError(
+        `BaseVersionMismatch: the query set is at version ${this.#asked.querySet}, not ${baseVersion}`,
+      );
     }
-    if (!Array.isArray(message.modifications)) throw new ProtocolError("InvalidMessage: modifications must be an array");
+    if (!Array.isArray(message.modifications))
+      throw new ProtocolError("InvalidMessage: modifications must be an array");
     this.#asked.querySet = newVersion;
     this.#owesTransition = true;
     for (const modification of message.modifications) {
@@ -188,8 +197,10 @@ export class Session {
    * @param {Record<string, unknown>} message
    */
   #addQuery(queryId, message) {
-    if (this.#queries.has(queryId)) throw new ProtocolError(`InvalidMessage: query ${queryId} is there already`);
-    if (this.#queries.size >= MAX_QUERIES) throw new ProtocolError(`TooManyQueries: at most ${MAX_QUERIES} on one socket`);
+    if (this.#queries.has(queryId))
+      throw new ProtocolError(`InvalidMessage: query ${queryId} is there already`);
+    if (this.#queries.size >= MAX_QUERIES)
+      throw new ProtocolError(`TooManyQueries: at most ${MAX_QUERIES} on one socket`);
     const query = {
       path: canonicalPath(readText(message, "udfPath")),
       args: readArgs(message),
@@ -238,9 +249,16 @@ export class Session {
   #call(kind, type, message) {
     const requestId = readCount(message, "requestId");
     if (this.#inFlight >= MAX_IN_FLIGHT) {
-      throw new ProtocolError(`TooManyConcurrentRequests: at most ${MAX_IN_FLIGHT} mutations and actions on one socket`);
+      throw new ProtocolError(
+        `TooManyConcurrentRequests: at most ${MAX_IN_FLIGHT} mutations and actions on one socket`,
+      );
     }
-    const call = { kind, path: canonicalPath(readText(message, "udfPath")), args: readArgs(message), caller: this.#caller };
+    const call = {
+      kind,
+      path: canonicalPath(readText(message, "udfPath")),
+      args: readArgs(message),
+      caller: this.#caller,
+    };
     const once = kind === "mutation" ? { once: { session: this.#sessionId, request: requestId } } : {};
     this.#inFlight += 1;
     this.#host.calls.run({ ...call, ...once }, (reply) => {
@@ -257,7 +275,9 @@ export class Session {
   #authenticate(message) {
     const baseVersion = readCount(message, "baseVersion");
     if (baseVersion !== this.#asked.identity) {
-      throw new ProtocolError(`BaseVersionMismatch: the identity is at version ${this.#asked.identity}, not ${baseVersion}`);
+      throw new ProtocolError(
+        `BaseVersionMismatch: the identity is at version ${this.#asked.identity}, not ${baseVersion}`,
+      );
     }
     try {
       this.#caller = this.#host.authenticator.fromMessage(message);

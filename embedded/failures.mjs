@@ -1,0 +1,30 @@
+/** The text of failures that the host itself gives for a call, in the form clients know from Convex. */
+
+import { randomBytes } from "node:crypto";
+
+const PREFIX = /^\[Request ID: [0-9a-f]{16}\] Server Error\n/;
+
+/** A new request id: 16 hex digits. */
+export function requestId() {
+  return randomBytes(8).toString("hex");
+}
+
+/**
+ * @param {string} message
+ * @param {string} [data]  JSON text
+ * @param {string[]} [logLines]
+ * @returns {import("./engine-client.mjs").Failure}
+ */
+export function serverError(message, data, logLines = []) {
+  return {
+    ok: false,
+    message: `[Request ID: ${requestId()}] Server Error\n${message}`,
+    logLines,
+    ...(data === undefined ? {} : { data }),
+  };
+}
+
+/** @param {string} message  of a failure; what it says without the request's id */
+export function withoutRequestId(message) {
+  return message.replace(PREFIX, "");
+}

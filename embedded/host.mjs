@@ -1,0 +1,180 @@
+/** Puts the parts of the host together and takes them apart in order. */
+
+import { access, constants, mkdir } from "node:fs/promises";
+import { createServer } from "node:http";
+import path from "node:path";
+import { ActionsClient } from "./actions/client.mjs";
+import { Authenticator, DEVELOPMENT_ADMIN_KEY } from "./auth.mjs";
+import { bundleFunctions } from "./bundle.mjs";
+import { Calls } from "./calls.mjs";
+import { EngineClient } from "./engine-client.mjs";
+import { functionEnvironment } from "./env.mjs";
+import { withoutRequestId } from "./failures.mjs";
+import { serveApi } from "./http/api.mjs";
+import { refuseConnection } from "./http/errors.mjs";
+import { serveSite } from "./http/site.mjs";
+import { SyncServer } from "./sync.mjs";
+
+/**
+ * @typedef {import("./options.mjs").Options} Options
+ * @typedef {import("node:http").Server} Server
+ * @typedef {object} Host
+ * @property {Record<string, unknown>} ready  the readiness line
+ * @property {() => Promise<void>} stop  resolves when the running batch is committed and every socket is closed
+ */
+
+const VERSION = "0.1.0";
+const KEEP_ALIVE_MS = 75_000; // longer than clients keep a connection, so that they are the ones who close it
+const ENGINE_STOP_MS = 5_000;
+const SITE_PREFIX = "/http";
+/** The first Node with `node:sqlite` and no flag. */
+const MIN_NODE = [22, 13];
+
+/** The host cannot start; the message is one line for the operator. */
+export class StartError extends Error {}
+
+/**
+ * @param {Options} options
+ * @param {{ log: (line: string) => void, onFatal: (error: Error) => void }} operator
+ * @returns {Promise<Host>}
+ * @throws {StartError}
+ */
+export async function startHost(options, { log, onFatal }) {
+  checkNode(process.versions.node);
+  await prepareFolders(options);
+  const file = path.join(options.data, "host.sqlite");
+  const engine = new EngineClient({ file, synchronous: options.synchronous, log, onFatal });
+  const actions = new ActionsClient({ engine, log });
+  const calls = new Calls(engine, actions);
+  const authenticator = new Authenticator(options.adminKey);
+  const sync = new SyncServer({ engine, calls, authenticator }, log);
+
+  engine.start(); // the thread starts while the functions are bundled and the ports are taken
+  const loaded = Promise.withResolvers();
+  const siteServer = createServer(async (request, response) => {
+    await loaded.promise;
+    void serveSite(host, request, response, request.url ?? "/");
+  });
+  const apiServer = createServer(async (request, response) => {
+    await loaded.promise;
+    const { url = "/" } = request;
+    if (url === SITE_PREFIX || url.startsWith(`${SITE_PREFIX}/`))
+      void serveSite(host, request, response, url.slice(SITE_PREFIX.length) || "/");
+    else void serveApi(host, request, response);
+  });
+  apiServer.on(
+    "upgrade",
+    (request, stream, head) => void loaded.promise.then(() => sync.upgrade(request, stream, head)),
+  );
+  const url = await listen(apiServer, options.host, options.port, "--port");
+  const siteUrl = await listen(siteServer, options.host, options.sitePort, "--site-port");
+  const host = { engine, actions, calls, authenticator, siteUrl, log };
+
+  engine.onScheduledAction(({ job, path, args }) => {
+    calls.run({ kind: "action", path, args, caller: { admin: true, identity: null } }, (reply) => {
+      void engine.ask({
+        op: "finish",
+        job,
+        ok: reply.ok,
+        ...(reply.ok ? {} : { message: withoutRequestId(reply.message) }),
+      });
+    });
+  });
+  await loadFunctions({ engine, actions }, options.functions, {
+    ...process.env,
+    CONVEX_CLOUD_URL: url,
+    CONVEX_SITE_URL: siteUrl,
+  });
+  loaded.resolve(undefined);
+
+  return {
+    ready: {
+      ready: true,
+      url,
+      siteUrl,
+      developmentKey: options.adminKey === DEVELOPMENT_ADMIN_KEY,
+      pid: process.pid,
+      functions: options.functions,
+      data: options.data,
+      version: VERSION,
+    },
+    stop: async () => {
+      const servers = [apiServer, siteServer];
+      for (const server of servers) server.close();
+      for (const server of servers) server.closeIdleConnections();
+      await engine.stop(ENGINE_STOP_MS); // what was taken is committed and answered
+      await sync.close();
+      await actions.stop();
+      for (const server of servers) server.closeAllConnections();
+    },
+  };
+}
+
+/**
+ * Bundle a folder and serve what it exports; a folder that is refused changes nothing.
+ *
+ * @param {{ engine: EngineClient, actions: ActionsClient }} parts
+ * @param {string} folder
+ * @param {Record<string, string | undefined>} environment
+ * @throws {StartError} with the file and the line
+ */
+async function loadFunctions({ engine, actions }, folder, environment) {
+  try {
+    const bundle = await bundleFunctions(folder);
+    const { env } = await engine.load(bundle, environment);
+    actions.load(bundle, functionEnvironment(environment, env));
+  } catch (error) {
+    throw new StartError(/** @type {Error} */ (error).message);
+  }
+}
+
+/**
+ * @param {Server} server
+ * @param {string} host
+ * @param {number} port
+ * @param {string} flag
+ * @returns {Promise<string>} the base URL
+ * @throws {StartError}
+ */
+function listen(server, host, port, flag) {
+  server.keepAliveTimeout = KEEP_ALIVE_MS;
+  server.on("clientError", refuseConnection);
+  return new Promise((resolve, reject) => {
+    server.once("error", (/** @type {NodeJS.ErrnoException} */ error) => {
+      const reason =
+        error.code === "EADDRINUSE"
+          ? `port ${port} is in use: stop the program that has it or give another ${flag}`
+          : error.message;
+      reject(new StartError(`cannot listen on ${host}: ${reason}`));
+    });
+    server.listen(port, host, () => {
+      const address = /** @type {import("node:net").AddressInfo} */ (server.address());
+      const name = address.family === "IPv6" ? `[${address.address}]` : address.address;
+      resolve(`http://${name}:${address.port}`);
+    });
+  });
+}
+
+/** @param {Options} options */
+async function prepareFolders({ functions, data }) {
+  try {
+    await access(functions, constants.R_OK);
+  } catch {
+    throw new StartError(`no functions folder at ${functions}: give one with --functions`);
+  }
+  try {
+    await mkdir(data, { recursive: true });
+    await access(data, constants.W_OK);
+  } catch (error) {
+    throw new StartError(`cannot write to the data folder ${data}: ${/** @type {Error} */ (error).message}`);
+  }
+}
+
+/** @param {string} version */
+function checkNode(version) {
+  const [major = 0, minor = 0] = version.split(".").map(Number);
+  const [minMajor = 0, minMinor = 0] = MIN_NODE;
+  if (major < minMajor || (major === minMajor && minor < minMinor)) {
+    throw new StartError(`Node ${MIN_NODE.join(".")} or newer is needed for node:sqlite, this is ${version}`);
+  }
+}

@@ -1,0 +1,45 @@
+/** Starts the embedded host: `node embedded/main.mjs --functions convex --data .signalbox/host`. */
+
+import { parseOptions, UsageError } from "./options.mjs";
+import { startHost, StartError } from "./host.mjs";
+
+const STOP_LIMIT_MS = 8_000; // a supervisor sends SIGKILL after 10 s
+
+/** @param {string} line */
+function log(line) {
+  process.stderr.write(`signalbox host: ${line.replaceAll("\n", " | ")}\n`);
+}
+
+/**
+ * @param {number} code
+ * @param {unknown} error
+ * @returns {never}
+ */
+function exitWith(code, error) {
+  log(error instanceof Error ? error.message : String(error));
+  process.exit(code);
+}
+
+async function main() {
+  const options = parseOptions(process.argv.slice(2), process.cwd());
+  const host = await startHost(options, { log, onFatal: (error) => exitWith(1, error) });
+  let stopping = false;
+  for (const signal of /** @type {const} */ (["SIGTERM", "SIGINT"])) {
+    process.on(signal, () => {
+      if (stopping) process.exit(1);
+      stopping = true;
+      setTimeout(() => exitWith(1, "could not stop in time"), STOP_LIMIT_MS).unref();
+      host.stop().then(
+        () => process.exit(0),
+        (error) => exitWith(1, error),
+      );
+    });
+  }
+  process.stdout.write(`${JSON.stringify(host.ready)}\n`);
+}
+
+main().catch((error) => {
+  if (error instanceof UsageError) exitWith(2, error);
+  if (error instanceof StartError) exitWith(1, error);
+  exitWith(1, error instanceof Error ? error.stack : error);
+});
