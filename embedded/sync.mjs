@@ -14,6 +14,7 @@ const HIGH_WATER_BYTES = 8 * 1024 * 1024; // above this the client must read bef
 const CLOSE_GRACE_MS = 1_000;
 
 const POLICY_VIOLATION = 1008;
+const INTERNAL_ERROR = 1011;
 const SERVICE_RESTART = 1012;
 const MAX_REASON_BYTES = 123;
 
@@ -113,7 +114,7 @@ export class SyncServer {
     socket.on("message", (/** @type {Buffer} */ data, /** @type {boolean} */ isBinary) => {
       connection.heardAt = performance.now();
       if (isBinary) socket.close(POLICY_VIOLATION, "InvalidMessage: frames must be text");
-      else session.receive(data.toString("utf8"));
+      else this.#receive(connection, data.toString("utf8"));
     });
     socket.on("pong", () => (connection.heardAt = performance.now()));
     socket.on("error", (/** @type {Error} */ error) => this.#log(`socket closed: ${error.message}`));
@@ -121,6 +122,19 @@ export class SyncServer {
       this.#connections.delete(connection);
       session.close();
     });
+  }
+
+  /**
+   * @param {Connection} connection
+   * @param {string} text
+   */
+  #receive({ session, socket }, text) {
+    try {
+      session.receive(text);
+    } catch (error) {
+      this.#log(`socket closed by a fault of the host: ${/** @type {Error} */ (error).stack}`);
+      socket.close(INTERNAL_ERROR, "InternalServerError: see the host's log");
+    }
   }
 
   /**

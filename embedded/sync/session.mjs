@@ -185,6 +185,8 @@ export class Session {
     this.#asked.querySet = newVersion;
     this.#owesTransition = true;
     for (const modification of message.modifications) {
+      if (typeof modification !== "object" || modification === null)
+        throw new ProtocolError("InvalidMessage: a modification must be an object");
       const queryId = readCount(modification, "queryId");
       if (modification.type === "Add") this.#addQuery(queryId, modification);
       else if (modification.type === "Remove") this.#removeQuery(queryId);
