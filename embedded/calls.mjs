@@ -7,7 +7,7 @@ import { functionNotFound, wrongKind } from "./paths.mjs";
  * @typedef {import("./engine-client.mjs").EngineClient} EngineClient
  * @typedef {import("./engine-client.mjs").Listener} Listener
  * @typedef {import("./actions/client.mjs").ActionsClient} ActionsClient
- * @typedef {Omit<import("./engine-client.mjs").Call, "kind"> & { kind: "query" | "mutation" | "action" | "any" }} AnyCall
+ * @typedef {Omit<import("./engine-client.mjs").Call, "kind"> & { kind: "query" | "mutation" | "action" | "any", job?: string }} AnyCall
  */
 
 export class Calls {
@@ -33,7 +33,8 @@ export class Calls {
     const { kind, path } = call;
     const known = this.#engine.description.functions[path];
     if (kind === "query" || kind === "mutation" || (kind === "any" && known?.kind !== "action")) {
-      this.#engine.call({ ...call, kind }, listener);
+      const { args, caller, once } = call;
+      this.#engine.call({ kind, path, args, caller, once }, listener);
     } else if (known === undefined || (known.visibility === "internal" && !call.caller.admin)) {
       listener(serverError(functionNotFound(path)));
     } else if (known.kind !== "action") {

@@ -33,7 +33,7 @@ import { Guard, GUARD_BYTES, readRun } from "./guard.mjs";
  * @property {string} args
  * @property {Caller} caller
  * @property {string | null} journal
- * @typedef {{ code: string, map: unknown, modules: unknown }} Bundle
+ * @typedef {import("./bundle.mjs").Bundle} Bundle
  * @typedef {{ functions: Record<string, FunctionInfo>, http: boolean, env: string[] }} Description
  * @typedef {(reply: Reply) => void} Listener
  * @typedef {{ message: any, listener: Listener, resumes: boolean }} Pending  `resumes`: made by a restart, so the next one makes it anew

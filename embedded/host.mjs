@@ -71,7 +71,7 @@ export async function startHost(options, { log, onFatal }) {
   const host = { engine, actions, calls, authenticator, siteUrl, log };
 
   engine.onScheduledAction(({ job, path, args }) => {
-    calls.run({ kind: "action", path, args, caller: { admin: true, identity: null } }, (reply) => {
+    calls.run({ kind: "action", path, args, caller: { admin: true, identity: null }, job }, (reply) => {
       void engine.ask({
         op: "finish",
         job,

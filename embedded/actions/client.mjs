@@ -14,7 +14,7 @@ import { answerSyscall } from "./syscalls.mjs";
  * @typedef {import("../auth.mjs").Caller} Caller
  * @typedef {import("../engine-client.mjs").Bundle} Bundle
  * @typedef {import("../engine-client.mjs").Reply} Reply
- * @typedef {{ path: string, args: string, caller: Caller }} ActionCall
+ * @typedef {{ path: string, args: string, caller: Caller, job?: string }} ActionCall  `job`: the scheduled function that it is part of
  * @typedef {object} HttpCall
  * @property {string} method
  * @property {string} url
@@ -23,7 +23,7 @@ import { answerSyscall } from "./syscalls.mjs";
  * @property {ActionCaller} caller
  * @typedef {Caller & { refusal?: string }} ActionCaller  `refusal`: why a credential that was shown gives no identity
  * @typedef {{ status: number, headers: [string, string][], body: Uint8Array }} HttpAnswer
- * @typedef {{ name: string, caller: ActionCaller, settle: (outcome: any) => void, timer: NodeJS.Timeout }} Run
+ * @typedef {{ caller: ActionCaller, job: string | undefined, settle: (outcome: any) => void, timer: NodeJS.Timeout }} Run
  */
 
 const ACTION_LIMIT_S = 600;
@@ -67,8 +67,8 @@ export class ActionsClient {
    * @param {ActionCall} call  of a function that is an action and that this caller may call
    * @returns {Promise<Reply>}
    */
-  runAction({ path, args, caller }) {
-    return this.#run(path, caller, { type: "action", path, args });
+  runAction({ path, args, caller, job }) {
+    return this.#run(path, { caller, job }, { type: "action", path, args });
   }
 
   /**
@@ -76,10 +76,14 @@ export class ActionsClient {
    * @returns {Promise<HttpAnswer | Reply>} a `Reply` only if no handler could answer
    */
   runHttp({ caller, ...request }) {
-    return this.#run(`${request.method} ${new URL(request.url).pathname}`, caller, {
-      type: "http",
-      ...request,
-    });
+    return this.#run(
+      `${request.method} ${new URL(request.url).pathname}`,
+      { caller, job: undefined },
+      {
+        type: "http",
+        ...request,
+      },
+    );
   }
 
   /** End the thread; what runs is answered as failed. */
@@ -89,11 +93,11 @@ export class ActionsClient {
 
   /**
    * @param {string} name
-   * @param {ActionCaller} caller
+   * @param {Pick<Run, "caller" | "job">} origin
    * @param {Record<string, unknown>} message
    * @returns {Promise<any>}
    */
-  #run(name, caller, message) {
+  #run(name, origin, message) {
     if (this.#running.size >= MAX_RUNNING) {
       return Promise.resolve(serverError(`Too many concurrent actions (limit: ${MAX_RUNNING})`));
     }
@@ -101,8 +105,8 @@ export class ActionsClient {
     return new Promise((settle) => {
       const overdue = `Action \`${name}\` execution timed out (maximum duration: ${ACTION_LIMIT_S}s)`;
       const timer = setTimeout(() => this.#settle(id, serverError(overdue)), ACTION_LIMIT_S * 1000).unref();
-      this.#running.set(id, { name, caller, settle, timer });
-      this.#thread().postMessage({ id, caller, ...message });
+      this.#running.set(id, { ...origin, settle, timer });
+      this.#thread().postMessage({ id, ...message });
     });
   }
 
@@ -123,9 +127,10 @@ export class ActionsClient {
    */
   #onMessage(worker, message) {
     if (message.type === "outcome") return this.#settle(message.id, message.outcome);
+    if (message.type === "log") return this.#log(message.line);
     const run = this.#running.get(message.run);
     if (run === undefined) return; // it was answered as timed out
-    void answerSyscall(this.#host, message.op, message.args, run.caller).then((outcome) =>
+    void answerSyscall(this.#host, message.op, message.args, run).then((outcome) =>
       worker.postMessage({ type: "syscall", id: message.id, outcome }),
     );
   }

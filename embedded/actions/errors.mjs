@@ -1,17 +1,30 @@
 /** Describes what an action threw in the form Convex gives it to clients. */
 
+import { uncaughtText } from "../engine/errors.mjs";
 import { serverError } from "../failures.mjs";
 
 /**
  * @param {unknown} thrown
- * @param {string} [prefix]  said before the error's own text
+ * @param {import("../engine/errors.mjs").StackMapper} mapper
  * @returns {import("../engine-client.mjs").Failure}
  */
-export function describeError(thrown, prefix) {
-  const error = thrown instanceof Error ? thrown : null;
-  const text = error === null ? String(thrown) : `${error.name}: ${error.message}`;
-  const uncaught = prefix === undefined ? `Uncaught ${text}` : `${prefix}: ${error?.message ?? text}`;
-  return serverError(uncaught, convexErrorData(thrown));
+export function describeError(thrown, mapper) {
+  const {
+    name,
+    message,
+    stack = "",
+  } = thrown instanceof Error ? thrown : { name: "Error", message: String(thrown) };
+  return serverError(uncaughtText({ name, message, stack }, mapper), convexErrorData(thrown));
+}
+
+/**
+ * What was thrown outside of the action's promise chain, in a timer or a promise that nobody awaits.
+ *
+ * @param {string} event  the process' name for it
+ * @param {unknown} thrown
+ */
+export function describeEscape(event, thrown) {
+  return serverError(`${event}: ${thrown instanceof Error ? thrown.message : String(thrown)}`);
 }
 
 /**

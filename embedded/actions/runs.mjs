@@ -6,7 +6,7 @@ import { AsyncLocalStorage } from "node:async_hooks";
  * @typedef {object} Run
  * @property {number} id
  * @property {string[]} logLines
- * @property {(error: unknown, prefix?: string) => void} fail  end this run with an error it did not throw itself
+ * @property {(failure: import("../engine-client.mjs").Failure) => void} end  answer now, whatever the action still does
  */
 
 /** @type {AsyncLocalStorage<Run>} */

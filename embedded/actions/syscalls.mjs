@@ -5,7 +5,7 @@ import { canonicalPath } from "../paths.mjs";
 
 /**
  * @typedef {import("../engine-client.mjs").Reply} Reply
- * @typedef {import("./client.mjs").ActionCaller} ActionCaller
+ * @typedef {Pick<import("./client.mjs").Run, "caller" | "job">} Origin  whose action asks
  * @typedef {object} Host
  * @property {Pick<import("../engine-client.mjs").EngineClient, "ask">} engine
  * @property {Pick<import("../calls.mjs").Calls, "run">} calls
@@ -23,10 +23,10 @@ const CALLS = {
  * @param {Host} host
  * @param {string} op
  * @param {string} argsText  JSON text
- * @param {ActionCaller} caller
+ * @param {Origin} origin
  * @returns {Promise<Outcome>}
  */
-export async function answerSyscall(host, op, argsText, caller) {
+export async function answerSyscall(host, op, argsText, { caller, job }) {
   const kind = CALLS[op];
   const args = JSON.parse(argsText);
   const inner = { admin: true, identity: caller.identity };
@@ -35,7 +35,7 @@ export async function answerSyscall(host, op, argsText, caller) {
     if (path === null) return noComponents();
     return outcome(
       await new Promise((resolve) =>
-        host.calls.run({ kind, path, args: JSON.stringify([args.args]), caller: inner }, resolve),
+        host.calls.run({ kind, path, args: JSON.stringify([args.args]), caller: inner, job }, resolve),
       ),
     );
   }
@@ -49,6 +49,7 @@ export async function answerSyscall(host, op, argsText, caller) {
           path,
           args: JSON.stringify([args.args]),
           at: args.ts * 1000,
+          parent: job,
         }),
       );
     }

@@ -5,18 +5,16 @@
  */
 
 import { parentPort } from "node:worker_threads";
-import { describeError } from "./errors.mjs";
+import { describeError, describeEscape } from "./errors.mjs";
 import { evaluate } from "./evaluate.mjs";
 import { answerRequest } from "./http.mjs";
 import { runAction } from "./run-action.mjs";
 import { runs } from "./runs.mjs";
 
-/** @typedef {import("./runs.mjs").Run} Run */
-
 const port = /** @type {import("node:worker_threads").MessagePort} */ (parentPort);
 
-/** @type {Record<string, Record<string, any>>} */
-let modules = {};
+/** @type {import("./evaluate.mjs").Functions} */
+let functions;
 /** @type {Map<number, { resolve: (value: string) => void, reject: (error: Error) => void }>} */
 const syscalls = new Map();
 let lastSyscall = 0;
@@ -45,7 +43,7 @@ const Convex = {
 port.on("message", (message) => {
   switch (message.type) {
     case "load":
-      modules = evaluate(message.bundle, message.env, Convex);
+      functions = evaluate(message.bundle, message.env, Convex);
       break;
     case "syscall":
       settleSyscall(message.id, message.outcome);
@@ -71,23 +69,25 @@ function settleSyscall(id, outcome) {
 
 /** @param {any} message  an action or an HTTP request */
 async function start(message) {
+  const { modules, mapper } = functions; // a later load does not touch what runs
+  /** @type {string[]} */
+  const logLines = [];
   const outcome = await new Promise((resolve) => {
-    /** @type {Run} */
-    const run = {
-      id: message.id,
-      logLines: [],
-      fail: (error, prefix) => resolve({ ...describeError(error, prefix), logLines: run.logLines }),
-    };
-    runs.run(run, () => {
-      const work =
-        message.type === "http" ? answerRequest(modules.http?.default, message) : runAction(modules, message);
-      work.then(resolve, run.fail);
-    });
+    const work = runs.run({ id: message.id, logLines, end: resolve }, () =>
+      message.type === "http" ? answerRequest(modules.http?.default, message) : runAction(modules, message),
+    );
+    work.then(resolve, (error) => resolve(describeError(error, mapper)));
   });
-  port.postMessage({ type: "outcome", id: message.id, outcome });
+  port.postMessage({ type: "outcome", id: message.id, outcome: { ...outcome, logLines } });
 }
 
-// What an action throws outside of its promise chain (a timer, a promise nobody awaits) ends that action alone.
+// What escapes an action's promise chain ends that action alone.
 for (const event of /** @type {const} */ (["uncaughtException", "unhandledRejection"])) {
-  process.on(event, (/** @type {unknown} */ error) => runs.getStore()?.fail(error, event));
+  process.on(event, (/** @type {unknown} */ error) => {
+    const failure = describeEscape(event, error);
+    const run = runs.getStore();
+    if (run === undefined)
+      port.postMessage({ type: "log", line: `outside of any action: ${failure.message}` });
+    else run.end(failure);
+  });
 }
