@@ -134,6 +134,7 @@ class Backend:
     Args:
         url: The deployment's address.
         connections: Calls that may be under way at once.
+        admin_key: Calls as the deployment's administrator, who may call internal functions.
         admin_key: The deployment's admin key, for calls of internal functions; a worker never holds it.
         transport: Replaces the network in tests.
     """
@@ -147,6 +148,9 @@ class Backend:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.url = url.rstrip("/")
+        headers = {"content-type": "application/json"}
+        if admin_key is not None:
+            headers["authorization"] = f"Convex {admin_key.get_secret_value()}"
         headers = {"content-type": "application/json"}
         if admin_key is not None:
             headers["authorization"] = f"Convex {admin_key.get_secret_value()}"

@@ -7,7 +7,10 @@ import logging
 import re
 import time
 from collections.abc import Iterable
-from typing import Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
+
+if TYPE_CHECKING:
+    from worker.settings import Settings
 
 LogFormat = Literal["human", "json"]
 
@@ -107,3 +110,8 @@ def configure(level: str, style: LogFormat, redact: Redactor, stream: TextIO | N
     root.setLevel(level)
     for chatty in ("httpx", "httpcore"):  # a line for each request would drown ours
         logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def setup_logging(settings: Settings) -> None:
+    """Send this process's logs to stderr as its settings say, without its secrets."""
+    configure(settings.log_level, settings.log_format, settings.redactor())

@@ -71,6 +71,15 @@ def default_worker_name() -> str:
     return f"{host}-{secrets.token_hex(3)}"
 
 
+def environment(
+    environ: Mapping[str, str] | None = None, dotenv: Path | None = Path(".env")
+) -> dict[str, str]:
+    """Return the variables of the process and, below them, those of `.env`; an empty one is not set."""
+    file = dotenv_values(dotenv) if dotenv is not None and dotenv.is_file() else {}
+    merged = {**file, **(os.environ if environ is None else environ)}
+    return {name: text for name, value in merged.items() if (text := (value or "").strip())}
+
+
 Name = Annotated[str, AfterValidator(_name)]
 
 
@@ -108,12 +117,10 @@ class Settings(BaseModel):
         Raises:
             SettingsError: With one line that names the variable and says what to do.
         """
-        file = dotenv_values(dotenv) if dotenv is not None and dotenv.is_file() else {}
-        merged = {**file, **(os.environ if environ is None else environ)}
+        set_variables = environment(environ, dotenv)
         values: dict[str, Any] = {}
         for field, variable in VARIABLES.items():
-            text = (merged.get(variable) or "").strip()
-            if text:
+            if text := set_variables.get(variable):
                 values[field] = _list(text) if field in {"queues", "agents"} else text
         values.update({name: value for name, value in given.items() if value is not None})
         try:

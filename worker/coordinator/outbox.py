@@ -274,6 +274,7 @@ class Outbox:
             entry.next_seq += 1
         else:
             self._results -= 1
+            entry.ended = None
             del self._runs[run]
             return
         # To the end of the line, so that a talkative run cannot keep the others from being heard.

@@ -123,6 +123,7 @@ class Session:
         opened: What `register` returned.
         runs: The runs to steer.
         polling: Whether assignments must be fetched because no subscription brings them.
+        overtaken: Called when a sync brings an assignment that the subscription has not brought.
         clock: Monotonic seconds.
         draw: Draws evenly from [0, 1).
     """
@@ -134,6 +135,7 @@ class Session:
         runs: Runs,
         *,
         polling: Callable[[], bool] = lambda: True,
+        overtaken: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
         draw: Callable[[], float] = random.random,
     ) -> None:
@@ -143,6 +145,7 @@ class Session:
         self._control = control
         self._runs = runs
         self._polling = polling
+        self._overtaken = overtaken
         self._clock = clock
         self._draw = draw
         self._lease_s = registered.lease_ms / 1000
@@ -354,16 +357,19 @@ class Session:
         granted_s = reply.lease_ms / 1000
         # An answer computed before a run was assigned may still speak of the idle lease.
         self._lease.renew(min(granted_s, self._lease_s) if self._active else granted_s, sent_at)
-        self._receive(reply.assigned, reply.controls, reply.watched)
+        if self._receive(reply.assigned, reply.controls, reply.watched):
+            self._overtaken()
 
     def _receive(
         self, assigned: Iterable[Assignment], controls: Iterable[Control], watched: Iterable[str]
-    ) -> None:
-        now = self._clock()
+    ) -> bool:
+        """Act on what waits, and return whether any assignment was new."""
+        now, news = self._clock(), False
         for assignment in assigned:
             if self._lease.expired(now):
-                return  # whoever owns the run by now, it may not be us
+                break  # whoever owns the run by now, it may not be us
             if self._seen.add(assignment.run):
+                news = True
                 self._lease.shorten(self._lease_s, now)
                 self._active.add(assignment.run)
                 self._unconfirmed.add(assignment.run)
@@ -374,6 +380,7 @@ class Session:
         self._watched = set(watched)
         if self._outbox.waits_for_text(self._watched):
             self._nudged.set()
+        return news
 
     def _obey(self, control: Control) -> None:
         if control.kind == "drain":

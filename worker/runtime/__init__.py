@@ -1,0 +1,22 @@
+"""Plays runs: agents, their contexts, streams and outcomes; it knows nothing of the control plane."""
+
+from __future__ import annotations
+
+from worker.runtime.agents import Agent, Registry, agent, load
+from worker.runtime.context import Context
+from worker.runtime.model import ModelCaller, NoModelError, Prompt
+from worker.runtime.run import Environment, Report, Run
+
+__all__ = [
+    "Agent",
+    "Context",
+    "Environment",
+    "ModelCaller",
+    "NoModelError",
+    "Prompt",
+    "Registry",
+    "Report",
+    "Run",
+    "agent",
+    "load",
+]

@@ -1,0 +1,127 @@
+"""The child process of an isolated run: plays one agent, whose host is at the other end of two pipes.
+
+Run as `python -m worker.runtime.isolated` by `worker.runtime.isolate`. It ends when its parent does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import sys
+import threading
+from dataclasses import asdict
+from typing import Any, BinaryIO
+
+from worker.errors import AgentError, AgentImportError
+from worker.llm import Completion
+from worker.logs import Redactor
+from worker.models import Outcome
+from worker.runtime.agents import load
+from worker.runtime.context import Context
+from worker.runtime.isolate import COMPLETION
+from worker.runtime.model import Prompt
+from worker.runtime.outcome import failed, raised, succeeded
+from worker.runtime.stream import Label
+
+_PIECE_CHARS = 16 * 1024  # of streamed text in one line
+
+
+class HostRefusedError(AgentError):
+    """The host refused a request; it carries the code and retryability of the host's own error."""
+
+    def __init__(self, failure: dict[str, Any]) -> None:
+        super().__init__(failure["error"]["message"])
+        self.code: str = failure["error"]["code"]
+        self.retryable: bool = failure["retryable"]
+        before = failure["notBeforeMs"]
+        self.retry_after_s: float | None = None if before is None else before / 1000
+
+
+class PipeHost:
+    """The host of the agent's context, at the other end of two pipes."""
+
+    def __init__(self, out: BinaryIO, loop: asyncio.AbstractEventLoop) -> None:
+        self._out = out
+        self._loop = loop
+        self._ids = itertools.count(1)
+        self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
+
+    def listen(self, source: BinaryIO) -> None:
+        """Hand on replies until the parent is gone, then end this process; for a thread of its own."""
+        for line in source:
+            self._loop.call_soon_threadsafe(self._resolve, json.loads(line))
+        os._exit(1)  # nobody is left who could use the result
+
+    def _resolve(self, reply: dict[str, Any]) -> None:
+        future = self._waiting.pop(reply["id"], None)
+        if future is not None and not future.done():
+            future.set_result(reply)
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Write one line; a full pipe makes the agent wait."""
+        self._out.write(json.dumps(message).encode("ascii") + b"\n")
+        self._out.flush()
+
+    async def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
+        number = next(self._ids)
+        future = self._waiting[number] = self._loop.create_future()
+        self.send({**message, "id": number})
+        reply: dict[str, Any] = await future
+        if "error" in reply:
+            raise HostRefusedError(reply["error"])
+        return reply
+
+    def write(self, text: str, label: Label) -> None:
+        """Add text to the run's stream."""
+        for start in range(0, len(text), _PIECE_CHARS):
+            self.send({"op": "text", "kind": label.kind, "text": text[start : start + _PIECE_CHARS]})
+
+    async def room(self) -> None:
+        """Return at once: a full pipe has already made the writer wait."""
+
+    async def confirmed(self) -> None:
+        """Wait until the control plane has acknowledged a write of this run."""
+        await self._ask({"op": "confirmed"})
+
+    async def complete(self, prompt: Prompt) -> Completion:
+        """Call the model, streaming what it says."""
+        reply = await self._ask({"op": "complete", "prompt": asdict(prompt)})
+        return COMPLETION.validate_python(reply["completion"])
+
+
+async def _play(start: dict[str, Any], host: PipeHost) -> Outcome:
+    agent = load(start["modules"]).get(start["agent"])
+    if agent is None:
+        return failed("unknown_agent", f"No agent named {start['agent']!r}", retryable=True)
+    context = Context(
+        run=start["run"], task=start["task"], attempt=start["attempt"], agent=start["agent"], host=host
+    )
+    value = await agent.play(context, json.loads(start["input"]))
+    return succeeded(value, start["maxOutputBytes"])
+
+
+async def _main(out: BinaryIO, source: BinaryIO) -> None:
+    start = json.loads(source.readline())
+    host = PipeHost(out, asyncio.get_running_loop())
+    threading.Thread(target=host.listen, args=(source,), daemon=True).start()
+    try:
+        outcome = await _play(start, host)
+    except AgentImportError as error:
+        outcome = failed("agent_import_error", str(error), retryable=True)
+    except BaseException as error:
+        outcome = raised(error, Redactor())
+    host.send({"op": "outcome", "outcome": outcome.model_dump(by_alias=True)})
+
+
+def main() -> None:
+    """Play the run that the first line of stdin describes."""
+    # The agent may print: its standard output becomes the worker's standard error, and the pipe stays ours.
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    asyncio.run(_main(out, sys.stdin.buffer))
+
+
+if __name__ == "__main__":
+    main()

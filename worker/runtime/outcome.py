@@ -1,0 +1,72 @@
+"""What becomes of a run: an agent's value or exception as the outcome that is reported. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from worker.errors import NonRetryable, RetryLater
+from worker.logs import Redactor
+from worker.models import Failed, Outcome, RunError, Succeeded
+
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+
+
+def failed(code: str, message: str, *, retryable: bool, not_before_ms: float | None = None) -> Failed:
+    """Return a failure."""
+    error = RunError.model_construct(code=code, message=message)
+    return Failed.model_construct(
+        kind="failed", error=error, retryable=retryable, not_before_ms=not_before_ms
+    )
+
+
+def succeeded(value: Any, max_bytes: int) -> Outcome:  # noqa: ANN401 - whatever the agent returned
+    """Return the outcome of an agent that returned `value`: a failure if it cannot be kept as JSON."""
+    if value is None:
+        return Succeeded.model_construct(kind="succeeded", output=None)
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError) as error:
+        why = "it refers to itself or nests too deeply" if isinstance(error, RecursionError) else str(error)
+        return failed(
+            "invalid_output", f"The agent returned something that is not JSON: {why}", retryable=False
+        )
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:  # a lone surrogate: JSON can escape it, UTF-8 cannot hold it
+        text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+        size = len(text)
+    if size > max_bytes:
+        return failed(
+            "output_too_large",
+            f"The output has {size} bytes, at most {max_bytes} are kept; store it elsewhere and return where",
+            retryable=False,
+        )
+    return Succeeded.model_construct(kind="succeeded", output=text)
+
+
+def raised(error: BaseException, redact: Redactor) -> Failed:
+    """Return the failure that an agent's exception stands for.
+
+    An exception may carry `code`, `retryable` and `retry_after_s`, as those of model calls do. The code is
+    else the name of its class, and it is retryable.
+    """
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    code = getattr(error, "code", None)
+    if not isinstance(code, str) or not code:
+        code = snake_case(type(error).__name__)
+    retryable = getattr(error, "retryable", True)
+    after_s = error.after_s if isinstance(error, RetryLater) else getattr(error, "retry_after_s", None)
+    return failed(
+        code[:100],
+        redact.line(str(error)) or type(error).__name__,
+        retryable=retryable is not False and not isinstance(error, NonRetryable),
+        not_before_ms=max(0.0, after_s * 1000) if isinstance(after_s, int | float) else None,
+    )
+
+
+def snake_case(name: str) -> str:
+    """Return `HTTPStatusError` as `http_status_error`."""
+    return _HUMP.sub("_", name).lower()

@@ -1,0 +1,243 @@
+"""Plays one run from its assignment to its outcome, whatever the agent does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import anyio
+
+from worker.blame import Board, marked
+from worker.errors import BackendError
+from worker.llm import Completion
+from worker.logs import Redactor
+from worker.models import Assignment, Cancelled, ChunkKind, Outcome, Released, Usage
+from worker.runtime import isolate, llm_agent
+from worker.runtime.agents import Agent, Registry
+from worker.runtime.context import Context
+from worker.runtime.model import ModelCaller, NoModelError, Prompt, Tally
+from worker.runtime.outcome import failed, raised, succeeded
+from worker.runtime.stream import OWN_LOG, Label, StreamWriter
+
+logger = logging.getLogger(__name__)
+
+StopReason = Literal["cancelled", "released", "lost"]
+
+
+class Reporter(Protocol):
+    """Where a run's text goes, and where it learns that it is the owner."""
+
+    def text(self, run: str, text: str, *, kind: ChunkKind, call: int, attempt: int) -> None:
+        """Add text to a run's stream."""
+
+    async def room(self) -> None:
+        """Wait while too much text has gathered."""
+
+    def hurry(self) -> None:
+        """Report soon: a run waits to be confirmed."""
+
+    async def input(self, run: str) -> str:
+        """Return the JSON text of a large input."""
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """What the runs of a worker share.
+
+    Attributes:
+        agents: The Python agents.
+        modules: Where they were imported from, for runs in a process of their own.
+        model: Calls models; None when no provider is configured.
+        redact: Takes secrets out of texts.
+        board: Where the executing run is noted; None notes nothing.
+        max_output_bytes: Largest output that the control plane keeps.
+    """
+
+    agents: Registry
+    modules: tuple[str, ...] = ()
+    model: ModelCaller | None = None
+    redact: Redactor = Redactor()  # noqa: RUF009 - it never changes
+    board: Board | None = None
+    max_output_bytes: int = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How a run ended and what it used."""
+
+    outcome: Outcome
+    usage: Usage | None
+
+
+class Run:
+    """One run. It is the `Host` of its agent's context.
+
+    Args:
+        assignment: What to play.
+        environment: What it shares with the other runs.
+        reporter: Where its text goes.
+    """
+
+    def __init__(self, assignment: Assignment, environment: Environment, reporter: Reporter) -> None:
+        self.assignment = assignment
+        self.id = assignment.run
+        self._environment = environment
+        self._reporter = reporter
+        self._tally = Tally()
+        self._scope: anyio.CancelScope | None = None
+        self._stopped: StopReason | None = None
+        self._confirmed: anyio.Event | None = None
+        self._is_confirmed = False
+        self._writer: StreamWriter | None = None
+
+        self.redact = environment.redact
+
+    # Steered from outside.
+
+    def stop(self, reason: StopReason) -> None:
+        """Cancel the run, once; a run that was lost stays lost."""
+        if self._stopped is None or reason == "lost":
+            self._stopped = reason
+        if self._scope is not None and not self._scope.cancel_called:
+            self._scope.cancel()
+
+    def confirm(self) -> None:
+        """Tell the run that a write of it was acknowledged."""
+        self._is_confirmed = True
+        if self._confirmed is not None:
+            self._confirmed.set()
+
+    async def play(self) -> Report | None:
+        """Play the run to its end and return what to report: None when it was lost, as nobody would listen.
+
+        Raises nothing but the cancellation of the worker itself.
+        """
+        limit_ms = self.assignment.timeout_ms
+        outcome: Outcome | None = None
+        if self._stopped is None:
+            deadline = math.inf if limit_ms is None else anyio.current_time() + limit_ms / 1000
+            with anyio.CancelScope(deadline=deadline) as self._scope:
+                outcome = await self._outcome()
+            if self._writer is not None:
+                self._writer.flush()
+        if outcome is None:
+            outcome = self._stopped_outcome()
+        return None if outcome is None else Report(outcome, self._tally.usage())
+
+    def _stopped_outcome(self) -> Outcome | None:
+        match self._stopped:
+            case "lost":
+                return None
+            case "cancelled":
+                return Cancelled()
+            case "released":
+                return Released()
+            case None:
+                limit_s = (self.assignment.timeout_ms or 0) / 1000
+                return failed(
+                    "timeout",
+                    f"The run's time limit ran out ({limit_s:.3g} s left at its start)",
+                    retryable=True,
+                )
+
+    async def _outcome(self) -> Outcome | None:
+        """Return the agent's outcome, or None if an exception is what a cancelled agent left behind."""
+        try:
+            return await self._play()
+        except anyio.get_cancelled_exc_class() as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            return raised(error, self.redact)  # the agent raised it by itself
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # an agent that calls exit() must not take the worker with it
+            if self._scope is not None and self._scope.cancel_called:
+                return None
+            logger.info(
+                "the agent raised",
+                exc_info=error if logger.isEnabledFor(logging.DEBUG) else None,
+                extra={"action": "agent_raised", "run": self.id, "agent": self.assignment.agent},
+            )
+            return raised(error, self.redact)
+
+    async def _play(self) -> Outcome:
+        assignment, environment = self.assignment, self._environment
+        text = assignment.input
+        if text is None:
+            try:
+                text = await self._reporter.input(self.id)
+            except BackendError as error:
+                return failed("input_unavailable", self.redact.line(str(error)), retryable=True)
+        agent: Agent | None = None
+        if assignment.kind == "python":
+            agent = environment.agents.get(assignment.agent)
+            if agent is None:
+                return failed(
+                    "unknown_agent", f"This worker has no agent named {assignment.agent!r}", retryable=True
+                )
+            if assignment.isolate:
+                return await isolate.play(
+                    assignment, text, environment.modules, self, environment.max_output_bytes
+                )
+        context = Context(
+            run=self.id,
+            task=assignment.task,
+            attempt=assignment.attempt,
+            agent=assignment.agent,
+            host=self,
+        )
+        value = json.loads(text)
+        if agent is not None:
+            result = await self._marked(agent, context, value)
+        elif assignment.llm is not None:
+            result = await llm_agent.play(context, assignment.llm, value)
+        else:
+            return failed("unknown_agent", f"{assignment.agent!r} is described by no prompt", retryable=False)
+        return succeeded(result, environment.max_output_bytes)
+
+    async def _marked(self, agent: Agent, context: Context, value: Any) -> Any:  # noqa: ANN401 - the agent's affair
+        board = self._environment.board
+        if board is None:
+            return await agent.play(context, value)
+        slot = board.take(self.id)
+        try:
+            return await marked(agent.play(context, value), board.cell, slot)
+        finally:
+            board.give_back(slot)
+
+    # The host of the agent's context.
+
+    def write(self, text: str, label: Label) -> None:
+        """Add text to the run's stream, without secrets."""
+        if self._writer is None:
+            self._writer = StreamWriter(self._emit, asyncio.get_running_loop().call_later)
+        self._writer.push(text, label)
+
+    def _emit(self, label: Label, text: str) -> None:
+        clean = self.redact(text) if label.kind == OWN_LOG.kind else self.redact.known(text)
+        self._reporter.text(self.id, clean, kind=label.kind, call=label.call, attempt=label.attempt)
+
+    async def room(self) -> None:
+        """Wait while too much text has gathered."""
+        await self._reporter.room()
+
+    async def confirmed(self) -> None:
+        """Wait until a write of this run has been acknowledged."""
+        if not self._is_confirmed:
+            self._confirmed = self._confirmed or anyio.Event()
+            self._reporter.hurry()
+            await self._confirmed.wait()
+
+    async def complete(self, prompt: Prompt) -> Completion:
+        """Call the model, streaming what it says."""
+        model = self._environment.model
+        if model is None:
+            raise NoModelError("This worker has no model provider: set SIGNALBOX_MODEL_BASE_URL")
+        if self._writer is None:
+            self._writer = StreamWriter(self._emit, asyncio.get_running_loop().call_later)
+        return await model.complete(prompt, self._writer, self._tally)

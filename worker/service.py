@@ -1,0 +1,446 @@
+"""`signalbox worker`: joins the coordinator, which talks to Convex, and the runtime, which plays runs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import secrets
+import signal
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import NoReturn, Protocol, TypeVar
+
+import anyio
+from anyio.abc import TaskGroup
+
+from worker import __version__
+from worker.api import Api
+from worker.backend import Backend, Backoff
+from worker.blame import Board
+from worker.coordinator import ControlPlane, Ending, Opened, Session, register
+from worker.llm import ChatClient
+from worker.models import AgentOffer, Assignment, Inbox, RegisterRequest, Released, RunResult
+from worker.runtime import Environment, ModelCaller, Run, load
+from worker.settings import Settings
+from worker.wake import Wake
+
+logger = logging.getLogger(__name__)
+A = TypeVar("A")
+T = TypeVar("T")
+
+START_S = 60.0  # for the first registration; later ones have no end
+REPORT_S = 5.0  # after the grace period: for cancelled runs to end and be reported
+SIGN_OFF_S = 3.0
+SPARE_CONNECTIONS = 8  # to the model provider, beyond one for each run
+AGAIN = Backoff(
+    initial_s=0.5, max_s=10.0
+)  # before another session: workers that lost theirs together come apart
+
+
+class Subscription(Protocol):
+    """Brings the states of a session's inbox."""
+
+    live: bool
+
+    def overtaken(self) -> None:
+        """A sync brought an assignment first."""
+
+    async def run(self) -> None:
+        """Bring states until cancelled."""
+
+
+Subscribe = Callable[[str, Callable[[Inbox], None]], Subscription]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a worker tells of itself."""
+
+    name: str
+    queues: tuple[str, ...] = ("default",)
+    concurrency: int = 50
+
+
+class Polling:
+    """The subscription of a worker that has none."""
+
+    live = False
+
+    def overtaken(self) -> None:
+        """Nothing was expected."""
+
+    async def run(self) -> None:
+        """Wait to be cancelled."""
+        await anyio.sleep_forever()
+
+
+class SessionRuns:
+    """The runs of one session: implements the coordinator's `Runs`.
+
+    Args:
+        tasks: Where runs are played; it outlives the session, so a run that resists its end delays nobody.
+        environment: What the runs share.
+        on_drain: Called when the control plane asks the worker to leave.
+    """
+
+    def __init__(self, tasks: TaskGroup, environment: Environment, on_drain: Callable[[str], None]) -> None:
+        self.session: Session | None = None
+        self.draining = False
+        self._tasks = tasks
+        self._environment = environment
+        self._on_drain = on_drain
+        self._active: dict[str, Run] = {}
+        self._none_left = anyio.Event()
+
+    def assigned(self, assignment: Assignment) -> None:
+        """Start a run, or hand it back when the worker is leaving."""
+        session = self.session
+        if session is None:
+            return
+        if self.draining:
+            session.finish(assignment.run, Released(), None)
+            return
+        run = Run(assignment, self._environment, session)
+        self._active[run.id] = run
+        self._tasks.start_soon(self._play, run, session)
+
+    async def _play(self, run: Run, session: Session) -> None:
+        try:
+            session.accept(run.id)
+            report = await run.play()
+            if report is not None:
+                session.finish(run.id, report.outcome, report.usage)
+        except Exception:
+            logger.exception("a run could not be played", extra={"action": "run_crashed", "run": run.id})
+            session.finish(run.id, Released(), None)
+        finally:
+            self._active.pop(run.id, None)
+            if not self._active:
+                self._none_left.set()
+
+    def cancel(self, run: str, reason: str) -> None:
+        """Cancel a run on request."""
+        if (active := self._active.get(run)) is not None:
+            logger.info("run cancelled", extra={"action": "run_cancelled", "run": run, "reason": reason})
+            active.stop("cancelled")
+
+    def confirmed(self, run: str) -> None:
+        """Tell a run that it is this session's."""
+        if (active := self._active.get(run)) is not None:
+            active.confirm()
+
+    def lost(self, run: str) -> None:
+        """Stop a run that is no longer this session's."""
+        if (active := self._active.get(run)) is not None:
+            logger.warning("run lost", extra={"action": "run_lost", "run": run})
+            active.stop("lost")
+
+    def settled(self, result: RunResult) -> None:
+        """Note a result that was refused."""
+        if not result.accepted:
+            logger.warning(
+                "result refused",
+                extra={"action": "result_refused", "run": result.run, "reason": result.reason},
+            )
+
+    def drain(self, reason: str) -> None:
+        """Let the worker leave."""
+        self._on_drain(reason)
+
+    def release(self) -> None:
+        """Cancel every run and hand it back."""
+        for run in list(self._active.values()):
+            run.stop("released")
+
+    def names(self) -> list[str]:
+        """Return the runs that have not ended."""
+        return list(self._active)
+
+    async def ended(self) -> None:
+        """Wait until no run is left."""
+        while self._active:
+            self._none_left = anyio.Event()
+            await self._none_left.wait()
+
+
+class Worker:
+    """One worker from its first registration to its sign-off.
+
+    Args:
+        control: The control plane.
+        identity: What the worker tells of itself.
+        environment: What its runs share.
+        grace_s: How long runs may go on once the worker is to leave.
+        subscribe: Starts the subscription of a session; without one, the worker polls.
+        start_s: Seconds for the first registration.
+        exit_now: Ends the process when something refuses to end.
+        clock: Monotonic seconds.
+        draw: Draws evenly from [0, 1).
+    """
+
+    def __init__(
+        self,
+        control: ControlPlane,
+        identity: Identity,
+        environment: Environment,
+        *,
+        grace_s: float = 30.0,
+        subscribe: Subscribe = lambda session, deliver: Polling(),  # noqa: ARG005 - a stand-in
+        start_s: float = START_S,
+        exit_now: Callable[[int], NoReturn] = os._exit,
+        clock: Callable[[], float] = time.monotonic,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self._control = control
+        self._identity = identity
+        self._environment = environment
+        self._grace_s = grace_s
+        self._subscribe = subscribe
+        self._start_s = start_s
+        self._exit_now = exit_now
+        self._clock = clock
+        self._draw = draw
+        self._leaving = anyio.Event()
+        self._runs: SessionRuns | None = None
+
+    @property
+    def leaving(self) -> bool:
+        """Whether the worker has been told to leave."""
+        return self._leaving.is_set()
+
+    def leave(self, reason: str) -> None:
+        """Take no more runs, let those under way end within the grace period, and sign off."""
+        if not self._leaving.is_set():
+            logger.info("leaving", extra={"action": "worker_leaving", "reason": reason})
+            self._leaving.set()
+            if self._runs is not None:
+                self._runs.draining = True
+
+    async def run(self) -> int:
+        """Work until told to leave, and return the process's exit code.
+
+        Raises:
+            BackendError: The first registration was refused or did not succeed in time.
+        """
+        code = 1
+        with _bare():
+            async with anyio.create_task_group() as tasks:
+                try:
+                    code = await self._sessions(tasks)
+                finally:
+                    tasks.cancel_scope.cancel()
+        return code
+
+    async def _sessions(self, tasks: TaskGroup) -> int:
+        deadline_s: float | None = self._start_s
+        failures = 0
+        while (opened := await self._while_staying(self._register, deadline_s)) is not None:
+            deadline_s = None
+            began = self._clock()
+            ending = await self._session(tasks, opened)
+            if self.leaving:
+                break
+            if ending == "unauthorized":
+                return 1
+            failures = failures + 1 if self._clock() - began < 60 else 1
+            pause_s = AGAIN.delay_s(failures, self._draw())
+            logger.warning(
+                "the session is over, registering again",
+                extra={"action": "session_over", "reason": ending, "pause_s": round(pause_s, 3)},
+            )
+            await self._while_staying(anyio.sleep, pause_s)
+        return 0
+
+    async def _register(self, deadline_s: float | None) -> Opened:
+        opened = await register(
+            self._control, self._introduction(), deadline_s=deadline_s, clock=self._clock, draw=self._draw
+        )
+        logger.info(
+            "registered",
+            extra={
+                "action": "worker_registered",
+                "worker": self._identity.name,
+                "session": opened.registered.session,
+            },
+        )
+        return opened
+
+    async def _session(self, tasks: TaskGroup, opened: Opened) -> Ending | None:
+        """Serve one session and return why it ended."""
+        environment = replace(self._environment, max_output_bytes=opened.registered.max_output_bytes)
+        runs = SessionRuns(tasks, environment, self.leave)
+        session = Session(
+            self._control,
+            opened,
+            runs,
+            polling=lambda: not subscription.live,
+            overtaken=lambda: subscription.overtaken(),  # noqa: PLW0108 - it is made below
+            clock=self._clock,
+            draw=self._draw,
+        )
+        subscription = self._subscribe(session.id, session.deliver)
+        runs.session = session
+        runs.draining = self.leaving
+        self._runs = runs
+        await self._serve(session, runs, subscription)
+        return session.ending
+
+    async def _serve(self, session: Session, runs: SessionRuns, subscription: Subscription) -> None:
+        """Keep a session until it is over or this worker has left it."""
+        over = anyio.Event()
+
+        async def keep() -> None:
+            await _kept_alive("session", session.run)
+            over.set()
+
+        async with anyio.create_task_group() as sides:
+            sides.start_soon(keep)
+            sides.start_soon(_kept_alive, "subscription", subscription.run)
+            await _first(over.wait, self._leaving.wait)
+            if not over.is_set():
+                await self._sign_off(session, runs, over)
+            sides.cancel_scope.cancel()
+        if self._leaving.is_set():
+            await self._end_stragglers(runs)
+
+    async def _sign_off(self, session: Session, runs: SessionRuns, over: anyio.Event) -> None:
+        """Leave in order: no new runs, the grace period with heartbeats going on, reports, the last word."""
+        async with anyio.create_task_group() as asking:
+            asking.start_soon(self._ask_for_no_more, session)
+            with anyio.move_on_after(self._grace_s):
+                await _first(runs.ended, over.wait)
+            runs.release()
+            with anyio.move_on_after(REPORT_S):
+                await runs.ended()
+                await session.flush()
+            asking.cancel_scope.cancel()
+        if not over.is_set():
+            with anyio.move_on_after(SIGN_OFF_S):
+                await session.drain(final=True, deadline_s=SIGN_OFF_S)
+        logger.info("signed off", extra={"action": "worker_signed_off", "session": session.id})
+
+    async def _ask_for_no_more(self, session: Session) -> None:
+        await session.drain(final=False, deadline_s=self._grace_s + REPORT_S)
+
+    async def _end_stragglers(self, runs: SessionRuns) -> None:
+        """Give cancelled runs a last moment; an agent that cannot be cancelled ends with its process."""
+        with anyio.move_on_after(REPORT_S):
+            await runs.ended()
+        if stuck := runs.names():
+            logger.error(
+                "runs that resist cancellation end with the process",
+                extra={"action": "runs_stuck", "runs": stuck},
+            )
+            self._exit_now(0)
+
+    async def _while_staying(self, work: Callable[[A], Awaitable[T]], argument: A) -> T | None:
+        """Return what `work` brings, or None if the worker is to leave before."""
+        result: T | None = None
+
+        async def do() -> None:
+            nonlocal result
+            result = await work(argument)
+
+        await _first(do, self._leaving.wait)
+        return result
+
+    def _introduction(self) -> RegisterRequest:
+        return RegisterRequest(
+            worker=self._identity.name,
+            incarnation=secrets.token_hex(8),
+            queues=list(self._identity.queues),
+            agents=[AgentOffer(name=a.name, description=a.description) for a in self._environment.agents],
+            llm=self._environment.model is not None,
+            capacity=self._identity.concurrency,
+            version=__version__,
+        )
+
+
+@contextmanager
+def _bare() -> Iterator[None]:
+    """Let the one error within nested task groups through as itself."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]
+        raise error from None
+
+
+async def _first(*works: Callable[[], Awaitable[object]]) -> None:
+    """Wait for the first of several to end, and cancel the others."""
+    async with anyio.create_task_group() as race:
+
+        async def run(work: Callable[[], Awaitable[object]]) -> None:
+            await work()
+            race.cancel_scope.cancel()
+
+        for work in works:
+            race.start_soon(run, work)
+
+
+async def _kept_alive(name: str, work: Callable[[], Awaitable[object]]) -> None:
+    """Run a side loop to its end, and start it again if it dies."""
+    while True:
+        try:
+            await work()
+        except Exception:
+            logger.exception(
+                "a side loop died and is started again", extra={"action": "loop_died", "loop": name}
+            )
+            await anyio.sleep(1.0)
+        else:
+            return
+
+
+async def _obey_signals(worker: Worker, exit_now: Callable[[int], NoReturn]) -> None:
+    """Leave in order on the first SIGTERM or SIGINT, at once on the second."""
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
+        async for number in received:
+            if worker.leaving:
+                logger.warning("leaving at once", extra={"action": "worker_killed", "signal": number.name})
+                exit_now(128 + number)
+            worker.leave(f"received {number.name}")
+
+
+async def run_worker(settings: Settings) -> int:
+    """Serve runs until told to leave; the exit code is 0 for an orderly end.
+
+    Raises:
+        SignalboxError: One line that says why the worker cannot work.
+    """
+    agents = load(settings.agents)
+    redact = settings.redactor()
+    board = Board(settings.concurrency)
+    async with AsyncExitStack() as stack:
+        backend = await stack.enter_async_context(Backend(settings.convex_url))
+        model: ModelCaller | None = None
+        if settings.model_base_url is not None:
+            client = await stack.enter_async_context(
+                ChatClient(
+                    base_url=settings.model_base_url,
+                    api_key=settings.model_key,
+                    max_connections=settings.concurrency + SPARE_CONNECTIONS,
+                )
+            )
+            model = ModelCaller(client, settings.model)
+        worker = Worker(
+            Api(backend, settings.key),
+            Identity(settings.worker, settings.queues, settings.concurrency),
+            Environment(agents, settings.agents, model, redact, board),
+            grace_s=settings.grace_s,
+            subscribe=lambda session, deliver: Wake(
+                url=settings.convex_url, key=settings.key, session=session, board=board, deliver=deliver
+            ),
+        )
+        code = 1
+        with _bare():
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(_obey_signals, worker, os._exit)
+                code = await worker.run()
+                tasks.cancel_scope.cancel()
+        return code

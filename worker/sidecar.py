@@ -1,0 +1,176 @@
+"""A small process beside a worker's session: it brings the wake-up call, and speaks for a worker that died.
+
+It runs apart because the official client's calls hold the interpreter lock and have no time limit.
+`worker.wake` starts it as `python -m worker.sidecar BOARD_FD`; its configuration, the key included, is the
+first line of its stdin, and on its stdout it writes a line of JSON for each new state of the session's inbox. When
+stdin closes without a line that tells it to leave, its parent is gone, however that happened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+from worker.blame import blamed
+
+SUBSCRIBE_S = 15  # the official client subscribes in a call that cannot be cancelled
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0  # between two tries to subscribe; drawn at random below that
+TICK_S = 10.0  # a line at least this often shows the parent that this process lives
+ORPHAN_CHECK_S = 1.0  # a forked child of the worker may keep the pipe open: then the parent's id tells
+REPORT_S = 8.0  # for all tries of the crash report
+REPORT_TRY_S = 2.5
+
+
+class Gone(Exception):  # noqa: N818 - not an error: the parent is gone
+    """The parent ended without a word."""
+
+
+class Left(Exception):  # noqa: N818 - not an error: the parent left in order
+    """The parent told this process to leave quietly."""
+
+
+async def watch_parent(source: asyncio.StreamReader) -> None:
+    """Wait until the parent tells this process to leave, or is gone.
+
+    Raises:
+        Left: It said so.
+        Gone: It is gone.
+    """
+    parent = os.getppid()
+    while os.getppid() == parent:
+        try:
+            async with asyncio.timeout(ORPHAN_CHECK_S):
+                line = await source.readline()
+        except TimeoutError:
+            continue
+        if not line:
+            raise Gone
+        raise Left
+    raise Gone
+
+
+async def bring(config: dict[str, Any], say: BinaryIO, draw: Callable[[], float] = random.random) -> None:
+    """Write every new state of the session's inbox as a line, subscribing again whenever that fails."""
+    # 0.1 s of import that the watch over the parent need not wait for.
+    from convex import ConvexClient  # noqa: PLC0415
+
+    last: Any = None
+    pause_s = FIRST_PAUSE_S
+    while True:
+        try:
+            # The default action of SIGALRM ends this process even while the lock is held; the worker then
+            # starts another.
+            signal.alarm(SUBSCRIBE_S)
+            client = ConvexClient(config["url"])
+            inbox = client.subscribe(config["inbox"], {"key": config["key"], "session": config["session"]})
+            signal.alarm(0)
+            async for state in inbox:
+                pause_s = FIRST_PAUSE_S
+                if state != last:  # the client repeats a value whenever anything on its connection changes
+                    last = state
+                    write_line(say, {"inbox": state})
+        except Exception as error:
+            signal.alarm(0)
+            write_line(say, {"error": f"{type(error).__name__}: {error}"[:500]})
+        await asyncio.sleep(pause_s * draw())
+        pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+
+
+async def tick(say: BinaryIO) -> None:
+    """Write an empty line now and then."""
+    while True:
+        await asyncio.sleep(TICK_S)
+        write_line(say, {})
+
+
+def write_line(say: BinaryIO, message: dict[str, Any]) -> None:
+    """Write one line; a parent that is gone is noticed elsewhere."""
+    with contextlib.suppress(BrokenPipeError):
+        say.write(json.dumps(message).encode() + b"\n")
+        say.flush()
+
+
+async def report(config: dict[str, Any], run: str | None) -> None:
+    """Tell the control plane that the worker's process is gone; its runs then go back at once."""
+    from pydantic import SecretStr  # noqa: PLC0415 - what follows is needed only by the last act of a crash
+
+    from worker.api import Api  # noqa: PLC0415
+    from worker.backend import Backend, retry  # noqa: PLC0415
+
+    async with Backend(config["url"]) as backend:
+        api = Api(backend, SecretStr(config["key"]))
+        await retry(
+            lambda timeout: api.crashed(config["session"], run, timeout=timeout),
+            deadline_s=REPORT_S,
+            attempt_s=REPORT_TRY_S,
+        )
+
+
+async def attend(config: dict[str, Any], source: asyncio.StreamReader, say: BinaryIO) -> None:
+    """Bring wake-up calls for as long as the parent lives.
+
+    Raises:
+        Gone: The parent is gone.
+        Left: The parent told this process to leave.
+    """
+    tasks = [asyncio.create_task(work) for work in (watch_parent(source), bring(config, say), tick(say))]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+async def serve(board_fd: int, say: BinaryIO) -> int:
+    """Attend to one session; return the process's exit code."""
+    source = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(source), sys.stdin)
+    first = await source.readline()
+    if not first:
+        return 0
+    config = json.loads(first)
+    try:
+        await attend(config, source, say)
+    except Left:
+        return 0
+    except Gone:
+        run = blamed(board_fd)
+        try:
+            await report(config, run)
+        except Exception as error:
+            print(
+                f"signalbox: a worker died and the report of it failed: {type(error).__name__}",
+                file=sys.stderr,
+            )
+            return 1
+        return 0
+    return 1
+
+
+def main() -> None:
+    """Run the sidecar; it never waits for the client's own threads."""
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # it leaves when its worker does, which may still be draining
+        signal.signal(number, signal.SIG_IGN)
+    say = os.fdopen(os.dup(1), "wb")
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)  # the official client prints the log lines of functions
+    code = asyncio.run(serve(int(sys.argv[1]), say))
+    sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    main()
