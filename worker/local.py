@@ -19,6 +19,7 @@ from worker.errors import SettingsError
 REPOSITORY = Path(__file__).resolve().parent.parent
 HOST = REPOSITORY / "embedded" / "main.mjs"
 MODEL = REPOSITORY / "scripted_model" / "server.mjs"
+DEVELOPMENT_ADMIN_KEY = "signalbox|development-admin-key"  # the host takes it on the loopback address only
 _OLDEST_NODE = (22, 13)  # the first with node:sqlite
 _START_S = 30.0
 _STOP_S = 15.0

@@ -1,0 +1,84 @@
+"""What commands share: where the deployment is, who calls, and how results are printed."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TypeAlias
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from worker.backend import Backend
+from worker.client import Client
+from worker.errors import SettingsError
+from worker.local import DEVELOPMENT_ADMIN_KEY
+from worker.settings import Settings, environment
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def with_json(parser: argparse.ArgumentParser) -> None:
+    """Add `--json`."""
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def client() -> Client:
+    """Return a client of the deployment that the environment or `.env` names."""
+    settings = Settings.from_env()
+    return Client.connect(settings.convex_url, settings.key)
+
+
+def admin_backend(url: str | None, key: str | None) -> Backend:
+    """Return the deployment as its administrator.
+
+    Options win over `CONVEX_URL` and `CONVEX_ADMIN_KEY`; on the loopback address the embedded host's
+    development key is tried.
+
+    Raises:
+        SettingsError: The address or the key is not given.
+    """
+    given = environment()
+    url = url or given.get("CONVEX_URL", "")
+    if not url:
+        raise SettingsError("CONVEX_URL is not set: set it to your deployment's address, or give --url")
+    key = key or given.get("CONVEX_ADMIN_KEY") or (DEVELOPMENT_ADMIN_KEY if _is_loopback(url) else None)
+    if not key:
+        raise SettingsError(
+            "CONVEX_ADMIN_KEY is not set: take a deploy key from the Convex dashboard, or give --admin-key"
+        )
+    return Backend(url, admin_key=SecretStr(key))
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def print_json(value: object) -> None:
+    """Print one JSON document on one line."""
+    print(json.dumps(value, ensure_ascii=False, separators=(",", ":")), flush=True)
+
+
+def print_table(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> None:
+    """Print rows under a heading, each column as wide as it needs; nothing is said as a dash."""
+    cells = [list(columns), *[["-" if row[c] is None else str(row[c]) for c in columns] for row in rows]]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    for line in cells:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def read_text(argument: str) -> str:
+    """Return the text behind `@FILE`, of standard input for `-`, or the argument itself."""
+    if argument == "-":
+        return sys.stdin.read()
+    if argument.startswith("@"):
+        return Path(argument[1:]).read_text(encoding="utf-8")
+    return argument

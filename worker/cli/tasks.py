@@ -1,0 +1,195 @@
+"""`signalbox submit`, `signalbox tasks` and `signalbox tail`: give work and look at it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import anyio
+
+from worker.cli.common import Commands, client, print_json, print_table, read_text, with_json
+from worker.client import ENDED, RetryPolicy, StreamUpdate, TaskSpec, TaskView
+from worker.errors import SettingsError
+
+STATUSES = ["pending", "delayed", "running", "succeeded", "failed", "cancelled"]
+
+
+def add_to(commands: Commands) -> None:
+    """Add the commands."""
+    submit = commands.add_parser("submit", help="submit a task")
+    submit.add_argument("agent", metavar="AGENT")
+    submit.add_argument(
+        "--input", default="null", metavar="JSON", help="JSON, @FILE, or - for standard input"
+    )
+    submit.add_argument("--queue")
+    submit.add_argument("--tenant")
+    submit.add_argument("--priority", type=float, help="higher goes first")
+    submit.add_argument("--dedup-key", metavar="KEY", help="the same key is the same task")
+    submit.add_argument("--delay", type=float, metavar="SECONDS")
+    submit.add_argument("--timeout", type=float, metavar="SECONDS", help="for each attempt")
+    submit.add_argument("--max-attempts", type=int, metavar="N")
+    submit.add_argument(
+        "--follow", action="store_true", help="print its text as it comes, and wait for its end"
+    )
+    submit.set_defaults(run=lambda a: anyio.run(_submit, a))
+    with_json(submit)
+
+    tail = commands.add_parser("tail", help="print a task's text as it comes, and wait for its end")
+    tail.add_argument("task", metavar="TASK")
+    tail.set_defaults(run=lambda a: anyio.run(_tail, a))
+    with_json(tail)
+
+    parser = commands.add_parser("tasks", help="list, show and cancel tasks")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    listing = verbs.add_parser("list", help="newest first")
+    listing.add_argument("--tenant")
+    listing.add_argument("--status", choices=STATUSES)
+    listing.add_argument("--limit", type=int, default=50)
+    show = verbs.add_parser("show", help="one task, its output and its history")
+    show.add_argument("task", metavar="TASK")
+    cancel = verbs.add_parser("cancel", help="at once while it waits, through its worker while it runs")
+    cancel.add_argument("task", metavar="TASK")
+    for verb, run in ((listing, _list), (show, _show), (cancel, _cancel)):
+        with_json(verb)
+        verb.set_defaults(run=lambda a, run=run: anyio.run(run, a))
+
+
+def spec_of(arguments: argparse.Namespace) -> TaskSpec:
+    """Return the task that the options describe.
+
+    Raises:
+        SettingsError: The input is not JSON.
+    """
+    text = read_text(arguments.input)
+    try:
+        json.loads(text)
+    except ValueError as error:
+        raise SettingsError(
+            f"--input is not JSON ({error}); a plain text needs quotes: --input '\"text\"'"
+        ) from None
+    attempts = arguments.max_attempts
+    return TaskSpec(
+        agent=arguments.agent,
+        input=text,
+        queue=arguments.queue,
+        tenant=arguments.tenant,
+        priority=arguments.priority,
+        dedup_key=arguments.dedup_key,
+        delay_ms=None if arguments.delay is None else arguments.delay * 1000,
+        timeout_ms=None if arguments.timeout is None else arguments.timeout * 1000,
+        retry=None if attempts is None else RetryPolicy(max_attempts=attempts),
+    )
+
+
+async def _submit(arguments: argparse.Namespace) -> int:
+    spec = await anyio.to_thread.run_sync(spec_of, arguments)
+    async with client() as control:
+        submitted = await control.submit(spec)
+        if not arguments.follow:
+            if arguments.json:
+                print_json(submitted.model_dump(by_alias=True))
+            else:
+                print(submitted.task)
+            return 0
+        return await _print_stream(control.follow(submitted.task), as_json=arguments.json)
+
+
+async def _tail(arguments: argparse.Namespace) -> int:
+    async with client() as control:
+        return await _print_stream(control.follow(arguments.task), as_json=arguments.json)
+
+
+async def _print_stream(updates: AsyncIterator[StreamUpdate | TaskView], *, as_json: bool) -> int:
+    code = 1
+    run: str | None = None
+    async for update in updates:
+        if as_json:
+            print_json(update.model_dump(by_alias=True))
+        if isinstance(update, TaskView):
+            code = 0 if update.status == "succeeded" else 1
+            if not as_json:
+                _print_end(update, streamed=run is not None)
+        elif not as_json:
+            if run is not None and update.run != run:
+                print(f"\n[attempt {update.attempt} starts over]", file=sys.stderr, flush=True)
+            run = update.run
+            print("".join(c.text for c in update.chunks if c.kind == "text"), end="", flush=True)
+    return code
+
+
+def _print_end(task: TaskView, *, streamed: bool) -> None:
+    if streamed:
+        print()
+    if task.status == "succeeded":
+        if task.output is not None:
+            print(task.output)
+        return
+    reason = f": {task.error.message}" if task.error else ""
+    print(f"signalbox: task {task.task} {task.status}{reason}", file=sys.stderr)
+
+
+async def _list(arguments: argparse.Namespace) -> int:
+    async with client() as control:
+        page = await control.tasks(tenant=arguments.tenant, status=arguments.status, limit=arguments.limit)
+    if arguments.json:
+        print_json([task.model_dump(by_alias=True) for task in page.tasks])
+        return 0
+    rows = [
+        {
+            "task": task.task,
+            "agent": task.agent,
+            "status": task.status,
+            "attempt": f"{task.attempt} (of {task.max_attempts})",
+            "submitted": _instant(task.submitted_at),
+            "error": task.error.message[:60] if task.error and task.status != "succeeded" else None,
+        }
+        for task in page.tasks
+    ]
+    print_table(rows, ["task", "agent", "status", "attempt", "submitted", "error"])
+    if page.cursor is not None:
+        print(f"(the newest {len(rows)}; more with --limit)", file=sys.stderr)
+    return 0
+
+
+async def _show(arguments: argparse.Namespace) -> int:
+    async with client() as control:
+        task = await control.get(arguments.task)
+        history = await control.history(arguments.task) if task is not None else []
+    if task is None:
+        raise SettingsError(f"No task {arguments.task}")
+    if arguments.json:
+        print_json(
+            {**task.model_dump(by_alias=True), "history": [e.model_dump(by_alias=True) for e in history]}
+        )
+        return 0
+    for name, value in task.model_dump(exclude={"output", "usage", "error"}).items():
+        shown = _instant(value) if name.endswith("_at") and value is not None else value
+        print(f"{name:<13} {'-' if shown is None else shown}")
+    if task.error is not None and task.status in ENDED:
+        print(f"{'error':<13} {task.error.code}: {task.error.message}")
+    if task.output is not None:
+        print(f"{'output':<13} {task.output}")
+    print("\nhistory")
+    for event in history:
+        facts = "  ".join(f"{key}={value}" for key, value in event.data.items())
+        print(f"  {_instant(event.at)}  {event.type:<16} {facts}".rstrip())
+    return 0
+
+
+async def _cancel(arguments: argparse.Namespace) -> int:
+    async with client() as control:
+        status = await control.cancel(arguments.task)
+    if arguments.json:
+        print_json({"task": arguments.task, "status": status})
+    elif status == "running":
+        print("asked its worker to stop")
+    else:
+        print(status)
+    return 0
+
+
+def _instant(ms: float) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + "Z"
