@@ -1,9 +1,12 @@
-/** Convex values in their JSON encoding: what may be one, how big it is, and how it is written. */
+/** Convex values in their JSON encoding: what may be one, how big it is, and the other forms it is written in. */
 
+import { formatValue } from "./format.mjs";
+
+export { formatValue } from "./format.mjs";
 export { compareValues, encodeIndexKey, encodeKey, keySuccessor } from "./keys.mjs";
 
 /**
- * A Convex value as parsed JSON: `{"$integer": b64}`, `{"$float": b64}`, `{"$bytes": b64}`, everything else plain.
+ * A Convex value as parsed JSON: `{"$integer": b64}`, `{"$float": b64}` (NaN, infinities, -0), `{"$bytes": b64}`, all else plain.
  * @typedef {null | boolean | number | string | EncodedArray | EncodedObject} Encoded
  * @typedef {Encoded[]} EncodedArray
  * @typedef {{ [field: string]: Encoded }} EncodedObject
@@ -12,33 +15,338 @@ export { compareValues, encodeIndexKey, encodeKey, keySuccessor } from "./keys.m
 /** A value that Convex refuses; the message is Convex's text. */
 export class ValueError extends Error {}
 
+const MAX_DEPTH = 64;
+const MAX_DOCUMENT_DEPTH = 16;
+const MAX_FIELDS = 1024;
+const MAX_ARRAY_LENGTH = 8192;
+const MAX_FIELD_NAME = 1024;
+const MAX_VALUE_BYTES = 32 * 1024 * 1024;
+const MAX_DOCUMENT_BYTES = 1024 * 1024;
+const NUMBER_BYTES = 9; // with its type marker
+const DOLLAR = 0x24;
+const UNDERSCORE = 0x5f;
+
+const LONG_STRING = 128; // above, native code counts UTF-8 bytes faster than a loop over the characters
+
+/** What the walk over one value has seen; one walk at a time. */
+let deepest = 0;
+let commitTsAllowed = false;
+
 /**
- * @param {unknown} value
- * @param {{ path?: string, document?: boolean }} [options]  document: nesting 16, no top-level field that starts with `_` but
- *   `_id` and `_creationTime`, at most 1 MiB; else nesting 64
- * @returns {asserts value is Encoded}
+ * @param {unknown} value  parsed JSON
+ * @param {{ document?: boolean, commitTs?: boolean }} [options]  document: also the limits of a stored document (an object, nesting
+ *   16, 1 MiB, no top-level field that starts with `_` but `_id` and `_creationTime`); commitTs: its placeholder may occur
+ * @returns {number} the value's size in bytes, as `valueSize` counts
  * @throws {ValueError}
  */
-export function checkValue(value, options) {}
-/** @param {Encoded | undefined} value @returns {number} bytes */
-export function valueSize(value) { return 0; }
-/** @param {Encoded} value @returns {string} JSON with sorted object keys */
-export function canonicalJson(value) { return ""; }
-/** @param {Encoded} value @returns {unknown} HTTP format "json" */
-export function toCleanJson(value) { return null; }
-/** @param {unknown} value @returns {Encoded} @throws {ValueError} */
-export function fromCleanJson(value) { return null; }
-/** @param {Encoded} value @returns {string} as Convex prints it in errors */
-export function formatValue(value) { return ""; }
-/** @param {Encoded} value @returns {boolean} */
-export function containsCommitTs(value) { return false; }
-/** @param {Encoded} value @param {bigint} ts nanoseconds @returns {Encoded} a copy with the placeholders filled in */
-export function resolveCommitTs(value, ts) { return value; }
-/** @param {bigint} value @returns {{ $integer: string }} */
-export function encodeInt64(value) { return { $integer: "" }; }
+export function checkValue(value, { document = false, commitTs = false } = {}) {
+  deepest = 0;
+  commitTsAllowed = commitTs;
+  const bytes = measure(value, 1);
+  refuseLargerThan(bytes, MAX_VALUE_BYTES);
+  if (document) {
+    checkDocumentShape(value);
+    refuseLargerThan(bytes, MAX_DOCUMENT_BYTES);
+  }
+  return bytes;
+}
+
+/** @param {unknown} value  already a value */
+function checkDocumentShape(value) {
+  if (typeof value !== "object" || value === null || Array.isArray(value) || isSpecial(value)) {
+    throw new ValueError("Documents must be objects");
+  }
+  const violations = [];
+  if (deepest > MAX_DOCUMENT_DEPTH) {
+    violations.push(
+      `Document is too nested (nested ${deepest} levels deep > maximum nesting ${MAX_DOCUMENT_DEPTH})`,
+    );
+  }
+  for (const field in value) {
+    if (field.charCodeAt(0) === UNDERSCORE && field !== "_id" && field !== "_creationTime") {
+      violations.push(
+        `Field '${field}' starts with an underscore, which is only allowed for system fields like '_id'`,
+      );
+    }
+  }
+  if (violations.length > 0) {
+    const printed = formatValue(/** @type {EncodedObject} */ (value));
+    throw new ValueError(`${printed} isn't a valid document: ${violations.join("\n ")}`);
+  }
+}
+
+/**
+ * @param {unknown} value
+ * @param {number} depth  of a container at this place; the outermost has 1
+ * @returns {number} bytes
+ */
+function measure(value, depth) {
+  switch (typeof value) {
+    case "string":
+      return 2 + utf8Length(value);
+    case "number":
+      return NUMBER_BYTES;
+    case "boolean":
+      return 1;
+    case "object":
+      if (value === null) return 1;
+      return Array.isArray(value)
+        ? measureArray(value, depth)
+        : measureObject(/** @type {{ [field: string]: unknown }} */ (value), depth);
+    default:
+      throw new ValueError(`${String(value)} is not a supported Convex type`);
+  }
+}
+
+/**
+ * @param {unknown[]} values
+ * @param {number} depth
+ */
+function measureArray(values, depth) {
+  enter(depth);
+  if (values.length > MAX_ARRAY_LENGTH) {
+    throw new ValueError(`Array length is too long (${values.length} > maximum length ${MAX_ARRAY_LENGTH})`);
+  }
+  let bytes = 2;
+  for (let i = 0; i < values.length; i++) bytes += measure(values[i], depth + 1);
+  return bytes;
+}
+
+/**
+ * @param {{ [field: string]: unknown }} object
+ * @param {number} depth
+ */
+function measureObject(object, depth) {
+  let bytes = 2;
+  let fields = 0;
+  for (const field in object) {
+    if (field.charCodeAt(0) === DOLLAR) return measureSpecial(object, field);
+    if (fields++ === 0) enter(depth);
+    checkFieldName(field);
+    bytes += field.length + 1 + measure(object[field], depth + 1);
+  }
+  if (fields === 0) enter(depth);
+  if (fields > MAX_FIELDS) {
+    throw new ValueError(`Object has too many fields (${fields} > maximum number ${MAX_FIELDS})`);
+  }
+  return bytes;
+}
+
+/** @param {number} depth */
+function enter(depth) {
+  if (depth > MAX_DEPTH) {
+    throw new ValueError(`Value is too nested (nested ${depth} levels deep > maximum nesting ${MAX_DEPTH})`);
+  }
+  if (depth > deepest) deepest = depth;
+}
+
+/** @param {string} field */
+function checkFieldName(field) {
+  for (let i = 0; i < field.length; i++) {
+    const code = field.charCodeAt(i);
+    if (code < 0x20 || code > 0x7e) {
+      const character = formatValue(String.fromCodePoint(/** @type {number} */ (field.codePointAt(i))));
+      throw new ValueError(
+        `Field name ${field} has invalid character '${character.slice(1, -1)}': Field names can only contain non-control ASCII characters`,
+      );
+    }
+  }
+  if (field.length > MAX_FIELD_NAME) {
+    throw new ValueError(`Field name is too long (${field.length} > maximum ${MAX_FIELD_NAME})`);
+  }
+}
+
+/**
+ * @param {{ [field: string]: unknown }} object
+ * @param {string} field  of it, that starts with "$"
+ */
+function measureSpecial(object, field) {
+  const payload = object[field];
+  const alone = Object.keys(object).length === 1;
+  if (alone && field === "$integer") {
+    if (base64Length(field, payload) !== 8) throw new ValueError("Int64 must be exactly eight bytes");
+    return NUMBER_BYTES;
+  }
+  if (alone && field === "$float") {
+    if (base64Length(field, payload) !== 8) throw new ValueError("Float64 must be exactly eight bytes");
+    const number = decodeFloat64(/** @type {{ $float: string }} */ (object));
+    if (Number.isFinite(number) && !Object.is(number, -0)) {
+      throw new ValueError(`Float64 ${number} should be encoded as a number`);
+    }
+    return NUMBER_BYTES;
+  }
+  if (alone && field === "$bytes") return 2 + base64Length(field, payload);
+  if (alone && field === "$commitTs" && payload === null && commitTsAllowed) return NUMBER_BYTES;
+  throw new ValueError(`Field name ${field} starts with '$', which is reserved.`);
+}
+
+/**
+ * @param {string} field
+ * @param {unknown} payload
+ * @returns {number} bytes that well-formed, padded base64 stands for
+ */
+function base64Length(field, payload) {
+  if (typeof payload !== "string" || !isBase64(payload)) throw new ValueError(`Malformed ${field} field`);
+  const padding = payload.endsWith("==") ? 2 : payload.endsWith("=") ? 1 : 0;
+  return (payload.length / 4) * 3 - padding;
+}
+
+/** @param {string} text */
+function isBase64(text) {
+  return text.length % 4 === 0 && /^[A-Za-z0-9+/]*={0,2}$/.test(text);
+}
+
+/**
+ * @param {number} bytes
+ * @param {number} limit
+ */
+function refuseLargerThan(bytes, limit) {
+  if (bytes > limit) {
+    throw new ValueError(`Value is too large (${mebibytes(bytes)} > maximum size ${mebibytes(limit)})`);
+  }
+}
+
+/** @param {number} bytes  at least 1 MiB */
+function mebibytes(bytes) {
+  return `${Number((bytes / 1024 / 1024).toFixed(2))} MiB`;
+}
+
+/**
+ * @param {Encoded | undefined} value  a value that passed `checkValue`
+ * @returns {number} bytes as Convex counts them for its limits; 0 for a missing value
+ */
+export function valueSize(value) {
+  if (value === undefined) return 0;
+  if (typeof value === "string") return 2 + utf8Length(value);
+  if (typeof value === "number") return NUMBER_BYTES;
+  if (typeof value !== "object" || value === null) return 1;
+  let bytes = 2;
+  if (Array.isArray(value)) {
+    for (let i = 0; i < value.length; i++) bytes += valueSize(value[i]);
+    return bytes;
+  }
+  for (const field in value) {
+    if (field.charCodeAt(0) === DOLLAR) {
+      return field === "$bytes" ? 2 + base64Length(field, value[field]) : NUMBER_BYTES;
+    }
+    bytes += field.length + 1 + valueSize(value[field]);
+  }
+  return bytes;
+}
+
+/** @param {string} text */
+function utf8Length(text) {
+  if (text.length > LONG_STRING) return Buffer.byteLength(text);
+  let bytes = text.length;
+  for (let i = 0; i < text.length; i++) {
+    const unit = text.charCodeAt(i);
+    // A surrogate pair is 4 bytes, so each of its two units adds one.
+    if (unit >= 0x80) bytes += unit < 0x800 || (unit >= 0xd800 && unit <= 0xdfff) ? 1 : 2;
+  }
+  return bytes;
+}
+
+/**
+ * @param {Encoded} value
+ * @returns {string} JSON with sorted object keys: equal values, and only they, have equal texts
+ */
+export function canonicalJson(value) {
+  if (typeof value !== "object" || value === null) return JSON.stringify(value);
+  if (Array.isArray(value)) return `[${value.map(canonicalJson).join(",")}]`;
+  const fields = Object.keys(value).sort();
+  const members = fields.map(
+    (field) => `${JSON.stringify(field)}:${canonicalJson(/** @type {Encoded} */ (value[field]))}`,
+  );
+  return `{${members.join(",")}}`;
+}
+
+/**
+ * The HTTP format "json": int64 as a decimal string, bytes as base64, NaN and the infinities as their names.
+ *
+ * @param {Encoded} value
+ * @returns {unknown} plain JSON
+ */
+export function toCleanJson(value) {
+  if (typeof value !== "object" || value === null) return value;
+  if (Array.isArray(value)) return value.map(toCleanJson);
+  if ("$integer" in value) return decodeInt64(/** @type {{ $integer: string }} */ (value)).toString();
+  if ("$bytes" in value) return value.$bytes;
+  if ("$float" in value) {
+    const number = decodeFloat64(/** @type {{ $float: string }} */ (value));
+    return Number.isFinite(number) ? number : String(number);
+  }
+  return Object.fromEntries(Object.entries(value).map(([field, member]) => [field, toCleanJson(member)]));
+}
+
+/**
+ * The way in of the HTTP format "json", which is the ordinary encoding.
+ *
+ * @param {unknown} value  parsed JSON
+ * @returns {Encoded}
+ * @throws {ValueError}
+ */
+export function fromCleanJson(value) {
+  checkValue(value);
+  return /** @type {Encoded} */ (value);
+}
+
+/**
+ * @param {Encoded} value
+ * @returns {boolean} whether a commit timestamp's placeholder is in it
+ */
+export function containsCommitTs(value) {
+  if (typeof value !== "object" || value === null) return false;
+  if (Array.isArray(value)) return value.some(containsCommitTs);
+  for (const field in value) {
+    if (field === "$commitTs" || containsCommitTs(/** @type {Encoded} */ (value[field]))) return true;
+  }
+  return false;
+}
+
+/**
+ * @param {Encoded} value
+ * @param {bigint} ts  nanoseconds since the epoch
+ * @returns {Encoded} a copy with the timestamp in place of each placeholder
+ */
+export function resolveCommitTs(value, ts) {
+  if (typeof value !== "object" || value === null) return value;
+  if (Array.isArray(value)) return value.map((member) => resolveCommitTs(member, ts));
+  if ("$commitTs" in value) return encodeInt64(ts);
+  return Object.fromEntries(
+    Object.entries(value).map(([field, member]) => [field, resolveCommitTs(member, ts)]),
+  );
+}
+
+/** @param {object} value @returns {boolean} whether it encodes a scalar */
+export function isSpecial(value) {
+  for (const field in value) return field.charCodeAt(0) === DOLLAR;
+  return false;
+}
+
+/**
+ * @param {bigint} value  in the range of int64
+ * @returns {{ $integer: string }}
+ */
+export function encodeInt64(value) {
+  const bytes = Buffer.allocUnsafe(8);
+  bytes.writeBigInt64LE(value);
+  return { $integer: bytes.toString("base64") };
+}
+
 /** @param {{ $integer: string }} encoded @returns {bigint} */
-export function decodeInt64(encoded) { return 0n; }
+export function decodeInt64(encoded) {
+  return Buffer.from(encoded.$integer, "base64").readBigInt64LE();
+}
+
 /** @param {number} value @returns {number | { $float: string }} */
-export function encodeFloat64(value) { return value; }
+export function encodeFloat64(value) {
+  if (Number.isFinite(value) && !Object.is(value, -0)) return value;
+  const bytes = Buffer.allocUnsafe(8);
+  bytes.writeDoubleLE(value);
+  return { $float: bytes.toString("base64") };
+}
+
 /** @param {number | { $float: string }} encoded @returns {number} */
-export function decodeFloat64(encoded) { return 0; }
+export function decodeFloat64(encoded) {
+  return typeof encoded === "number" ? encoded : Buffer.from(encoded.$float, "base64").readDoubleLE();
+}
