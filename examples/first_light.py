@@ -14,7 +14,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 @agent("count_words", description="Counts the words of a file of this repository.")
-async def count_words(ctx: Context, input: dict[str, Any]) -> dict[str, Any]:  # noqa: A002 - the field's own name
+async def count_words(ctx: Context, input: dict[str, Any]) -> dict[str, Any]:
     """Return how many words the file has and which are the most frequent long ones."""
     path = (REPOSITORY / input["path"]).resolve()
     if not path.is_relative_to(REPOSITORY):
@@ -28,7 +28,7 @@ async def count_words(ctx: Context, input: dict[str, Any]) -> dict[str, Any]:  #
 
 
 @agent("second_try", description="Fails on its first attempt, to show a retry.")
-async def second_try(ctx: Context, input: dict[str, Any]) -> dict[str, Any]:  # noqa: A002
+async def second_try(ctx: Context, input: dict[str, Any]) -> dict[str, Any]:
     """Return the order on any attempt but the first."""
     if ctx.attempt == 1:
         raise ConnectionError("the first attempt fails on purpose, as a flaky service would")

@@ -220,6 +220,14 @@ class Client:
             if cursor is None:
                 return events
 
+    async def tail(self, run: str, after: int = -1) -> list[Chunk]:
+        """Return what a run has streamed so far behind chunk `after`."""
+        chunks: list[Chunk] = []
+        while page := (await self._tail(run, after)).chunks:
+            chunks.extend(page)
+            after = page[-1].seq
+        return chunks
+
     async def follow(self, task: str) -> AsyncIterator[StreamUpdate | TaskView]:
         """Yield a task's text as it is produced, and the task itself once it has ended.
 
@@ -239,7 +247,7 @@ class Client:
                 if view.status == "running" and anyio.current_time() >= look_again_at:
                     await self._mutation("runs:watch", {"task": task, "forMs": _WATCH_S * 1000})
                     look_again_at = anyio.current_time() + _WATCH_S / 2
-                while chunks := (await self._tail(run, after)).chunks:
+                if chunks := await self.tail(run, after):
                     after = chunks[-1].seq
                     yield StreamUpdate(run=run, attempt=view.attempt, chunks=chunks)
             if view.status in ENDED:

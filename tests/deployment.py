@@ -1,0 +1,150 @@
+"""A whole deployment on this machine for tests: the host, keys, a client, worker processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+from pydantic import SecretStr
+
+from tests.host_process import HostProcess
+from worker.backend import Backend
+from worker.cli.keys import new_key
+from worker.client import ENDED, Admin, Client, RetryPolicy, TaskSpec, TaskView
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+class WorkerProcess:
+    """`signalbox worker` as a process of its own."""
+
+    def __init__(self, name: str, env: dict[str, str], options: Iterable[str], log: Path) -> None:
+        self.name = name
+        self.log = log
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "worker", "worker", "--name", name, *options],
+                env={**os.environ, **env},
+                cwd=REPOSITORY,
+                stdout=output,
+                stderr=output,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def send(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def poll(self) -> int | None:
+        return self._process.poll()
+
+    async def ended(self, within_s: float) -> int:
+        """Return its exit code once it has ended."""
+        with anyio.fail_after(within_s):
+            while (code := self._process.poll()) is None:
+                await anyio.sleep(0.02)
+        return code
+
+    def destroy(self) -> None:
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGCONT)
+            self._process.kill()
+        self._process.wait()
+
+
+class Deployment:
+    """What a test drives; made by `deployed`."""
+
+    def __init__(self, host: HostProcess, keys: dict[str, str], client: Client, folder: Path) -> None:
+        self.host = host
+        self.keys = keys
+        self.client = client
+        self._folder = folder
+        self._workers: list[WorkerProcess] = []
+
+    def worker(self, name: str, *options: str, url: str | None = None, **env: str) -> WorkerProcess:
+        """Start a worker with the agents of the tests; it is ended with the deployment."""
+        settings = {"CONVEX_URL": url or self.host.url, "SIGNALBOX_KEY": self.keys["worker"], **env}
+        process = WorkerProcess(
+            name, settings, ["--agents", "tests.agents_under_test", *options], self._folder / f"{name}.log"
+        )
+        self._workers.append(process)
+        return process
+
+    def workers(self, name: str) -> list[WorkerProcess]:
+        """Return the processes that were started under a name."""
+        return [worker for worker in self._workers if worker.name == name]
+
+    async def know(self, *agents: str) -> None:
+        """Wait until workers have brought these agents."""
+        with anyio.fail_after(15):
+            while not set(agents) <= {agent.name for agent in await self.client.agents()}:
+                await anyio.sleep(0.05)
+
+    async def submit(self, agent: str, input: Any = None, **more: Any) -> str:
+        attempts = more.pop("attempts", None)
+        retry = RetryPolicy(max_attempts=attempts, initial_ms=more.pop("initial_ms", 100))
+        spec = TaskSpec(agent=agent, input=json.dumps(input), retry=retry, **more)
+        return (await self.client.submit(spec)).task
+
+    async def task(self, task: str) -> TaskView:
+        view = await self.client.get(task)
+        assert view is not None
+        return view
+
+    async def until(self, task: str, holds: Callable[[TaskView], bool], within_s: float = 15.0) -> TaskView:
+        """Return the task once the condition holds of it."""
+        view = await self.task(task)
+        with anyio.move_on_after(within_s):
+            while not holds(view):
+                await anyio.sleep(0.05)
+                view = await self.task(task)
+        assert holds(view), f"still {view} after {within_s} s; workers said:\n{self.logs()}"
+        return view
+
+    async def ended(self, tasks: Iterable[str], within_s: float = 15.0) -> list[TaskView]:
+        """Return the tasks once all have ended."""
+        with anyio.fail_after(within_s):
+            return [await self.until(task, lambda view: view.status in ENDED, within_s) for task in tasks]
+
+    async def types(self, task: str) -> list[str]:
+        """Return the types of a task's events, in order."""
+        return [event.type for event in await self.client.history(task)]
+
+    def logs(self) -> str:
+        return "\n".join(f"--- {w.name}\n{w.log.read_text()[-3000:]}" for w in self._workers)
+
+    def destroy_workers(self) -> None:
+        for worker in self._workers:
+            worker.destroy()
+
+
+@asynccontextmanager
+async def deployed(
+    folder: Path, *, lease_ms: int = 15_000, synchronous: str = "full"
+) -> AsyncIterator[Deployment]:
+    """Yield a deployment whose data, logs and processes are gone at the end."""
+    host = HostProcess(
+        data=folder / "host", synchronous=synchronous, env={"SIGNALBOX_LEASE_MS": str(lease_ms)}
+    )
+    async with AsyncExitStack() as stack:
+        await anyio.to_thread.run_sync(stack.enter_context, host)
+        keys = {}
+        async with Backend(host.url, admin_key=SecretStr(host.admin_key)) as backend:
+            for role in ("worker", "submit", "operator"):
+                keys[role], digest = new_key(role)
+                await Admin(backend).create_key(digest=digest, role=role, label=role)
+        client = await stack.enter_async_context(Client.connect(host.url, SecretStr(keys["operator"])))
+        deployment = Deployment(host, keys, client, folder)
+        stack.callback(deployment.destroy_workers)
+        yield deployment
