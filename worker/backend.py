@@ -44,12 +44,16 @@ def _decode_special(value: dict[str, Json]) -> Json:
     """Turn Convex's encoded integers, floats and bytes into Python's; every other object is itself."""
     if len(value) == 1:
         if "$integer" in value:
-            return int.from_bytes(base64.b64decode(value["$integer"]), "little", signed=True)
+            return int.from_bytes(_bytes(value["$integer"]), "little", signed=True)
         if "$float" in value:
-            return struct.unpack("<d", base64.b64decode(value["$float"]))[0]
+            return struct.unpack("<d", _bytes(value["$float"]))[0]
         if "$bytes" in value:
-            return base64.b64decode(value["$bytes"])
+            return _bytes(value["$bytes"])
     return value
+
+
+def _bytes(text: str) -> bytes:
+    return base64.b64decode(text, validate=True)
 
 
 def decode(text: str | bytes) -> Json:

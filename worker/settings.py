@@ -24,14 +24,20 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def _web_address(value: str) -> str:
-    parts = urlsplit(value)  # raises ValueError for an address that cannot be split
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        raise ValueError("is no address") from None
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError(
             "must be an address such as http://127.0.0.1:3210 or https://happy-otter-123.convex.cloud"
         )
     if parts.username or parts.password:
         raise ValueError("must not hold a user name or password")
-    _ = parts.port  # raises ValueError for a port that is no number
+    try:
+        _ = parts.port
+    except ValueError:
+        raise ValueError("has a port that is no port number") from None
     return value.rstrip("/")
 
 

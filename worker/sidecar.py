@@ -2,8 +2,8 @@
 
 It runs apart because the official client's calls hold the interpreter lock and have no time limit.
 `worker.wake` starts it as `python -m worker.sidecar BOARD_FD`; its configuration, the key included, is the
-first line of its stdin, and on its stdout it writes a line of JSON for each new state of the session's inbox. When
-stdin closes without a line that tells it to leave, its parent is gone, however that happened.
+first line of its stdin, and on its stdout it writes a line of JSON for each new state of the session's inbox.
+When stdin closes without a line that tells it to leave, its parent is gone, however that happened.
 """
 
 from __future__ import annotations
