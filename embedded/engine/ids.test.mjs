@@ -1,0 +1,102 @@
+import { describe, expect, test } from "vitest";
+import { decodeId, encodeId, newInternalId, tableNumberOf } from "./ids.mjs";
+import { Random } from "./random-values.mjs";
+
+// The number of bits grows with the table number: each pair stands at a border of the VInt.
+const TABLE_NUMBERS = [
+  1,
+  127,
+  128,
+  10_001,
+  16_383,
+  16_384,
+  2_097_151,
+  2_097_152,
+  268_435_455,
+  268_435_456,
+  2 ** 32 - 1,
+];
+const LENGTHS = [31, 31, 32, 32, 32, 34, 34, 36, 36, 37, 37];
+
+function randomBytes(random) {
+  return Uint8Array.from({ length: 16 }, () => random.below(256));
+}
+
+describe("ids", () => {
+  test("come back as they were written, at every length", () => {
+    const random = new Random(1);
+    for (const [i, tableNumber] of TABLE_NUMBERS.entries()) {
+      for (let round = 0; round < 50; round++) {
+        const internal = randomBytes(random);
+        const id = encodeId(tableNumber, internal);
+        expect(id).toMatch(/^[0-9a-hjkmnp-tv-z]+$/);
+        expect(id).toHaveLength(LENGTHS[i]);
+        expect(decodeId(id)).toEqual({ tableNumber, internal });
+        expect(tableNumberOf(id)).toBe(tableNumber);
+      }
+    }
+  });
+
+  test.each([
+    ["kg204m40v9m1bmkthp86n486mh85s0rc", 540, "025080da6815d27a8d906a9106a4505c"],
+    ["k570e9j5cj1t5gf0zwf3tq3vkawxhqr0", 10_009, "0726456483a2c1e0ff1e3d5c7b9ab9d8"],
+    ["nx70paj9d23tdhf40ch42r3zktyxrddc", 10_031, "0b2a496887a6c5e4032241607f9ebddc"],
+  ])("%s, which Convex made, is read and written as Convex does", (id, tableNumber, hex) => {
+    const internal = Uint8Array.from(Buffer.from(hex, "hex"));
+    expect(decodeId(id)).toEqual({ tableNumber, internal });
+    expect(encodeId(tableNumber, internal)).toBe(id);
+  });
+
+  test("of one table share their first characters", () => {
+    const random = new Random(2);
+    const ids = Array.from({ length: 20 }, () => encodeId(10_001, randomBytes(random)));
+    expect(new Set(ids.map((id) => id.slice(0, 3))).size).toBe(1);
+  });
+
+  test("changed in any one character are no ids", () => {
+    const random = new Random(3);
+    const id = encodeId(10_001, randomBytes(random));
+    for (let i = 0; i < id.length; i++) {
+      for (const character of "0123456789abcdefghjkmnpqrstvwxyzilouA é") {
+        if (character === id[i]) continue;
+        const changed = id.slice(0, i) + character + id.slice(i + 1);
+        expect(decodeId(changed), changed).toBeNull();
+      }
+    }
+  });
+
+  test.each([
+    ["the empty text", ""],
+    ["a sentence", "this is not an id at all, is it?"],
+    ["upper case", encodeId(10_001, new Uint8Array(16)).toUpperCase()],
+    ["one character less", encodeId(10_001, new Uint8Array(16)).slice(1)],
+    ["one character more", `${encodeId(10_001, new Uint8Array(16))}0`],
+    ["lengths that no number of bytes has", "0".repeat(33)],
+    ["table number zero", "0".repeat(31)],
+    ["a huge text", "0".repeat(100_000)],
+  ])("%s is no id", (_, text) => {
+    expect(decodeId(text)).toBeNull();
+    expect(tableNumberOf(text)).toBeNull();
+  });
+
+  test("have one spelling: any text that decodes is what encoding gives", () => {
+    const random = new Random(4);
+    const alphabet = [..."0123456789abcdefghjkmnpqrstvwxyz"];
+    let decoded = 0;
+    for (let round = 0; round < 200_000; round++) {
+      const text = Array.from({ length: 31 }, () => random.pick(alphabet)).join("");
+      const id = decodeId(text);
+      if (id === null) continue;
+      decoded++;
+      expect(encodeId(id.tableNumber, id.internal)).toBe(text);
+    }
+    expect(decoded).toBeGreaterThan(0);
+  });
+});
+
+test("an internal id is 14 random bytes and the day", () => {
+  const random = Uint8Array.from({ length: 16 }, (_, i) => i + 1);
+  const days = 20_000;
+  const internal = newInternalId(random, days * 86_400_000 + 5);
+  expect([...internal]).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, days >> 8, days & 0xff]);
+});
