@@ -1,0 +1,160 @@
+"""What the benchmarks share: a host that syncs every commit, a worker, and how costs are read."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+from pydantic import SecretStr
+
+from worker.backend import Backend
+from worker.cli.keys import new_key
+from worker.client import Admin, AgentSpec, Client
+from worker.local import DEVELOPMENT_ADMIN_KEY, HOST, MODEL, REPOSITORY, LocalProcess, node_command
+from worker.models import LlmSpec
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+MODEL_NAME = "scripted-bench-50x20ms"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured figure."""
+
+    name: str
+    value: float
+    unit: str
+    note: str = ""
+
+    def line(self) -> str:
+        """Return it as one line of JSON."""
+        return json.dumps({"figure": self.name, "value": self.value, "unit": self.unit, "note": self.note})
+
+
+def cpu_s(pid: int) -> float:
+    """Return the CPU seconds of a process and of its children that have ended or still run."""
+    return sum(_own_cpu_s(each) for each in [pid, *_children(pid)])
+
+
+def _own_cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def rss_mb(pid: int) -> float:
+    """Return the resident memory of a process and its children in MB."""
+    pages = [int(Path(f"/proc/{each}/statm").read_text().split()[1]) for each in [pid, *_children(pid)]]
+    return sum(pages) * _PAGE / 1e6
+
+
+def _children(pid: int) -> list[int]:
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    direct = [int(part) for part in text.split()]
+    return [each for child in direct for each in (child, *_children(child))]
+
+
+@dataclass
+class Stage:
+    """A host with its keys and a client."""
+
+    host: LocalProcess
+    url: str
+    keys: dict[str, str]
+    client: Client
+    folder: Path
+
+    async def calls(self) -> int:
+        """Return how many functions the host has run, as Convex would bill them."""
+        async with httpx.AsyncClient() as http:
+            text = (await http.get(f"{self.url}/metrics")).text
+        lines = [line for line in text.splitlines() if line.startswith("convex_function_calls_total{")]
+        return sum(int(float(line.rsplit(" ", 1)[1])) for line in lines)
+
+    @contextmanager
+    def worker(self, concurrency: int, **env: str) -> Iterator[int]:
+        """Start a worker and yield its process id."""
+        settings = {"CONVEX_URL": self.url, "SIGNALBOX_KEY": self.keys["worker"], **env}
+        command = [sys.executable, "-m", "worker", "worker", "--agents", "bench.agents"]
+        with (self.folder / "worker.log").open("ab") as log:
+            process = subprocess.Popen(
+                [*command, "--concurrency", str(concurrency)],
+                env={**os.environ, **settings},
+                cwd=REPOSITORY,
+                stdout=log,
+                stderr=log,
+            )
+        try:
+            yield process.pid
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(timeout=60)
+
+    async def know(self, agent: str) -> None:
+        """Wait until an agent is registered."""
+        with anyio.fail_after(30):
+            while agent not in {each.name for each in await self.client.agents()}:
+                await anyio.sleep(0.02)
+
+    async def all_ended(self, count: int, within_s: float) -> list[dict[str, Any]]:
+        """Return start, end and output of the newest `count` tasks once all have succeeded."""
+        with anyio.fail_after(within_s):
+            while (page := await self.client.tasks(status="pending", limit=1)).tasks or (
+                page := await self.client.tasks(status="running", limit=1)
+            ).tasks:
+                await anyio.sleep(0.05)
+        rows: list[dict[str, Any]] = []
+        cursor = None
+        while len(rows) < count:
+            page = await self.client.tasks(status="succeeded", limit=100, cursor=cursor)
+            rows += [{"began": t.started_at, "ended": t.ended_at, "output": t.output} for t in page.tasks]
+            cursor = page.cursor
+            if cursor is None:
+                break
+        assert len(rows) >= count, f"{count - len(rows)} tasks did not succeed"
+        return rows[:count]
+
+
+@asynccontextmanager
+async def staged(*, synchronous: str = "full") -> AsyncIterator[Stage]:
+    """Yield a fresh host with the control plane."""
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+        flags: Sequence[str] = [
+            *("--functions", str(REPOSITORY / "convex"), "--data", str(folder)),
+            *("--port", "0", "--site-port", "0", "--synchronous", synchronous),
+        ]
+        host = stack.enter_context(LocalProcess(node_command(HOST, flags)))
+        url = host.ready["url"]
+        keys = {}
+        async with Backend(url, admin_key=SecretStr(DEVELOPMENT_ADMIN_KEY)) as backend:
+            for role in ("worker", "operator"):
+                keys[role], digest = new_key(role)
+                await Admin(backend).create_key(digest=digest, role=role, label=role)
+        client = await stack.enter_async_context(Client.connect(url, SecretStr(keys["operator"])))
+        yield Stage(host, url, keys, client, folder)
+
+
+@contextmanager
+def scripted_model() -> Iterator[str]:
+    """Yield the base URL of a scripted (simulated) model server."""
+    with LocalProcess(node_command(MODEL, ["--port", "0"])) as server:
+        yield f"{server.ready['url']}/v1"
+
+
+BENCH_AGENT = AgentSpec(
+    name="bench_stream",
+    description="streams 50 chunks, 20 ms apart",
+    llm=LlmSpec(model=MODEL_NAME, prompt="", temperature=None, max_output_tokens=None),
+)
