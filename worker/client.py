@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Protocol, Self
 
 import anyio
 from pydantic import Field, SecretStr
@@ -19,9 +19,12 @@ ENDED: frozenset[TaskStatus] = frozenset({"succeeded", "failed", "cancelled"})
 SUBMIT_PAGE = 200  # tasks in a call, as the control plane bounds it
 SUBMIT_BYTES = 4 * 1024 * 1024  # of inputs in a call, a quarter of what a mutation's arguments may hold
 _CALL_S = 10.0  # for one attempt
-_TOTAL_S = 30.0  # for a call with its retries
 _WATCH_S = 30.0  # how long a look lasts before it is renewed
 _POLL_S = 0.15  # between two looks at a stream: text is on the screen well within a second
+
+
+class _Call(Protocol):
+    def __call__(self, path: str, args: dict[str, Json], *, timeout: float) -> Awaitable[Json]: ...
 
 
 class RetryPolicy(Wire):
@@ -141,14 +144,21 @@ class Client:
         TransportError: It could not be reached in time.
     """
 
-    def __init__(self, backend: Backend, key: SecretStr) -> None:
+    def __init__(self, backend: Backend, key: SecretStr, *, deadline_s: float = 30.0) -> None:
         self._backend = backend
         self._key = key
+        self._deadline_s = deadline_s
 
     @classmethod
-    def connect(cls, url: str, key: SecretStr) -> Self:
-        """Return a client of the deployment at `url`; close it by leaving its `async with` block."""
-        return cls(Backend(url), key)
+    def connect(cls, url: str, key: SecretStr, *, deadline_s: float = 30.0) -> Self:
+        """Return a client of the deployment at `url`; close it by leaving its `async with` block.
+
+        Args:
+            url: The deployment's address.
+            key: A submit or operator key.
+            deadline_s: For a call with all its repetitions.
+        """
+        return cls(Backend(url), key, deadline_s=deadline_s)
 
     async def __aenter__(self) -> Self:
         """Return the client."""
@@ -271,19 +281,15 @@ class Client:
         return _Tail.model_validate(await self._query("runs:tail", {"run": run, "after": after}))
 
     async def _query(self, path: str, args: dict[str, Any]) -> Json:
-        keyed = {**args, "key": self._key.get_secret_value()}
-        return await retry(
-            lambda timeout: self._backend.query(path, keyed, timeout=timeout),
-            deadline_s=_TOTAL_S,
-            attempt_s=_CALL_S,
-        )
+        return await self._call(self._backend.query, path, args)
 
     async def _mutation(self, path: str, args: dict[str, Any]) -> Json:
+        return await self._call(self._backend.mutation, path, args)
+
+    async def _call(self, kind: _Call, path: str, args: dict[str, Any]) -> Json:
         keyed = {**args, "key": self._key.get_secret_value()}
         return await retry(
-            lambda timeout: self._backend.mutation(path, keyed, timeout=timeout),
-            deadline_s=_TOTAL_S,
-            attempt_s=_CALL_S,
+            lambda timeout: kind(path, keyed, timeout=timeout), deadline_s=self._deadline_s, attempt_s=_CALL_S
         )
 
 
@@ -316,18 +322,16 @@ class Admin:
 
     async def keys(self) -> list[dict[str, Any]]:
         """Return the keys, newest first, without their hashes."""
-        value: list[dict[str, Any]] = await retry(
-            lambda timeout: self._backend.query("operator:listKeys", {}, timeout=timeout),
-            deadline_s=_TOTAL_S,
-            attempt_s=_CALL_S,
-        )
+        value: list[dict[str, Any]] = await self._call(self._backend.query, "operator:listKeys", {})
         return value
 
     async def _mutation(self, path: str, args: dict[str, Any]) -> Json:
+        return await self._call(self._backend.mutation, path, args)
+
+    @staticmethod
+    async def _call(kind: _Call, path: str, args: dict[str, Any]) -> Json:
         return await retry(
-            lambda timeout: self._backend.mutation(path, args, timeout=timeout),
-            deadline_s=_TOTAL_S,
-            attempt_s=_CALL_S,
+            lambda timeout: kind(path, args, timeout=timeout), deadline_s=_CALL_S, attempt_s=_CALL_S
         )
 
 

@@ -19,6 +19,8 @@ from worker.errors import SettingsError
 from worker.local import DEVELOPMENT_ADMIN_KEY
 from worker.settings import Settings, environment
 
+_PATIENCE_S = 10.0  # of somebody at a terminal
+
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
@@ -30,7 +32,7 @@ def with_json(parser: argparse.ArgumentParser) -> None:
 def client() -> Client:
     """Return a client of the deployment that the environment or `.env` names."""
     settings = Settings.from_env()
-    return Client.connect(settings.convex_url, settings.key)
+    return Client.connect(settings.convex_url, settings.key, deadline_s=_PATIENCE_S)
 
 
 def admin_backend(url: str | None, key: str | None) -> Backend:
