@@ -1,14 +1,125 @@
-/** Cron specs and the instants they name (UTC). */
+/** Cron specs: what a crons module declares, and when each is due (UTC). */
+
+import { canonicalPath } from "../paths.mjs";
+import { CronExpressionError, nextOccurrence, parseCronExpression } from "./cron-expression.mjs";
 
 /**
- * @typedef {{ type: string, [key: string]: any }} Schedule
- * @typedef {{ name: string, path: string, args: string, schedule: Schedule }} CronSpec  path canonical; args: JSON text of a one-element array
+ * @typedef {"sunday" | "monday" | "tuesday" | "wednesday" | "thursday" | "friday" | "saturday"} Weekday
+ * @typedef {{ type: "interval", seconds?: number, minutes?: number, hours?: number }
+ *   | { type: "hourly", minuteUTC?: number }
+ *   | { type: "daily", hourUTC: number, minuteUTC?: number }
+ *   | { type: "weekly", dayOfWeek: Weekday, hourUTC: number, minuteUTC?: number }
+ *   | { type: "monthly", day: number, hourUTC: number, minuteUTC?: number }
+ *   | { type: "cron", cron: string }} Schedule  as `crons.export()` writes it
+ * @typedef {object} CronSpec
+ * @property {string} name
+ * @property {string} path  canonical
+ * @property {string} args  JSON text of a one-element array
+ * @property {Schedule} schedule
  */
+
+const SECOND_MS = 1000;
+/** @type {Map<string, number>} */
+const WEEKDAYS = new Map(
+  ["sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday"].map((day, i) => [day, i]),
+);
 
 /** A crons module that Convex refuses; the message is one line. */
 export class CronError extends Error {}
 
-/** @param {string | null} json what `crons.default.export()` returned; null: no crons @returns {CronSpec[]} @throws {CronError} */
-export function parseCrons(json) { return []; }
-/** @param {Schedule} schedule @param {number} afterMs  first: now; else the previous scheduled time @param {{ first: boolean }} options @returns {number} ms */
-export function nextRun(schedule, afterMs, options) { return afterMs; }
+/**
+ * @param {string | null} json  what `crons.default.export()` returned; null: the functions folder has no crons
+ * @param {(path: string) => "query" | "mutation" | "action" | null} kindOf  a function of the same folder
+ * @returns {CronSpec[]}
+ * @throws {CronError}
+ */
+export function parseCrons(json, kindOf) {
+  if (json === null) return [];
+  const declared = /** @type {{ name: string, args: unknown[], schedule: Schedule }[]} */ (JSON.parse(json));
+  return Object.entries(declared).map(([name, { name: target, args, schedule }]) => {
+    const path = canonicalPath(target);
+    const kind = kindOf(path);
+    if (kind === null) {
+      throw new CronError(`The cron job '${name}' schedules a function that does not exist: ${target}`);
+    }
+    if (kind === "query") {
+      throw new CronError(
+        `The cron job '${name}' schedules a query function, only actions and mutations can be scheduled: ${target}`,
+      );
+    }
+    checkSchedule(name, schedule);
+    return { name, path, args: JSON.stringify(args), schedule };
+  });
+}
+
+/**
+ * @param {string} name
+ * @param {Schedule} schedule
+ */
+function checkSchedule(name, schedule) {
+  try {
+    if (schedule.type === "interval") intervalMs(schedule);
+    else parseCronExpression(expressionOf(schedule));
+  } catch (error) {
+    if (!(error instanceof CronError || error instanceof CronExpressionError)) throw error;
+    throw new CronError(`The cron job '${name}' has a bad schedule: ${error.message}`);
+  }
+}
+
+/**
+ * When a cron is due. Convex adds up to a minute of its own to all but intervals, to spread its load; here they are on time.
+ *
+ * @param {Schedule} schedule  of a spec that `parseCrons` let pass
+ * @param {number} afterMs  first: now; else when the run before this one was due
+ * @param {{ first: boolean }} options  first: the cron is new or its schedule has changed
+ * @returns {number} ms; an interval's first run is at `afterMs`, all other times are after it
+ */
+export function nextRun(schedule, afterMs, { first }) {
+  if (schedule.type === "interval") return first ? afterMs : afterMs + intervalMs(schedule);
+  const next = nextOccurrence(parseCronExpression(expressionOf(schedule)), afterMs);
+  return /** @type {number} */ (next);
+}
+
+/**
+ * The run after one that was due at `previousMs` and has ended by `nowMs`: what fell due in between is skipped.
+ *
+ * @param {Schedule} schedule
+ * @param {number} previousMs
+ * @param {number} nowMs
+ * @returns {number} ms, not before `nowMs`
+ */
+export function nextRunSkipping(schedule, previousMs, nowMs) {
+  const next = nextRun(schedule, previousMs, { first: false });
+  if (next >= nowMs) return next;
+  if (schedule.type !== "interval") return nextRun(schedule, nowMs, { first: false });
+  const period = intervalMs(schedule);
+  return previousMs + Math.ceil((nowMs - previousMs) / period) * period;
+}
+
+/** @param {Extract<Schedule, { type: "interval" }>} schedule @returns {number} ms */
+function intervalMs({ seconds, minutes, hours }) {
+  const given = [seconds, minutes, hours].filter((amount) => amount !== undefined);
+  if (given.length !== 1) throw new CronError("Exactly one of (seconds, minutes, hours) should be specified");
+  const [amount] = given;
+  if (!Number.isInteger(amount) || Number(amount) <= 0)
+    throw new CronError("Interval must be an integer greater than 0");
+  return ((seconds ?? 0) + (minutes ?? 0) * 60 + (hours ?? 0) * 3600) * SECOND_MS;
+}
+
+/** @param {Exclude<Schedule, { type: "interval" }>} schedule @returns {string} a cron expression that names the same times */
+function expressionOf(schedule) {
+  switch (schedule.type) {
+    case "hourly":
+      return `${schedule.minuteUTC ?? 0} * * * *`;
+    case "daily":
+      return `${schedule.minuteUTC ?? 0} ${schedule.hourUTC} * * *`;
+    case "weekly":
+      return `${schedule.minuteUTC ?? 0} ${schedule.hourUTC} * * ${WEEKDAYS.get(schedule.dayOfWeek) ?? schedule.dayOfWeek}`;
+    case "monthly":
+      return `${schedule.minuteUTC ?? 0} ${schedule.hourUTC} ${schedule.day} * *`;
+    case "cron":
+      return schedule.cron;
+    default:
+      throw new CronError(`Unknown schedule type ${JSON.stringify(/** @type {any} */ (schedule).type)}`);
+  }
+}
