@@ -162,7 +162,7 @@ class Outbox:
     @property
     def urgent(self) -> bool:
         """Whether something waits that somebody else waits for."""
-        return bool(self._results or self._controls or self._split) or self._frozen is not None
+        return bool(self._results or self._controls or self._split or self._frozen_items)
 
     @property
     def empty(self) -> bool:
@@ -192,12 +192,12 @@ class Outbox:
             self._heartbeat_first = False
         elif self._frozen is not None:
             self._seq = self._frozen.seq
-            self._frozen = None
+            self._frozen, self._frozen_items = None, []
 
     def failed(self) -> None:
         """Nothing is known about the body that was taken last."""
         self._heartbeat = None
-        self._heartbeat_first = bool(self._frozen_items) and self._frozen is not None
+        self._heartbeat_first = bool(self._frozen_items)
 
     def refused(self, code: str, message: str) -> Item | None:
         """The control plane refused the body, so nothing of it was kept: find the item to blame.

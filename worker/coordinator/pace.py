@@ -53,7 +53,7 @@ class Pace:
 
     def due_at(self, outbox: Outbox, *, busy: bool, polling: bool, watched: set[str]) -> float:
         """Return the instant of the next sync, which may be in the past."""
-        if outbox.urgent or self.hurry:
+        if outbox.urgent or self.hurry or self.failures:
             return self._not_before
         due = self._last_sent + (self._heartbeat_s if busy else self._idle_heartbeat_s)
         if polling:
