@@ -107,6 +107,8 @@ export class EngineClient {
   #actionListener = () => {};
   /** @type {number[]} */
   #crashes = [];
+  /** Why the engine could not start, once that is known. @type {string | null} */
+  #deadReason = null;
 
   /** Start the thread; what is wrong with it shows in the first `load`. */
   start() {
@@ -198,6 +200,7 @@ export class EngineClient {
    * @param {boolean} resumes
    */
   #send(message, listener, resumes = false) {
+    if (this.#deadReason !== null) return listener({ ok: false, message: this.#deadReason, logLines: [] });
     const id = ++this.#lastId;
     const numbered = { id, ...message };
     this.#pending.set(id, { message: numbered, listener, resumes });
@@ -263,7 +266,9 @@ export class EngineClient {
     if (this.#loaded === null) {
       this.#thread = null;
       clearInterval(this.#timer);
-      this.#failAll(reason);
+      this.#deadReason = reason;
+      for (const id of [...this.#pending.keys()])
+        this.#answer(id, { ok: false, message: reason, logLines: [] });
       return;
     }
     const now = performance.now();
@@ -341,11 +346,6 @@ export class EngineClient {
       this.#subscriptions.delete(run.sub);
     }
     for (const listener of this.#batchListeners) listener(this.ts);
-  }
-
-  /** @param {string} message */
-  #failAll(message) {
-    for (const id of [...this.#pending.keys()]) this.#answer(id, { ok: false, message, logLines: [] });
   }
 }
 

@@ -170,6 +170,7 @@ test("a thread that is lost before it ever served fails the load with its own li
   const { client, threads } = setUp();
   threads[0].postMessage = () => threads[0].emit("error", new Error("host.sqlite is locked by another host"));
   await expect(client.load(BUNDLE, {})).rejects.toThrow(/^host.sqlite is locked by another host$/);
+  await expect(client.load(BUNDLE, {})).rejects.toThrow(/^host.sqlite is locked by another host$/);
   expect(threads).toHaveLength(1);
 });
 
