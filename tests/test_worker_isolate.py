@@ -1,0 +1,134 @@
+"""Isolated runs: an agent in a process of its own, which may die in any way without harm to the worker."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+import anyio
+import pytest
+
+from tests.test_worker_runtime import Model, Reporter, completion
+from worker.errors import NonRetryable
+from worker.llm import TextDelta, TokenUsage
+from worker.llm.errors import RateLimited
+from worker.models import Assignment, Failed, Outcome, Succeeded
+from worker.runtime import Agent, Environment, ModelCaller, Registry, Run
+from worker.runtime.context import Context
+
+MODULES = ("tests.crashing_agents",)
+
+
+async def not_here(ctx: Context, value: object) -> object:
+    raise NonRetryable("played in the worker's own process")
+
+
+def isolated(
+    agent: str, value: object, reporter: Reporter, model: Model | None = None, timeout_ms: float | None = None
+) -> Run:
+    assignment = Assignment(
+        run="run1",
+        task="task1",
+        attempt=2,
+        agent=agent,
+        kind="python",
+        input=json.dumps(value),
+        llm=None,
+        timeout_ms=timeout_ms,
+        isolate=True,
+    )
+    caller = ModelCaller(model, None, draw=lambda: 0.0) if model else None  # type: ignore[arg-type]
+    environment = Environment(
+        Registry([Agent(agent, "", not_here)]), modules=MODULES, model=caller, max_output_bytes=100_000
+    )
+    return Run(assignment, environment, reporter)
+
+
+async def outcome_of(run: Run) -> Outcome:
+    with anyio.fail_after(15):
+        report = await run.play()
+    assert report is not None
+    return report.outcome
+
+
+def failure(outcome: Outcome) -> tuple[str, bool]:
+    assert isinstance(outcome, Failed)
+    return outcome.error.code, outcome.retryable
+
+
+async def test_an_isolated_agent_works_as_any_other_in_another_process() -> None:
+    reporter = Reporter()
+    outcome = await outcome_of(isolated("echo", {"x": "é"}, reporter))
+    assert isinstance(outcome, Succeeded)
+    output = json.loads(outcome.output or "")
+    assert output["input"] == {"x": "é"}
+    assert output["pid"] != os.getpid()
+    assert reporter.said == [
+        ("text", 0, 1, f"echo from {output['pid']}"),
+        ("log", 0, 1, "logged attempt=2\n"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("agent", "value", "code", "says", "retryable"),
+    [
+        ("exit", 9, "process_died", "ended with exit code 9", True),
+        ("kill", None, "process_died", "was ended by SIGKILL", True),
+        ("refuse", None, "non_retryable", "never", False),
+        ("endless", 100_001, "output_too_large", "at most 100000", False),
+        ("scribble", None, "process_protocol", "wrote to the worker's pipe", False),
+        ("nobody", None, "unknown_agent", "No agent named 'nobody'", True),
+    ],
+)
+async def test_whatever_the_process_does_the_run_has_an_outcome(
+    agent: str, value: object, code: str, says: str, retryable: bool
+) -> None:
+    outcome = await outcome_of(isolated(agent, value, Reporter()))
+    assert failure(outcome) == (code, retryable)
+    assert isinstance(outcome, Failed)
+    assert says in outcome.error.message
+
+
+async def test_models_and_confirmation_are_reached_through_the_worker() -> None:
+    model = Model([TextDelta("Hello"), completion("Hello", TokenUsage(1, 2))])
+    reporter = Reporter()
+    run = isolated("ask", "Hi", reporter, model)
+
+    async def confirm() -> None:
+        await reporter.hurried.wait()
+        run.confirm()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(confirm)
+        assert await outcome_of(run) == Succeeded(output='"Hello"')
+    assert reporter.said == [("text", 1, 1, "Hello")]
+    assert list(model.requests[0].messages) == [{"role": "user", "content": "Hi"}]
+
+
+async def test_a_failed_model_call_keeps_its_meaning_across_the_pipe() -> None:
+    run = isolated("ask", "Hi", Reporter(), Model([RateLimited("later", retry_after_s=60)]))
+    run.confirm()
+    outcome = await outcome_of(run)
+    assert failure(outcome) == ("rate_limited", True)
+    assert isinstance(outcome, Failed)
+    assert outcome.not_before_ms == 60_000
+
+
+def is_running(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as stat:  # noqa: PTH123 - it may vanish while it is read
+            return stat.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+async def test_a_blocked_process_and_its_children_are_killed_at_the_time_limit() -> None:
+    reporter = Reporter()
+    outcome = await outcome_of(isolated("hang", None, reporter, timeout_ms=2000))
+    assert failure(outcome) == ("timeout", True)
+    child = int(reporter.said[0][3])
+    deadline = time.monotonic() + 5
+    while is_running(child) and time.monotonic() < deadline:
+        await anyio.sleep(0.02)
+    assert not is_running(child)
