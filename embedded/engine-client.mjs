@@ -52,7 +52,7 @@ const CRASH_WINDOW_MS = 60_000;
 export class EngineError extends Error {}
 
 /**
- * @param {{ file: string, synchronous: "full" | "normal", guard: SharedArrayBuffer, killed: { job: string, message: string } | null }} workerData
+ * @param {{ file: string, synchronous: "full" | "normal", guard: SharedArrayBuffer, killed: { job: string, message: string } | null, running: string[] }} workerData
  * @returns {Thread}
  */
 export function spawnEngineThread(workerData) {
@@ -105,6 +105,8 @@ export class EngineClient {
   #batchListeners = [];
   /** @type {(action: ScheduledAction) => void} */
   #actionListener = () => {};
+  /** Jobs whose actions run; they live on when the engine's thread is lost. @type {Set<string>} */
+  #runningActions = new Set();
   /** @type {number[]} */
   #crashes = [];
   /** Why the engine could not start, once that is known. @type {string | null} */
@@ -180,6 +182,17 @@ export class EngineClient {
   }
 
   /**
+   * Tell how a scheduled action ended.
+   *
+   * @param {string} job
+   * @param {{ ok: true } | { ok: false, message: string }} outcome
+   */
+  async finishAction(job, outcome) {
+    await this.ask({ op: "finish", job, ...outcome });
+    this.#runningActions.delete(job);
+  }
+
+  /**
    * Let the running batch commit and close the file.
    *
    * @param {number} deadlineMs  after this long the thread is ended where it is
@@ -211,7 +224,12 @@ export class EngineClient {
   #startThread(killed) {
     this.#memory = new SharedArrayBuffer(GUARD_BYTES);
     const guard = new Guard(this.#memory, (FUNCTION_LIMIT_S * 1000) / TICK_MS);
-    const thread = this.#spawn({ ...this.#settings, guard: this.#memory, killed });
+    const thread = this.#spawn({
+      ...this.#settings,
+      guard: this.#memory,
+      killed,
+      running: [...this.#runningActions],
+    });
     this.#thread = thread;
     thread.on("message", (batch) => this.#onBatchMessage(batch));
     thread.on("error", (error) => this.#onLost(thread, String(error?.message ?? error)));
@@ -231,7 +249,10 @@ export class EngineClient {
     for (const reply of replies) this.#answer(reply.id, reply);
     for (const update of updates) this.#deliver(update.sub, update);
     for (const listener of this.#batchListeners) listener(ts);
-    for (const action of actions) this.#actionListener(action);
+    for (const action of actions) {
+      this.#runningActions.add(action.job);
+      this.#actionListener(action);
+    }
   }
 
   /**

@@ -166,6 +166,21 @@ test("the next thread is told which scheduled function took the last one down", 
   });
 });
 
+test("the next thread is told which scheduled actions still run", async () => {
+  const { client, threads } = setUp();
+  await client.load(BUNDLE, {});
+  const action = (job) => ({ job, path: "a:act", args: "[{}]" });
+  threads[0].batch({ actions: [action("ended"), action("runs")] });
+  const finished = client.finishAction("ended", { ok: true });
+  const [{ id, ...finish }] = threads[0].named("finish");
+  expect(finish).toEqual({ op: "finish", job: "ended", ok: true });
+  threads[0].batch({ replies: [success(id, "null")] });
+  await finished;
+  threads[0].emit("error", new Error("out of memory"));
+  await turn();
+  expect(threads.map(({ workerData }) => workerData.running)).toEqual([[], ["runs"]]);
+});
+
 test("a thread that is lost before it ever served fails the load with its own line", async () => {
   const { client, threads } = setUp();
   threads[0].postMessage = () => threads[0].emit("error", new Error("host.sqlite is locked by another host"));

@@ -72,12 +72,8 @@ export async function startHost(options, { log, onFatal }) {
 
   engine.onScheduledAction(({ job, path, args }) => {
     calls.run({ kind: "action", path, args, caller: { admin: true, identity: null }, job }, (reply) => {
-      void engine.ask({
-        op: "finish",
-        job,
-        ok: reply.ok,
-        ...(reply.ok ? {} : { message: withoutRequestId(reply.message) }),
-      });
+      void engine.finishAction(job, reply.ok ? { ok: true } : { ok: false, message: withoutRequestId(reply.message) });
+    });
     });
   });
   await loadFunctions({ engine, actions }, options.functions, {
