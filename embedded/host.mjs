@@ -72,8 +72,10 @@ export async function startHost(options, { log, onFatal }) {
 
   engine.onScheduledAction(({ job, path, args }) => {
     calls.run({ kind: "action", path, args, caller: { admin: true, identity: null }, job }, (reply) => {
-      void engine.finishAction(job, reply.ok ? { ok: true } : { ok: false, message: withoutRequestId(reply.message) });
-    });
+      void engine.finishAction(
+        job,
+        reply.ok ? { ok: true } : { ok: false, message: withoutRequestId(reply.message) },
+      );
     });
   });
   await loadFunctions({ engine, actions }, options.functions, {
