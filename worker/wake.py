@@ -65,6 +65,11 @@ class Wake:
         self._overtaken_at: float | None = None
         self.live = False
 
+    @property
+    def process_id(self) -> int | None:
+        """The sidecar's process id while it runs."""
+        return None if self._process is None else self._process.pid
+
     def overtaken(self) -> None:
         """A sync brought an assignment before the subscription: unless it catches up, it is replaced."""
         now = self._clock()
