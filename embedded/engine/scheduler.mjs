@@ -43,8 +43,7 @@ import { nextRun, nextRunSkipping } from "./cron.mjs";
  * @property {(id: string) => void} deleteJob
  * @property {(now: number, limit: number) => string[]} dueJobs  ids of pending jobs with `scheduledTime <= now`, in that order
  * @property {() => number | null} nextDue  `scheduledTime` of the first pending job
- * @property {(limit: number, after: string | null) => string[]} jobsInProgress  ids by `scheduledTime`, those that come after the
- *   job `after`, which may have ended meanwhile
+ * @property {(limit: number) => string[]} jobsInProgress  ids, in any order
  * @property {(before: number, limit: number) => string[]} jobsCompletedBefore  ids with `completedTime < before`
  * @property {() => Cron[]} crons
  * @property {(cron: CronFields) => string} insertCron
@@ -241,15 +240,12 @@ export class Scheduler {
     for (const cron of this.#crons.values()) {
       if (cron.inProgress && !alive.has(cron._id)) this.#advanceCron(cron, now);
     }
-    /** @type {string | null} */
-    let after = null;
-    do {
-      const page = this.#storage.jobsInProgress(PAGE, after);
-      for (const id of page) {
-        if (!alive.has(id)) this.#complete(id, { kind: "failed", error: LOST_ACTION }, now);
-      }
-      after = page.at(-1) ?? null;
-    } while (after !== null);
+    for (;;) {
+      const page = this.#storage.jobsInProgress(PAGE + alive.size);
+      const lost = page.filter((id) => !alive.has(id));
+      if (lost.length === 0) return;
+      for (const id of lost) this.#complete(id, { kind: "failed", error: LOST_ACTION }, now);
+    }
   }
 
   /**
@@ -300,14 +296,11 @@ export class Scheduler {
     return ids.length === PAGE;
   }
 
-  /**
-   * @param {number} now
-   * @returns {number | null} ms, not before `now`, at which `runDue` will have something to do; null: not before something is scheduled
-   */
-  nextWake(now) {
+  /** @returns {number | null} ms at which `runDue` will have something to do; null: not before something is scheduled */
+  nextWake() {
     let next = this.#storage.nextDue() ?? Infinity;
     for (const cron of this.#crons.values()) if (!cron.inProgress) next = Math.min(next, cron.nextRun);
-    return next === Infinity ? null : Math.max(next, now);
+    return next === Infinity ? null : next;
   }
 
   /**

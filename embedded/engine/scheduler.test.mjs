@@ -67,9 +67,8 @@ class Deployment {
           .slice(0, limit)
           .map(([id]) => id),
       nextDue: () => pending()[0]?.[1].scheduledTime ?? null,
-      jobsInProgress: (limit, after) =>
+      jobsInProgress: (limit) =>
         jobs()
-          .slice(after === null ? 0 : jobs().findIndex(([id]) => id === after) + 1)
           .filter(([, job]) => job.state.kind === "inProgress")
           .slice(0, limit)
           .map(([id]) => id),
@@ -120,12 +119,12 @@ describe("scheduling", () => {
       scheduledTime: NOW + 500,
       state: { kind: "pending" },
     });
-    expect(deployment.scheduler.nextWake(NOW)).toBe(NOW + 500);
+    expect(deployment.scheduler.nextWake()).toBe(NOW + 500);
     deployment.scheduler.runDue(NOW + 499, 10);
     expect(deployment.ran).toEqual([]);
     deployment.scheduler.runDue(NOW + 500, 10);
     expect(deployment.ran).toEqual([{ job: id, path: "dir/m:default", args: '[{"n":1}]' }]);
-    expect(deployment.scheduler.nextWake(NOW)).toBeNull();
+    expect(deployment.scheduler.nextWake()).toBeNull();
   });
 
   test("reaches five years into the future and the past, and no further", () => {
@@ -307,7 +306,7 @@ describe("canceling", () => {
     const { deployment, id } = scheduled("m:work", NOW + 5);
     deployment.scheduler.cancel(id, NOW + 1);
     expect(deployment.job(id)).toMatchObject({ completedTime: NOW + 1, state: { kind: "canceled" } });
-    expect(deployment.scheduler.nextWake(NOW)).toBeNull();
+    expect(deployment.scheduler.nextWake()).toBeNull();
     deployment.scheduler.runDue(NOW + 10, 10);
     expect(deployment.ran).toEqual([]);
   });
@@ -352,29 +351,28 @@ describe("a cron", () => {
   test("of a mutation runs at once and then at its beat, also when it fails", () => {
     const deployment = withCron("m:work");
     const { scheduler } = deployment;
-    expect(scheduler.nextWake(NOW - 1)).toBe(NOW);
-    expect(scheduler.nextWake(NOW + 3)).toBe(NOW + 3);
+    expect(scheduler.nextWake()).toBe(NOW);
     scheduler.runDue(NOW + 3, 10);
     expect(deployment.ran).toEqual([{ job: "cron1", path: "m:work", args: "[{}]" }]);
-    expect(scheduler.nextWake(NOW)).toBe(NOW + 10_000);
+    expect(scheduler.nextWake()).toBe(NOW + 10_000);
     deployment.functions["m:work"] = () => {
       throw new Error("boom");
     };
     scheduler.runDue(NOW + 10_000, 10);
     expect(deployment.ran).toHaveLength(2);
-    expect(scheduler.nextWake(NOW)).toBe(NOW + 20_000);
+    expect(scheduler.nextWake()).toBe(NOW + 20_000);
     expect(deployment.tables.jobs.size).toBe(0);
   });
 
   test("of an action does not overlap itself, and skips what fell due meanwhile", () => {
     const { scheduler, cron } = withCron("a:call");
     expect(scheduler.runDue(NOW, 10)).toEqual([{ job: "cron1", path: "a:call", args: "[{}]" }]);
-    expect(scheduler.nextWake(NOW)).toBeNull();
+    expect(scheduler.nextWake()).toBeNull();
     expect(scheduler.runDue(NOW + 25_000, 10)).toEqual([]);
     scheduler.finishAction("cron1", { ok: false, message: "x" }, NOW + 25_000);
-    expect(scheduler.nextWake(NOW)).toBe(NOW + 30_000);
+    expect(scheduler.nextWake()).toBe(NOW + 30_000);
     scheduler.finishAction("cron1", { ok: true }, NOW + 26_000);
-    expect(scheduler.nextWake(NOW)).toBe(NOW + 30_000);
+    expect(scheduler.nextWake()).toBe(NOW + 30_000);
     expect(cron.name).toBe("c");
   });
 
@@ -388,7 +386,7 @@ describe("a cron", () => {
     scheduler.runDue(later, 10);
     scheduler.runDue(later, 10);
     expect(deployment.ran).toHaveLength(2);
-    expect(scheduler.nextWake(NOW)).toBe(NOW + 100_000);
+    expect(scheduler.nextWake()).toBe(NOW + 100_000);
   });
 
   test("whose action was lost with the process waits for its next time, and one that lives on goes on", () => {
@@ -396,17 +394,17 @@ describe("a cron", () => {
     deployment.scheduler.runDue(NOW, 10);
     const survived = deployment.restart();
     survived.recover(null, NOW + 1000, ["cron1"]);
-    expect(survived.nextWake(NOW)).toBeNull();
+    expect(survived.nextWake()).toBeNull();
     const restarted = deployment.restart();
     restarted.recover(null, NOW + 2000);
-    expect(restarted.nextWake(NOW)).toBe(NOW + 10_000);
+    expect(restarted.nextWake()).toBe(NOW + 10_000);
   });
 
   test("that took the thread down is not run again at once", () => {
     const deployment = withCron("m:work");
     const scheduler = deployment.restart();
     scheduler.recover({ job: "cron1", message: "timed out" }, NOW + 1500);
-    expect(scheduler.nextWake(NOW)).toBe(NOW + 10_000);
+    expect(scheduler.nextWake()).toBe(NOW + 10_000);
   });
 
   test("starts anew with a new schedule, and keeps its beat when only its function or arguments change", () => {
@@ -419,7 +417,7 @@ describe("a cron", () => {
       [{ name: "c", path: "m:work", args: "[{}]", schedule: { type: "interval", hours: 1 } }],
       NOW + 6000,
     );
-    expect(scheduler.nextWake(NOW)).toBe(NOW + 6000);
+    expect(scheduler.nextWake()).toBe(NOW + 6000);
   });
 
   test("that gets a new schedule while its action runs follows it from the next run on", () => {
@@ -431,7 +429,7 @@ describe("a cron", () => {
     );
     expect(scheduler.runDue(NOW + 2, 10)).toEqual([]);
     scheduler.finishAction("cron1", { ok: true }, NOW + 3);
-    expect(scheduler.nextWake(NOW)).toBe(NOW + 60_000);
+    expect(scheduler.nextWake()).toBe(NOW + 60_000);
   });
 
   test("that is no longer declared is forgotten, also while its action runs", () => {
@@ -440,7 +438,7 @@ describe("a cron", () => {
     deployment.scheduler.setCrons([], NOW + 1);
     deployment.scheduler.finishAction("cron1", { ok: true }, NOW + 2);
     expect(deployment.tables.crons.size).toBe(0);
-    expect(deployment.scheduler.nextWake(NOW)).toBeNull();
+    expect(deployment.scheduler.nextWake()).toBeNull();
   });
 
   test("whose function is gone passes its time without a run", () => {
@@ -448,7 +446,7 @@ describe("a cron", () => {
     deployment.kinds["m:work"] = undefined;
     expect(deployment.scheduler.runDue(NOW, 10)).toEqual([]);
     expect(deployment.ran).toEqual([]);
-    expect(deployment.scheduler.nextWake(NOW)).toBe(NOW + 10_000);
+    expect(deployment.scheduler.nextWake()).toBe(NOW + 10_000);
   });
 
   test("counts against the limit of functions of one batch", () => {
