@@ -1,0 +1,86 @@
+/** Turns a request into what will be sent and when. Pure: the same model, messages and script give the same plan. */
+
+import { compose } from "./answer.mjs";
+import { hash, seeded } from "./random.mjs";
+import { withoutDirective } from "./script.mjs";
+import { countPrompt, tokenize } from "./tokens.mjs";
+
+/**
+ * @typedef {import("./script.mjs").Script} Script
+ * @typedef {"stop" | "length" | "error" | "truncate" | "stall"} Ending  stop and length are finish reasons, the rest faults
+ * @typedef {object} Plan
+ * @property {string[]} tokens
+ * @property {number[]} due     for each token, ms after the request
+ * @property {number} commentMs  0, or the pause between comments that are sent instead of tokens
+ * @property {Ending} ending
+ * @property {number} promptTokens
+ * @property {string} id
+ */
+
+const JITTER = 0.6; // of the pause between tokens, to both sides
+const WRITE_FIRST_MS = 300;
+const WRITE_EVERY_MS = 28;
+
+/**
+ * @param {string} model
+ * @param {readonly { role: string, text: string }[]} messages
+ * @param {Script} script
+ * @param {number | null} maxTokens
+ * @returns {Plan}
+ */
+export function planAnswer(model, messages, script, maxTokens) {
+  const seed = hash(JSON.stringify([model, messages.map(({ role, text }) => [role, text])]));
+  const whole = script.behaviour === "chunks" ? chunks(script) : tokenize(compose(prompt(messages), seed));
+  const kept = Math.min(whole.length, maxTokens ?? Infinity, faultAfter(script));
+  return {
+    tokens: whole.slice(0, kept),
+    due: dueTimes(kept, script, seed),
+    commentMs: script.behaviour === "comments" ? (script.numbers.every ?? 0) : 0,
+    ending: endingOf(script) ?? (kept < whole.length ? "length" : "stop"),
+    promptTokens: countPrompt(messages),
+    id: `chatcmpl-scripted-${seed.toString(16).padStart(8, "0")}`,
+  };
+}
+
+/** @param {readonly { role: string, text: string }[]} messages */
+function prompt(messages) {
+  return withoutDirective(messages.findLast((message) => message.role === "user")?.text ?? "");
+}
+
+/** @param {Script} script */
+function chunks(script) {
+  const { n = 0, bytes = 0 } = script.numbers;
+  return Array.from({ length: n }, (_, at) => `${at + 1}`.padEnd(bytes, " ").slice(0, bytes));
+}
+
+/** @param {Script} script */
+function faultAfter(script) {
+  if (script.behaviour === "comments") return 0;
+  return endingOf(script) === null ? Infinity : (script.numbers.after ?? 0);
+}
+
+/**
+ * @param {Script} script
+ * @returns {Ending | null}
+ */
+function endingOf({ behaviour }) {
+  if (behaviour === "comments") return "stall";
+  return behaviour === "error" || behaviour === "truncate" || behaviour === "stall" ? behaviour : null;
+}
+
+/**
+ * @param {number} count
+ * @param {Script} script
+ * @param {number} seed
+ */
+function dueTimes(count, script, seed) {
+  const { first = WRITE_FIRST_MS, every = WRITE_EVERY_MS } = script.numbers;
+  if (script.behaviour === "chunks") return Array.from({ length: count }, (_, at) => (at + 1) * every);
+  const random = seeded(seed ^ 0x9e3779b9); // another sequence than the text's
+  let at = first;
+  return Array.from({ length: count }, () => {
+    const due = at;
+    at += every * (1 + JITTER * (2 * random() - 1));
+    return due;
+  });
+}
