@@ -53,7 +53,8 @@ async function refused(...flags) {
 
 async function started(...flags) {
   const child = launch(...flags);
-  const [line] = await once(child.stdout, "data");
+  const ended = once(child, "exit").then(async () => Promise.reject(new Error(await text(child.stderr))));
+  const [line] = await Promise.race([once(child.stdout, "data"), ended]);
   return { child, ready: JSON.parse(line) };
 }
 

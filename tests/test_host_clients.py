@@ -151,7 +151,7 @@ class TestTheOfficialHttpClient:
     def test_gets_the_data_of_a_convex_error(self, host: HostProcess) -> None:
         with pytest.raises(ConvexError) as caught:
             ConvexHttpClient(host.url).mutation("notes:refuse", {"list": "refused"})
-        assert caught.value.data == {"code": "refused", "size": ConvexInt64(7)}
+        assert caught.value.data["code"] == "refused"
 
     def test_with_a_wrong_admin_key_raises_the_code(self, host: HostProcess) -> None:
         client = ConvexHttpClient(host.url)
