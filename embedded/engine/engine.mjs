@@ -1,0 +1,363 @@
+/**
+ * Serves batches of messages: functions, subscriptions and scheduled work on one SQLite file, in strict order.
+ *
+ * A batch is one transaction. Whatever it answers is answered after its commit, in one message.
+ */
+
+import { requestId } from "../failures.mjs";
+import { Call } from "./call.mjs";
+import { applySchema, prepareDeployment } from "./deployment.mjs";
+import { CallError, OperatorError } from "./errors.mjs";
+import { JobDocuments } from "./job-storage.mjs";
+import { CONVEX_LIMITS } from "./limits.mjs";
+import { Reads } from "./reads.mjs";
+import { RunMarker } from "./run-marker.mjs";
+import { Scheduler } from "./scheduler.mjs";
+import { Store } from "./store.mjs";
+import { Subscriptions } from "./subscriptions.mjs";
+
+/**
+ * @typedef {import("./call.mjs").App} App
+ * @typedef {import("./call.mjs").Callable} Callable
+ * @typedef {import("./call.mjs").Caller} Caller
+ * @typedef {import("./deployment.mjs").Deployment} Deployment
+ * @typedef {import("./scheduler.mjs").Outcome} JobOutcome
+ * @typedef {import("./scheduler.mjs").Work} Work
+ * @typedef {import("./subscriptions.mjs").Result} Result
+ * @typedef {import("./subscriptions.mjs").QueryRun} QueryRun
+ * @typedef {import("./subscriptions.mjs").LiveQuery} LiveQuery
+ *
+ * @typedef {object} Options
+ * @property {string} file
+ * @property {"full" | "normal"} synchronous
+ * @property {SharedArrayBuffer} guard
+ * @property {{ job: string, message: string } | null} [killed]  the scheduled function that took the last engine down
+ * @property {Partial<import("./limits.mjs").Limits>} [limits]
+ * @property {() => number} [now]  ms since the epoch
+ *
+ * @typedef {object} Batch  see docs/embedded-host.md
+ * @property {string} ts
+ * @property {any[]} replies
+ * @property {any[]} updates
+ * @property {Work[]} actions
+ */
+
+const JOBS_PER_BATCH = 32; // what was just asked for must not wait long behind a full schedule
+const OUTCOME_LIFE_MS = 14 * 24 * 3600 * 1000; // as long as Convex remembers the requests of a WebSocket session
+const PRUNE_INTERVAL_MS = 60_000;
+const SCHEDULED_CALLER = { admin: true, identity: null };
+
+export class Engine {
+  /**
+   * @param {Options} options
+   * @throws {OperatorError} the file cannot be used
+   */
+  constructor({ file, synchronous, guard, killed = null, limits = {}, now = Date.now }) {
+    this.#now = now;
+    this.#limits = { ...CONVEX_LIMITS, ...limits };
+    this.#store = new Store({ file, synchronous, now });
+    this.#marker = new RunMarker(guard);
+    this.#scheduler = new Scheduler({
+      storage: new JobDocuments(this.#store),
+      kindOf: (path) => this.#app?.functions.get(path)?.kind ?? null,
+      runMutation: (work, before, after) => this.#runJob(work, before, after),
+    });
+    this.#subscriptions = new Subscriptions((query, journal, sub) => this.#runLive(query, journal, sub));
+    this.#scheduler.recover(killed, now());
+    this.#store.settle();
+    this.#store.commit();
+  }
+
+  #now;
+  #limits;
+  #store;
+  #marker;
+  #scheduler;
+  #subscriptions;
+  /** What calls work on; null until functions are loaded. @type {App | null} */
+  #app = null;
+  /** @type {Call | null} */
+  #call = null;
+  /** Whether a subscription runs for the first time (its caller waits) or again. @type {{ kind: "call" | "update", number: number }} */
+  #run = { kind: "update", number: 0 };
+  #nextPrune = 0;
+  stopped = false;
+
+  /**
+   * Serve messages and scheduled work that is due, as one transaction.
+   *
+   * @param {readonly any[]} messages
+   * @returns {Batch}
+   */
+  serve(messages) {
+    /** @type {any[]} */
+    const replies = [];
+    try {
+      for (const message of messages) {
+        const reply = this.#serveOne(message);
+        if (reply !== null) replies.push({ id: message.id, ...reply });
+      }
+      const actions = this.#app === null ? [] : this.#scheduler.runDue(this.#now(), JOBS_PER_BATCH);
+      this.#prune();
+      this.#settle();
+      const updates = this.#subscriptions.refresh();
+      this.#store.commit();
+      return { ts: String(this.#store.ts), replies, updates, actions };
+    } catch (error) {
+      this.#store.abort();
+      throw error;
+    } finally {
+      if (this.stopped) this.#store.close();
+    }
+  }
+
+  /** @returns {number | null} ms since the epoch at which there is scheduled work; null: none */
+  nextWake() {
+    return this.#app === null ? null : this.#scheduler.nextWake();
+  }
+
+  close() {
+    this.#store.close();
+  }
+
+  /**
+   * @param {any} message
+   * @returns {object | null} null when it has no answer
+   */
+  #serveOne(message) {
+    switch (message.op) {
+      case "call":
+        return this.#serveCall(message);
+      case "subscribe":
+        return this.#serveSubscribe(message);
+      case "unsubscribe":
+        this.#subscriptions.remove(message.sub);
+        return null;
+      case "load":
+        return this.#load(message);
+      case "schedule":
+        return this.#answer(() => {
+          const { path, args, at } = message;
+          return JSON.stringify(this.#scheduler.schedule({ path, args: JSON.parse(args), at }, this.#now()));
+        });
+      case "cancel":
+        return this.#answer(() => {
+          this.#scheduler.cancel(message.job, this.#now());
+          return "null";
+        });
+      case "finish":
+        return this.#answer(() => {
+          const { job, ok, message: error = "" } = message;
+          this.#scheduler.finishAction(job, ok ? { ok: true } : { ok: false, message: error }, this.#now());
+          return "null";
+        });
+      case "stop":
+        this.stopped = true;
+        return { ok: true, value: "null", ts: String(this.#store.ts), logLines: [] };
+      default:
+        return failure(new CallError(`Unknown message ${JSON.stringify(message.op)}`), []);
+    }
+  }
+
+  /**
+   * A change that no function makes.
+   *
+   * @param {() => string} change  answers with JSON text
+   */
+  #answer(change) {
+    const mark = this.#store.savepoint();
+    try {
+      const value = change();
+      this.#store.release();
+      this.#settle();
+      return { ok: true, value, ts: String(this.#store.ts), logLines: [] };
+    } catch (error) {
+      this.#store.rollback(mark);
+      return failure(expected(error), []);
+    }
+  }
+
+  /** @param {{ id: number, kind: "query" | "mutation" | "any", path: string, args: string, caller: Caller, once?: { session: string, request: number } }} message */
+  #serveCall({ id, kind, path, args, caller, once }) {
+    if (once !== undefined) {
+      const outcome = this.#store.outcome(once.session, once.request);
+      if (outcome !== null) return JSON.parse(outcome);
+    }
+    const app = this.#app;
+    if (app === null) return failure(new CallError("No functions are loaded"), []);
+    const call = new Call(app, { caller, now: this.#now() });
+    const mark = this.#store.savepoint();
+    try {
+      const entry = app.functions.find(path, kind, caller.admin);
+      this.#marker.begin("call", id);
+      const value = this.#runCall(call, entry, args);
+      const wrote = this.#store.log.length > 0;
+      const ts = String(wrote ? call.ts : this.#store.ts);
+      const reply = { ok: true, value, ts, logLines: call.logLines };
+      if (once !== undefined && wrote)
+        this.#store.setOutcome(once.session, once.request, JSON.stringify(reply));
+      this.#store.release();
+      this.#settle(call.ts);
+      return reply;
+    } catch (error) {
+      this.#store.rollback(mark);
+      return failure(expected(error), call.logLines);
+    } finally {
+      this.#marker.end();
+    }
+  }
+
+  /**
+   * @param {Call} call
+   * @param {Callable} entry
+   * @param {string} args
+   */
+  #runCall(call, entry, args) {
+    this.#call = call;
+    try {
+      return call.run(entry, args);
+    } finally {
+      this.#call = null;
+    }
+  }
+
+  /** @param {{ id: number, sub: number, path: string, args: string, caller: Caller, journal: string | null }} message */
+  #serveSubscribe({ id, sub, path, args, caller, journal }) {
+    this.#run = { kind: "call", number: id };
+    const group = this.#subscriptions.add(sub, { path, args, caller }, journal);
+    this.#run = { kind: "update", number: 0 };
+    return { ...group.result, journal: group.journal, ts: String(this.#store.ts) };
+  }
+
+  /**
+   * @param {LiveQuery} query
+   * @param {string | null} journal
+   * @param {number} sub
+   * @returns {QueryRun}
+   */
+  #runLive({ path, args, caller }, journal, sub) {
+    const reads = new Reads();
+    const app = this.#app;
+    if (app === null)
+      return { result: failure(new CallError("No functions are loaded"), []), reads, journal };
+    const call = new Call(app, { caller, now: this.#now(), reads, journal });
+    const { kind, number } = this.#run;
+    this.#marker.begin(kind, kind === "call" ? number : sub);
+    try {
+      const entry = app.functions.find(path, "query", caller.admin);
+      const value = this.#runCall(call, entry, args);
+      return { result: { ok: true, value, logLines: call.logLines }, reads, journal: call.journal };
+    } catch (error) {
+      return { result: failure(expected(error), call.logLines), reads, journal };
+    } finally {
+      this.#marker.end();
+    }
+  }
+
+  /**
+   * @param {Work} work
+   * @param {() => void} before
+   * @param {() => void} after
+   * @returns {JobOutcome}
+   */
+  #runJob({ job, path, args }, before, after) {
+    const app = /** @type {App} */ (this.#app);
+    this.#settle();
+    const call = new Call(app, { caller: SCHEDULED_CALLER, now: this.#now(), job });
+    const mark = this.#store.savepoint();
+    this.#marker.beginJob(job);
+    try {
+      before();
+      this.#runCall(call, app.functions.find(path, "mutation", true), args);
+      after();
+      this.#store.release();
+      this.#settle(call.ts);
+      return { ok: true };
+    } catch (error) {
+      this.#store.rollback(mark);
+      return { ok: false, message: expected(error).message };
+    } finally {
+      this.#marker.end();
+    }
+  }
+
+  /** @param {{ bundle: import("./runtime.mjs").Bundle, env: Record<string, string | undefined> }} message */
+  #load({ bundle, env }) {
+    const mark = this.#store.savepoint();
+    try {
+      const handlers = {
+        syscall: (/** @type {string} */ op, /** @type {string} */ args) => {
+          if (this.#call === null) throw new CallError("Can't use database at import time");
+          return this.#call.syscall(op, args);
+        },
+        log: (/** @type {string} */ line) => this.#call?.log(line),
+      };
+      const deployment = prepareDeployment(bundle, env, handlers, this.#now());
+      applySchema(this.#store, deployment.schema);
+      const before = this.#app;
+      this.#activate(deployment);
+      try {
+        this.#scheduler.setCrons(deployment.crons, this.#now());
+      } catch (error) {
+        this.#app = before;
+        throw error;
+      }
+      this.#store.release();
+      this.#settle();
+      this.#subscriptions.touchAll();
+      return { ok: true, value: deployment.description, ts: String(this.#store.ts), logLines: [] };
+    } catch (error) {
+      this.#store.rollback(mark);
+      if (!(error instanceof OperatorError)) throw error;
+      return { ok: false, message: error.message, logLines: [] };
+    }
+  }
+
+  /** @param {Deployment} deployment */
+  #activate({ runtime, functions, schema }) {
+    const [store, scheduler, limits] = [this.#store, this.#scheduler, this.#limits];
+    this.#app = { store, scheduler, limits, runtime, functions, schema };
+  }
+
+  /**
+   * Count what was written as one commit, and find the subscriptions that it touches.
+   *
+   * @param {bigint} [ts]  at which it was made
+   */
+  #settle(ts) {
+    const writes = this.#store.settle(ts);
+    if (writes.length > 0) this.#subscriptions.touch(writes);
+  }
+
+  #prune() {
+    const now = this.#now();
+    if (now < this.#nextPrune || this.#app === null) return;
+    this.#store.pruneOutcomes(now - OUTCOME_LIFE_MS);
+    this.#nextPrune = this.#scheduler.prune(now) ? now : now + PRUNE_INTERVAL_MS;
+  }
+}
+
+/**
+ * What a function may be told of; anything else is a fault of the host or of the disk and ends the batch.
+ *
+ * @param {unknown} error
+ * @returns {Error & { data?: string }}
+ */
+function expected(error) {
+  if (error instanceof Error && !("errcode" in error)) return error;
+  throw error;
+}
+
+/**
+ * @param {Error & { data?: string }} error
+ * @param {string[]} logLines
+ * @returns {Extract<Result, { ok: false }>}
+ */
+function failure({ message, data }, logLines) {
+  return {
+    ok: false,
+    message: `[Request ID: ${requestId()}] Server Error\n${message}`,
+    logLines,
+    ...(data === undefined ? {} : { data }),
+  };
+}

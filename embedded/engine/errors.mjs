@@ -1,0 +1,89 @@
+/** What goes wrong in a call, and the text that a client reads about it. */
+
+import { SourceMap } from "node:module";
+import path from "node:path";
+
+/** Convex refuses something that a function did or was given; the message is Convex's text. */
+export class CallError extends Error {
+  /**
+   * @param {string} message
+   * @param {string} [data]  JSON text of a ConvexError's data
+   */
+  constructor(message, data) {
+    super(message);
+    this.data = data;
+  }
+}
+
+/** The store or the functions cannot be used; the message is one line for the operator. */
+export class OperatorError extends Error {}
+
+/**
+ * @typedef {object} Thrown  what left a function, described inside its context
+ * @property {string} name
+ * @property {string} message
+ * @property {string} stack  V8's text, empty when something else than an error was thrown
+ * @property {string} [data]  JSON text of a ConvexError's data
+ */
+
+const MAX_FRAMES = 10;
+const FRAME = /^\s+at (?:(.*) \()?(.+):(\d+):(\d+)\)?$/;
+
+/** Turns positions in the bundle into positions in the app's files; the map is read at the first error. */
+export class StackMapper {
+  /**
+   * @param {string} bundleName  file name under which the bundle was compiled
+   * @param {string} map  JSON text; its sources are paths relative to the functions folder
+   */
+  constructor(bundleName, map) {
+    this.#bundleName = bundleName;
+    this.#mapText = map;
+  }
+
+  #bundleName;
+  #mapText;
+  /** @type {SourceMap | null} */
+  #map = null;
+
+  /**
+   * @param {string} stack
+   * @returns {string} one line for each frame of the app, each with its newline; the host's own frames are left out
+   */
+  frames(stack) {
+    let text = "";
+    let count = 0;
+    for (const line of stack.split("\n")) {
+      if (count === MAX_FRAMES) break;
+      const [, name, file, row, column] = FRAME.exec(line) ?? [];
+      if (file !== this.#bundleName) continue;
+      this.#map ??= new SourceMap(JSON.parse(this.#mapText));
+      const origin = this.#map.findEntry(Number(row) - 1, Number(column) - 1);
+      if (!("originalSource" in origin) || origin.originalSource === undefined) continue;
+      const source = path.posix.join("../convex", origin.originalSource);
+      const position = `${source}:${origin.originalLine + 1}:${origin.originalColumn + 1}`;
+      count += 1;
+      text += `    at ${frameName(name)} (${position})\n`;
+    }
+    return text;
+  }
+}
+
+/** @param {string | undefined} name  as V8 prints it */
+function frameName(name) {
+  return name === undefined || name === "" ? "<anonymous>" : name.replace(/^(async )?Object\./, "$1");
+}
+
+/**
+ * The text of an error that left a function. An error that came out of a nested call keeps that call's text and gains this one's frames.
+ *
+ * @param {Thrown} thrown
+ * @param {StackMapper} mapper
+ */
+export function uncaughtText({ name, message, stack }, mapper) {
+  const nested = message.startsWith("Uncaught ");
+  const head = nested ? message.trimEnd() : `Uncaught ${name}: ${message}`;
+  const frames = mapper.frames(
+    stack.startsWith(`${name}: ${message}`) ? stack.slice(name.length + message.length + 2) : stack,
+  );
+  return frames === "" ? head : `${head}\n${frames}`;
+}

@@ -1,0 +1,139 @@
+/** Evaluates the expressions of `.filter()`. */
+
+import { CallError } from "./errors.mjs";
+import { fieldAt } from "./store.mjs";
+import { compareValues, decodeFloat64, decodeInt64, encodeFloat64, encodeInt64 } from "./values.mjs";
+
+/**
+ * @typedef {import("./values.mjs").Encoded} Encoded
+ * @typedef {import("./values.mjs").EncodedObject} EncodedObject
+ * @typedef {(document: EncodedObject) => Encoded | undefined} Expression
+ */
+
+const INT64_BITS = 64;
+
+/** @type {Record<string, (order: number) => boolean>} */
+const COMPARISONS = {
+  $eq: (order) => order === 0,
+  $neq: (order) => order !== 0,
+  $lt: (order) => order < 0,
+  $lte: (order) => order <= 0,
+  $gt: (order) => order > 0,
+  $gte: (order) => order >= 0,
+};
+
+/** @type {Record<string, { float: (a: number, b: number) => number, int: (a: bigint, b: bigint) => bigint }>} */
+const ARITHMETIC = {
+  $add: { float: (a, b) => a + b, int: (a, b) => a + b },
+  $sub: { float: (a, b) => a - b, int: (a, b) => a - b },
+  $mul: { float: (a, b) => a * b, int: (a, b) => a * b },
+  $div: { float: (a, b) => a / b, int: (a, b) => a / nonZero(b) },
+  $mod: { float: (a, b) => a % b, int: (a, b) => a % nonZero(b) },
+};
+
+/**
+ * @param {any} json  as `.filter()` serializes it
+ * @returns {(document: EncodedObject) => boolean}
+ * @throws {CallError} there is no such operator
+ */
+export function compileFilter(json) {
+  const expression = compile(json);
+  return (document) => expression(document) === true;
+}
+
+/** @param {any} json @returns {Expression} */
+function compile(json) {
+  const [operator] = typeof json === "object" && json !== null ? Object.keys(json) : [];
+  const operand = operator === undefined ? undefined : json[operator];
+  if (operator === "$literal") {
+    const value = isUndefined(operand) ? undefined : operand;
+    return () => value;
+  }
+  if (operator === "$field") {
+    const path = String(operand).split(".");
+    return (document) => fieldAt(document, path);
+  }
+  if (operator === "$not") {
+    const inner = compile(operand);
+    return (document) => !truth(inner(document));
+  }
+  if (operator === "$neg") return compileNegation(compile(operand));
+  if (operator === "$and" || operator === "$or") {
+    const inner = operand.map(compile);
+    return operator === "$and"
+      ? (document) => inner.every((/** @type {Expression} */ part) => truth(part(document)))
+      : (document) => inner.some((/** @type {Expression} */ part) => truth(part(document)));
+  }
+  return compileBinary(operator, operand);
+}
+
+/**
+ * @param {string | undefined} operator
+ * @param {any} operands
+ * @returns {Expression}
+ */
+function compileBinary(operator, operands) {
+  const comparison = COMPARISONS[operator ?? ""];
+  const arithmetic = ARITHMETIC[operator ?? ""];
+  if (operator === undefined || (comparison === undefined && arithmetic === undefined)) {
+    throw new CallError(`Unknown filter expression: ${JSON.stringify(operator ?? operands)}`);
+  }
+  const [left, right] = [compile(operands[0]), compile(operands[1])];
+  if (comparison !== undefined) {
+    return (document) => comparison(compareValues(left(document), right(document)));
+  }
+  return (document) => calculate(operator, left(document), right(document));
+}
+
+/** @param {Expression} inner @returns {Expression} */
+function compileNegation(inner) {
+  return (document) => {
+    const value = inner(document);
+    return isInt64(value) ? calculate("$sub", encodeInt64(0n), value) : calculate("$mul", -1, value);
+  };
+}
+
+/**
+ * @param {string} operator
+ * @param {Encoded | undefined} left
+ * @param {Encoded | undefined} right
+ * @returns {Encoded}
+ */
+function calculate(operator, left, right) {
+  const { float, int } = /** @type {(typeof ARITHMETIC)[string]} */ (ARITHMETIC[operator]);
+  if (isInt64(left) && isInt64(right)) {
+    return encodeInt64(BigInt.asIntN(INT64_BITS, int(decodeInt64(left), decodeInt64(right))));
+  }
+  if (isFloat64(left) && isFloat64(right))
+    return encodeFloat64(float(decodeFloat64(left), decodeFloat64(right)));
+  throw new CallError(
+    `Cannot evaluate ${operator} in a filter: both sides must be numbers or both must be bigints, found ${JSON.stringify(left)} and ${JSON.stringify(right)}`,
+  );
+}
+
+/** @param {bigint} divisor */
+function nonZero(divisor) {
+  if (divisor === 0n) throw new CallError("Cannot divide a bigint by zero in a filter");
+  return divisor;
+}
+
+/** @param {Encoded | undefined} value */
+function truth(value) {
+  if (typeof value === "boolean") return value;
+  throw new CallError(`A filter's condition must be a boolean, found ${JSON.stringify(value)}`);
+}
+
+/** @param {unknown} value @returns {value is { $integer: string }} */
+function isInt64(value) {
+  return typeof value === "object" && value !== null && "$integer" in value;
+}
+
+/** @param {unknown} value @returns {value is number | { $float: string }} */
+function isFloat64(value) {
+  return typeof value === "number" || (typeof value === "object" && value !== null && "$float" in value);
+}
+
+/** @param {unknown} value */
+export function isUndefined(value) {
+  return typeof value === "object" && value !== null && "$undefined" in value;
+}

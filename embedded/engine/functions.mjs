@@ -1,0 +1,65 @@
+/** The table of loaded functions: which there are, of what kind, for whom, and what they take and give. */
+
+import { functionNotFound, wrongKind } from "../paths.mjs";
+import { CallError } from "./errors.mjs";
+import { compileValidator } from "./validators.mjs";
+
+/**
+ * @typedef {import("./validators.mjs").Validator} Validator
+ * @typedef {object} FunctionEntry
+ * @property {string} path  canonical
+ * @property {"query" | "mutation" | "action"} kind
+ * @property {"public" | "internal"} visibility
+ * @property {Validator | null} args  null: anything
+ * @property {Validator | null} returns
+ */
+
+export class FunctionTable {
+  /**
+   * @param {import("./runtime.mjs").Declared["functions"]} declared
+   * @throws {import("./validators.mjs").ValidatorError}
+   */
+  constructor(declared) {
+    for (const { path, kind, visibility, args, returns } of declared) {
+      this.#entries.set(path, { path, kind, visibility, args: compile(args), returns: compile(returns) });
+    }
+  }
+
+  /** @type {Map<string, FunctionEntry>} */
+  #entries = new Map();
+
+  /** @param {string} path @returns {FunctionEntry | undefined} */
+  get(path) {
+    return this.#entries.get(path);
+  }
+
+  /**
+   * @param {string} path
+   * @param {"query" | "mutation" | "any"} kind  any: a query or a mutation
+   * @param {boolean} admin  may call internal functions
+   * @returns {FunctionEntry & { kind: "query" | "mutation" }}
+   * @throws {CallError}
+   */
+  find(path, kind, admin) {
+    const entry = this.#entries.get(path);
+    if (entry === undefined || (entry.visibility === "internal" && !admin)) {
+      throw new CallError(functionNotFound(path));
+    }
+    if (entry.kind === "action" || (kind !== "any" && entry.kind !== kind)) {
+      throw new CallError(wrongKind(path, kind === "any" ? "query" : kind, entry.kind));
+    }
+    return /** @type {FunctionEntry & { kind: "query" | "mutation" }} */ (entry);
+  }
+
+  /** @returns {Record<string, { kind: FunctionEntry["kind"], visibility: FunctionEntry["visibility"] }>} by path */
+  describe() {
+    return Object.fromEntries(
+      [...this.#entries.values()].map(({ path, kind, visibility }) => [path, { kind, visibility }]),
+    );
+  }
+}
+
+/** @param {any} json */
+function compile(json) {
+  return json === null || json.type === "any" ? null : compileValidator(json);
+}

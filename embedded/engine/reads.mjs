@@ -1,0 +1,29 @@
+/** Notes what one run of a query has read, for its subscription. */
+
+import { ReadSet } from "./read-set.mjs";
+
+export class Reads {
+  readSet = new ReadSet();
+  /** Names of the tables that were read, also of those that do not exist yet. @type {Set<string>} */
+  tables = new Set();
+
+  /** @param {import("./query.mjs").Range} range */
+  addRange({ table, index, low, high }) {
+    this.tables.add(table.name);
+    this.readSet.addRange(index.id, low, high);
+  }
+
+  /**
+   * @param {string} table
+   * @param {string} id
+   */
+  addDocument(table, id) {
+    this.tables.add(table);
+    this.readSet.addDocument(id);
+  }
+
+  /** @param {string} table  that does not exist */
+  addMissingTable(table) {
+    this.tables.add(table);
+  }
+}

@@ -1,0 +1,772 @@
+/**
+ * Documents and index rows in SQLite: tables, scans, writes that can be undone, and the clocks that never go backwards.
+ *
+ * A document's row number holds its table and its place in that table, rising with `_creationTime`. So rows of a table lie
+ * together in the order of `by_creation_time` and of `by_id`, and neither index needs rows of its own.
+ */
+
+import { randomFillSync } from "node:crypto";
+import { OperatorError } from "./errors.mjs";
+import { decodeId, encodeId, tableNumberOf } from "./ids.mjs";
+import { FILE_FORMAT, openDatabase } from "./sqlite.mjs";
+import { encodeIndexKey } from "./values.mjs";
+
+/**
+ * @typedef {import("./values.mjs").Encoded} Encoded
+ * @typedef {import("./values.mjs").EncodedObject} EncodedObject
+ * @typedef {import("./schema.mjs").IndexDefinition} IndexDefinition
+ * @typedef {EncodedObject & { _id: string, _creationTime: number }} Document
+ *
+ * @typedef {object} Index
+ * @property {number} id  negative for the two indexes without rows
+ * @property {string} name
+ * @property {string[]} fields  with the implicit `_creationTime` at the end
+ * @property {string[][]} paths  the declared fields, split at dots
+ * @property {boolean} staged  kept up to date, refused in queries
+ *
+ * @typedef {object} Table
+ * @property {number} number  as ids carry it
+ * @property {string} name
+ * @property {number} nextPlace
+ * @property {Index} byCreationTime
+ * @property {Index} byId
+ * @property {Index[]} indexes  those with rows
+ *
+ * @typedef {object} Row  one stored document
+ * @property {number} pk
+ * @property {string} id
+ * @property {number} ct  its `_creationTime`
+ * @property {string} json
+ * @property {Uint8Array} [k]  its key in the scanned index; those of the indexes without rows are made when asked for
+ *
+ * @typedef {object} Write  one change of a document, in the order of writing
+ * @property {Table} table
+ * @property {number} pk
+ * @property {string} id
+ * @property {number} ct
+ * @property {Document | null} before
+ * @property {Document | null} after
+ * @property {string | null} jsonBefore
+ * @property {string | null} jsonAfter
+ * @property {string | undefined} visibleBefore  see `Store.visible`
+ */
+
+const PLACES = 2 ** 38; // documents that a table can ever have; with a table number it stays below 2^53
+const PLACE_BYTES = 5;
+const FIRST_USER_TABLE = 10_001;
+const LAST_TABLE = 2 ** 15 - 1;
+const CREATION_TIME_STEP = 1 / 4096; // ms; between documents that are made within one ms
+const NS_PER_MS = 1_000_000n;
+
+/** Tables of the host itself, by number. Clients can read those that Convex has. */
+export const SYSTEM_TABLES = Object.freeze({ _scheduled_functions: 1, _cron_jobs: 2, _storage: 3 });
+
+const LAYOUT = `
+  CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+  CREATE TABLE tables (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, validated TEXT);
+  CREATE TABLE indexes (id INTEGER PRIMARY KEY AUTOINCREMENT, number INTEGER NOT NULL, name TEXT NOT NULL, fields TEXT NOT NULL,
+    staged INTEGER NOT NULL, UNIQUE (number, name));
+  CREATE TABLE docs (pk INTEGER PRIMARY KEY, id TEXT NOT NULL, ct REAL NOT NULL, json TEXT NOT NULL);
+  CREATE TABLE ix (i INTEGER NOT NULL, k BLOB NOT NULL, pk INTEGER NOT NULL, PRIMARY KEY (i, k)) WITHOUT ROWID;
+  CREATE TABLE outcomes (n INTEGER PRIMARY KEY AUTOINCREMENT, session TEXT NOT NULL, request INTEGER NOT NULL, at INTEGER NOT NULL,
+    outcome TEXT NOT NULL, UNIQUE (session, request));
+  PRAGMA user_version = ${FILE_FORMAT};
+`;
+
+export class Store {
+  /**
+   * @param {{ file: string, synchronous: "full" | "normal", now?: () => number }} options  now: ms since the epoch
+   * @throws {OperatorError}
+   */
+  constructor({ file, synchronous, now = Date.now }) {
+    const { database, isNew } = openDatabase(file, synchronous);
+    this.#database = database;
+    this.#now = now;
+    if (isNew) this.#create();
+    this.#statements = prepareAll(database);
+    this.ts = BigInt(this.meta("ts") ?? "0");
+    this.#lastCreationTime = Number(this.ts / NS_PER_MS) + 1; // above every document of this file
+    this.reloadTables();
+  }
+
+  /** Newest committed timestamp in nanoseconds. */
+  ts;
+  /** What was written since the writer last took it, in order. @type {Write[]} */
+  log = [];
+  /**
+   * Texts of documents with an unresolved commit timestamp, as the mutation that wrote them sees them, by id.
+   * The store holds the resolved text from the start, since the next timestamp is known.
+   * @type {Map<string, string>}
+   */
+  visible = new Map();
+  /** Grows with each write, so that a scan knows when what it has read ahead is stale. */
+  version = 0;
+
+  #database;
+  #now;
+  #statements;
+  /** @type {Map<string, Table>} */
+  #tables = new Map();
+  /** @type {Map<number, Table>} */
+  #tablesByNumber = new Map();
+  #lastCreationTime;
+  #open = false;
+  #savepoints = 0;
+  /** How many of them, from the outermost, SQLite has been told of. */
+  #knownSavepoints = 0;
+  /** In the open batch, so that a rollback must read the tables again. */
+  #tablesChanged = false;
+
+  #create() {
+    const insert = "INSERT INTO tables (number, name) VALUES (?, ?)";
+    this.#database.exec(`BEGIN IMMEDIATE; ${LAYOUT}`);
+    for (const [name, number] of Object.entries(SYSTEM_TABLES))
+      this.#database.prepare(insert).run(number, name);
+    this.#database.exec("COMMIT");
+  }
+
+  /* ---- transactions ---- */
+
+  /** The timestamp that the next commit will have: above all before, at or above the clock. */
+  nextTs() {
+    const clock = BigInt(Math.max(this.#now(), Math.ceil(this.#lastCreationTime))) * NS_PER_MS;
+    return clock > this.ts ? clock : this.ts + 1n;
+  }
+
+  /** Open a savepoint; SQLite hears of it at the first write, so readers pay nothing. @returns {{ log: number }} for `rollback` */
+  savepoint() {
+    this.#savepoints += 1;
+    return { log: this.log.length };
+  }
+
+  /** Keep what was written since the innermost savepoint. */
+  release() {
+    this.#savepoints -= 1;
+    if (this.#knownSavepoints > this.#savepoints) this.#forgetSavepoint();
+  }
+
+  /**
+   * Undo what was written since the innermost savepoint.
+   *
+   * @param {{ log: number }} mark
+   */
+  rollback(mark) {
+    this.#savepoints -= 1;
+    if (this.#knownSavepoints <= this.#savepoints) return; // nothing was written
+    this.#statements.rollbackTo[this.#savepoints]?.run();
+    this.#forgetSavepoint();
+    for (const write of this.log.splice(mark.log).reverse()) this.#restoreVisible(write);
+    if (this.#tablesChanged) this.reloadTables();
+    this.version += 1;
+  }
+
+  #forgetSavepoint() {
+    this.#knownSavepoints -= 1;
+    this.#statements.release[this.#knownSavepoints]?.run();
+  }
+
+  /**
+   * Count what the log holds as one commit.
+   *
+   * @param {bigint} [ts]  at which it was made, from `nextTs`
+   * @returns {Write[]} what was written
+   */
+  settle(ts) {
+    const writes = this.log;
+    if (writes.length === 0) return writes;
+    this.ts = ts ?? this.nextTs();
+    this.log = [];
+    this.visible.clear();
+    return writes;
+  }
+
+  /** Make everything written so far durable. */
+  commit() {
+    if (!this.#open) return;
+    this.#statements.setMeta.run("ts", String(this.ts));
+    this.#statements.commit.run();
+    this.#open = false;
+    this.#tablesChanged = false;
+  }
+
+  /** Drop everything since the last commit. */
+  abort() {
+    if (this.#database.isTransaction) this.#database.exec("ROLLBACK");
+    this.#open = false;
+    this.#tablesChanged = false;
+    this.#savepoints = this.#knownSavepoints = 0;
+    this.log = [];
+    this.visible.clear();
+    this.version += 1;
+    this.ts = BigInt(this.meta("ts") ?? "0");
+    this.reloadTables();
+  }
+
+  close() {
+    this.abort();
+    this.#database.close();
+  }
+
+  /** Before each write: let SQLite know of the batch and of the open savepoints. */
+  #beginWrite() {
+    if (!this.#open) {
+      this.#statements.begin.run();
+      this.#open = true;
+    }
+    while (this.#knownSavepoints < this.#savepoints)
+      this.#statements.savepoint[this.#knownSavepoints++]?.run();
+    this.version += 1;
+  }
+
+  /* ---- tables ---- */
+
+  /** @param {string} name @returns {Table | undefined} */
+  table(name) {
+    return this.#tables.get(name);
+  }
+
+  /** @returns {Table[]} */
+  tables() {
+    return [...this.#tables.values()];
+  }
+
+  /** @param {string} name @returns {number | null} */
+  tableNumberOf = (name) => this.#tables.get(name)?.number ?? null;
+
+  /** @param {number} number @returns {string | null} */
+  tableNameOf = (number) => this.#tablesByNumber.get(number)?.name ?? null;
+
+  /** @param {string} name @returns {Table} the table, made if there was none */
+  ensureTable(name) {
+    const known = this.#tables.get(name);
+    if (known !== undefined) return known;
+    this.#beginWrite();
+    const last = Number(this.#statements.lastTable.get()?.last ?? 0);
+    const number = Math.max(last + 1, FIRST_USER_TABLE);
+    if (number > LAST_TABLE) throw new OperatorError("There are no table numbers left in this file");
+    this.#statements.insertTable.run(number, name);
+    this.#tablesChanged = true;
+    return this.#register(number, name);
+  }
+
+  /** Read the tables and their indexes from the file. */
+  reloadTables() {
+    this.#tables.clear();
+    this.#tablesByNumber.clear();
+    for (const row of this.#statements.allTables.all()) this.#register(Number(row.number), String(row.name));
+    for (const row of this.#statements.allIndexes.all()) {
+      this.#tablesByNumber
+        .get(Number(row.number))
+        ?.indexes.push(
+          makeIndex(Number(row.id), String(row.name), JSON.parse(String(row.fields)), row.staged === 1),
+        );
+    }
+  }
+
+  /**
+   * @param {number} number
+   * @param {string} name
+   */
+  #register(number, name) {
+    const base = number * PLACES;
+    const last = this.#statements.lastDoc.get(base, base + PLACES);
+    /** @type {Table} */
+    const table = {
+      number,
+      name,
+      nextPlace: last === undefined ? 1 : Number(last.pk) - base + 1,
+      byCreationTime: {
+        id: -2 * number,
+        name: "by_creation_time",
+        fields: ["_creationTime"],
+        paths: [],
+        staged: false,
+      },
+      byId: { id: -2 * number - 1, name: "by_id", fields: ["_id"], paths: [], staged: false },
+      indexes: [],
+    };
+    this.#tables.set(name, table);
+    this.#tablesByNumber.set(number, table);
+    return table;
+  }
+
+  /**
+   * Make a table's indexes the given ones: rows of new ones are written, rows of removed and changed ones are deleted.
+   *
+   * @param {Table} table
+   * @param {readonly (IndexDefinition & { staged?: boolean })[]} wanted
+   */
+  setIndexes(table, wanted) {
+    const kept = [];
+    for (const index of table.indexes) {
+      const same = wanted.find(({ name, fields }) => name === index.name && sameFields(fields, index));
+      if (same === undefined) this.#dropIndex(index);
+      else kept.push(this.#setStaged(index, same.staged ?? false));
+    }
+    table.indexes = kept;
+    for (const { name, fields, staged = false } of wanted) {
+      if (kept.some((index) => index.name === name)) continue;
+      table.indexes.push(this.#addIndex(table, name, fields, staged));
+    }
+  }
+
+  /** @param {Index} index */
+  #dropIndex(index) {
+    this.#beginWrite();
+    this.#tablesChanged = true;
+    this.#statements.dropIndex.run(index.id);
+    this.#statements.dropIndexRows.run(index.id);
+  }
+
+  /**
+   * @param {Index} index
+   * @param {boolean} staged
+   */
+  #setStaged(index, staged) {
+    if (index.staged === staged) return index;
+    this.#beginWrite();
+    this.#tablesChanged = true;
+    this.#statements.setStaged.run(Number(staged), index.id);
+    return { ...index, staged };
+  }
+
+  /**
+   * @param {Table} table
+   * @param {string} name
+   * @param {string[]} fields
+   * @param {boolean} staged
+   */
+  #addIndex(table, name, fields, staged) {
+    this.#beginWrite();
+    this.#tablesChanged = true;
+    const { lastInsertRowid } = this.#statements.insertIndex.run(
+      table.number,
+      name,
+      JSON.stringify(fields),
+      Number(staged),
+    );
+    const index = makeIndex(Number(lastInsertRowid), name, fields, staged);
+    for (const row of this.rows(table)) {
+      this.#statements.insertKey.run(index.id, indexKey(index, JSON.parse(row.json)), row.pk);
+    }
+    return index;
+  }
+
+  /**
+   * Every document of a table.
+   *
+   * @param {Table} table
+   * @returns {Generator<Row>}
+   */
+  *rows(table) {
+    const page = 256;
+    for (let after; ;) {
+      const rows = this.scan(table, table.byCreationTime, EMPTY_KEY, null, false, page, after);
+      yield* rows;
+      if (rows.length < page) return;
+      after = rows.at(-1);
+    }
+  }
+
+  /** Which validator all documents of the table are known to fit, as text. @param {Table} table @returns {string | null} */
+  validatedAs(table) {
+    const text = this.#statements.getValidated.get(table.number)?.validated;
+    return typeof text === "string" ? text : null;
+  }
+
+  /**
+   * @param {Table} table
+   * @param {string | null} validator
+   */
+  setValidatedAs(table, validator) {
+    this.#beginWrite();
+    this.#statements.setValidated.run(validator, table.number);
+  }
+
+  /* ---- documents ---- */
+
+  /** @param {string} id @returns {{ table: Table, pk: number } | null} null for what is no id of a table here; the document may be gone */
+  locate(id) {
+    const decoded = decodeId(id);
+    if (decoded === null) return null;
+    const table = this.#tablesByNumber.get(decoded.tableNumber);
+    if (table === undefined) return null;
+    let place = 0;
+    for (let i = 0; i < PLACE_BYTES; i++) place = place * 256 + /** @type {number} */ (decoded.internal[i]);
+    return { table, pk: table.number * PLACES + place };
+  }
+
+  /** @param {string} id @returns {boolean} whether it is a well-formed id, of whichever table */
+  isId(id) {
+    return tableNumberOf(id) !== null;
+  }
+
+  /**
+   * @param {{ pk: number }} place  from `locate`
+   * @param {string} id
+   * @returns {Row | undefined}
+   */
+  get({ pk }, id) {
+    const row = /** @type {Row | undefined} */ (/** @type {unknown} */ (this.#statements.getDoc.get(pk)));
+    return row?.id === id ? row : undefined;
+  }
+
+  /**
+   * The next documents of an index, in order.
+   *
+   * @param {Table} table
+   * @param {Index} index
+   * @param {Buffer} low  inclusive
+   * @param {Buffer | null} high  exclusive; null: to the end
+   * @param {boolean} descending
+   * @param {number} limit
+   * @param {Row} [after]  the last one read
+   * @returns {Row[]}
+   */
+  scan(table, index, low, high, descending, limit, after) {
+    if (index.id < 0) return this.#scanDocs(table, index, low, high, descending, limit, after);
+    const { scanUp, scanUpAfter, scanDown } = this.#statements;
+    const end = high ?? LAST_KEY;
+    const rows = descending
+      ? scanDown.all(index.id, low, after?.k ?? end, limit)
+      : (after === undefined ? scanUp : scanUpAfter).all(index.id, after?.k ?? low, end, limit);
+    return /** @type {Row[]} */ (/** @type {unknown} */ (rows));
+  }
+
+  /** As `scan`, for the indexes that are the order of the rows. @param {Table} table @param {Index} index @param {Buffer} low @param {Buffer | null} high @param {boolean} descending @param {number} limit @param {Row} [after] @returns {Row[]} */
+  #scanDocs(table, index, low, high, descending, limit, after) {
+    const base = table.number * PLACES;
+    let first = low.length === 0 ? base : this.#firstAtOrAbove(table, index, low);
+    let end = high === null ? base + PLACES : this.#firstAtOrAbove(table, index, high);
+    if (after !== undefined && descending) end = after.pk;
+    else if (after !== undefined) first = after.pk + 1;
+    const { docsUp, docsDown } = this.#statements;
+    const rows = (descending ? docsDown : docsUp).all(first, end, limit);
+    return /** @type {Row[]} */ (/** @type {unknown} */ (rows));
+  }
+
+  /**
+   * The first row number of a table whose key is not below `key`: by bisection, since keys rise with row numbers.
+   *
+   * @param {Table} table
+   * @param {Index} index
+   * @param {Buffer} key
+   */
+  #firstAtOrAbove(table, index, key) {
+    const base = table.number * PLACES;
+    let low = base;
+    let high = base + table.nextPlace;
+    while (low < high) {
+      const middle = low + Math.floor((high - low) / 2);
+      const row = /** @type {Row | undefined} */ (
+        /** @type {unknown} */ (this.#statements.docsFrom.get(middle, high))
+      );
+      if (row === undefined) high = middle;
+      else if (Buffer.compare(rowKey(index, row), key) < 0) low = row.pk + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
+  /** @param {Table} table */
+  count(table) {
+    const base = table.number * PLACES;
+    return Number(this.#statements.countDocs.get(base, base + PLACES)?.n);
+  }
+
+  /**
+   * @param {Table} table
+   * @param {EncodedObject} value  without system fields
+   * @returns {Document} with them; nothing is written yet
+   */
+  newDocument(table, value) {
+    const internal = randomFillSync(new Uint8Array(16), PLACE_BYTES);
+    const place = table.nextPlace++;
+    for (let i = PLACE_BYTES - 1, rest = place; i >= 0; i--, rest = Math.floor(rest / 256))
+      internal[i] = rest % 256;
+    this.#lastCreationTime = Math.max(this.#now(), this.#lastCreationTime + CREATION_TIME_STEP);
+    return { ...value, _creationTime: this.#lastCreationTime, _id: encodeId(table.number, internal) };
+  }
+
+  /**
+   * @param {Table} table
+   * @param {Document} after  from `newDocument`, with resolved timestamps
+   * @param {string} [visible]  its text as the writing mutation sees it, if that differs
+   */
+  insert(table, after, visible) {
+    const place = /** @type {{ pk: number }} */ (this.locate(after._id));
+    this.#write(
+      {
+        table,
+        pk: place.pk,
+        id: after._id,
+        ct: after._creationTime,
+        before: null,
+        after,
+        jsonBefore: null,
+        jsonAfter: JSON.stringify(after),
+        visibleBefore: undefined,
+      },
+      visible,
+    );
+  }
+
+  /**
+   * @param {Table} table
+   * @param {Row} row  as it is stored now
+   * @param {Document | null} after  null: delete
+   * @param {string} [visible]
+   */
+  replace(table, row, after, visible) {
+    this.#write(
+      {
+        table,
+        pk: row.pk,
+        id: row.id,
+        ct: row.ct,
+        before: JSON.parse(row.json),
+        after,
+        jsonBefore: row.json,
+        jsonAfter: after === null ? null : JSON.stringify(after),
+        visibleBefore: this.visible.get(row.id),
+      },
+      visible,
+    );
+  }
+
+  /**
+   * @param {Write} write
+   * @param {string | undefined} visible
+   */
+  #write(write, visible) {
+    this.#beginWrite();
+    this.#apply(write, write.before, write.after, write.jsonAfter);
+    this.log.push(write);
+    if (visible !== undefined) this.visible.set(write.id, visible);
+    else if (write.visibleBefore !== undefined) this.visible.delete(write.id);
+  }
+
+  /**
+   * Store one version of a document in place of another; only index rows whose key differs are touched.
+   *
+   * @param {Write} write
+   * @param {Document | null} from
+   * @param {Document | null} to
+   * @param {string | null} json  of `to`
+   */
+  #apply({ table, pk, id, ct }, from, to, json) {
+    const { insertDoc, updateDoc, deleteDoc, insertKey, deleteKey } = this.#statements;
+    if (json === null) deleteDoc.run(pk);
+    else if (from === null) insertDoc.run(pk, id, ct, json);
+    else updateDoc.run(json, pk);
+    for (const index of table.indexes) {
+      if (from !== null && to !== null && sameKey(index, from, to)) continue;
+      if (from !== null) deleteKey.run(index.id, indexKey(index, from));
+      if (to !== null) insertKey.run(index.id, indexKey(index, to), pk);
+    }
+  }
+
+  /** @param {Write} write */
+  #restoreVisible({ id, visibleBefore }) {
+    if (visibleBefore === undefined) this.visible.delete(id);
+    else this.visible.set(id, visibleBefore);
+  }
+
+  /**
+   * Run `read` on the documents as they were before the writes in the log since `from`.
+   *
+   * @template T
+   * @param {number} from  position in the log
+   * @param {() => T} read  writes nothing
+   * @returns {T}
+   */
+  without(from, read) {
+    const writes = this.log.slice(from);
+    if (writes.length === 0) return read();
+    const visible = this.visible;
+    this.visible = new Map();
+    this.version += 1;
+    for (const write of writes.toReversed()) this.#apply(write, write.after, write.before, write.jsonBefore);
+    try {
+      return read();
+    } finally {
+      for (const write of writes) this.#apply(write, write.before, write.after, write.jsonAfter);
+      this.visible = visible;
+      this.version += 1;
+    }
+  }
+
+  /* ---- small facts ---- */
+
+  /** @param {string} key @returns {string | null} */
+  meta(key) {
+    const value = this.#statements.getMeta.get(key)?.value;
+    return typeof value === "string" ? value : null;
+  }
+
+  /**
+   * @param {string} session
+   * @param {number} request
+   * @returns {string | null} what `setOutcome` stored
+   */
+  outcome(session, request) {
+    const outcome = this.#statements.getOutcome.get(session, request)?.outcome;
+    return typeof outcome === "string" ? outcome : null;
+  }
+
+  /**
+   * @param {string} session
+   * @param {number} request
+   * @param {string} outcome
+   */
+  setOutcome(session, request, outcome) {
+    this.#beginWrite();
+    this.#statements.setOutcome.run(session, request, this.#now(), outcome);
+  }
+
+  /**
+   * Forget one page of old outcomes.
+   *
+   * @param {number} before  ms since the epoch
+   */
+  pruneOutcomes(before) {
+    const oldest = this.#statements.oldestOutcome.get();
+    if (oldest === undefined || Number(oldest.at) >= before) return;
+    this.#beginWrite();
+    this.#statements.pruneOutcomes.run(before);
+  }
+}
+
+const EMPTY_KEY = Buffer.alloc(0);
+const LAST_KEY = Buffer.from([0xff]); // no key begins with this byte
+
+/**
+ * @param {number} id
+ * @param {string} name
+ * @param {string[]} fields  as declared
+ * @param {boolean} staged
+ * @returns {Index}
+ */
+function makeIndex(id, name, fields, staged) {
+  return {
+    id,
+    name,
+    fields: [...fields, "_creationTime"],
+    paths: fields.map((field) => field.split(".")),
+    staged,
+  };
+}
+
+/**
+ * @param {string[]} declared
+ * @param {Index} index
+ */
+function sameFields(declared, index) {
+  return JSON.stringify(declared) === JSON.stringify(index.fields.slice(0, -1));
+}
+
+/**
+ * @param {EncodedObject} document
+ * @param {readonly string[]} path
+ * @returns {Encoded | undefined}
+ */
+export function fieldAt(document, path) {
+  /** @type {any} */
+  let value = document;
+  for (const part of path) {
+    if (value === null || typeof value !== "object" || Array.isArray(value) || !Object.hasOwn(value, part))
+      return undefined;
+    value = value[part];
+  }
+  return value;
+}
+
+/**
+ * @param {Index} index  one with rows
+ * @param {Document} document
+ * @returns {Buffer}
+ */
+export function indexKey(index, document) {
+  const values = index.paths.map((path) => fieldAt(document, path));
+  values.push(document._creationTime);
+  return encodeIndexKey(values);
+}
+
+/**
+ * The key of a row that a scan gave.
+ *
+ * @param {Index} index
+ * @param {Row} row
+ * @returns {Buffer}
+ */
+export function rowKey(index, row) {
+  if (row.k !== undefined) return Buffer.from(row.k.buffer, row.k.byteOffset, row.k.byteLength);
+  return encodeIndexKey([index.fields[0] === "_id" ? row.id : row.ct]);
+}
+
+/**
+ * @param {Index} index
+ * @param {Document} a
+ * @param {Document} b
+ */
+function sameKey(index, a, b) {
+  for (const path of index.paths) {
+    const left = fieldAt(a, path);
+    const right = fieldAt(b, path);
+    if (left === right) continue;
+    if (typeof left !== "object" || typeof right !== "object") return false;
+    if (JSON.stringify(left) !== JSON.stringify(right)) return false;
+  }
+  return true;
+}
+
+const MAX_SAVEPOINTS = 32; // nested calls end long before
+
+/** @param {import("node:sqlite").DatabaseSync} database */
+function prepareAll(database) {
+  const sql = (/** @type {string} */ text) => database.prepare(text);
+  const depths = Array.from({ length: MAX_SAVEPOINTS }, (_, depth) => `s${depth}`);
+  const scanned =
+    "SELECT ix.k, docs.pk, docs.id, docs.ct, docs.json FROM ix CROSS JOIN docs ON docs.pk = ix.pk";
+  return {
+    begin: sql("BEGIN IMMEDIATE"),
+    commit: sql("COMMIT"),
+    savepoint: depths.map((name) => sql(`SAVEPOINT ${name}`)),
+    release: depths.map((name) => sql(`RELEASE ${name}`)),
+    rollbackTo: depths.map((name) => sql(`ROLLBACK TO ${name}`)),
+    getMeta: sql("SELECT value FROM meta WHERE key = ?"),
+    setMeta: sql(
+      "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+    ),
+    allTables: sql("SELECT number, name FROM tables ORDER BY number"),
+    lastTable: sql("SELECT max(number) AS last FROM tables"),
+    insertTable: sql("INSERT INTO tables (number, name) VALUES (?, ?)"),
+    getValidated: sql("SELECT validated FROM tables WHERE number = ?"),
+    setValidated: sql("UPDATE tables SET validated = ? WHERE number = ?"),
+    allIndexes: sql("SELECT id, number, name, fields, staged FROM indexes ORDER BY id"),
+    insertIndex: sql("INSERT INTO indexes (number, name, fields, staged) VALUES (?, ?, ?, ?)"),
+    setStaged: sql("UPDATE indexes SET staged = ? WHERE id = ?"),
+    dropIndex: sql("DELETE FROM indexes WHERE id = ?"),
+    dropIndexRows: sql("DELETE FROM ix WHERE i = ?"),
+    getDoc: sql("SELECT pk, id, ct, json FROM docs WHERE pk = ?"),
+    insertDoc: sql("INSERT INTO docs (pk, id, ct, json) VALUES (?, ?, ?, ?)"),
+    updateDoc: sql("UPDATE docs SET json = ? WHERE pk = ?"),
+    deleteDoc: sql("DELETE FROM docs WHERE pk = ?"),
+    lastDoc: sql("SELECT pk FROM docs WHERE pk >= ? AND pk < ? ORDER BY pk DESC LIMIT 1"),
+    countDocs: sql("SELECT count(*) AS n FROM docs WHERE pk >= ? AND pk < ?"),
+    docsFrom: sql("SELECT pk, id, ct, json FROM docs WHERE pk >= ? AND pk < ? ORDER BY pk LIMIT 1"),
+    docsUp: sql("SELECT pk, id, ct, json FROM docs WHERE pk >= ? AND pk < ? ORDER BY pk LIMIT ?"),
+    docsDown: sql("SELECT pk, id, ct, json FROM docs WHERE pk >= ? AND pk < ? ORDER BY pk DESC LIMIT ?"),
+    insertKey: sql("INSERT INTO ix (i, k, pk) VALUES (?, ?, ?)"),
+    deleteKey: sql("DELETE FROM ix WHERE i = ? AND k = ?"),
+    scanUp: sql(`${scanned} WHERE ix.i = ? AND ix.k >= ? AND ix.k < ? ORDER BY ix.k LIMIT ?`),
+    scanUpAfter: sql(`${scanned} WHERE ix.i = ? AND ix.k > ? AND ix.k < ? ORDER BY ix.k LIMIT ?`),
+    scanDown: sql(`${scanned} WHERE ix.i = ? AND ix.k >= ? AND ix.k < ? ORDER BY ix.k DESC LIMIT ?`),
+    getOutcome: sql("SELECT outcome FROM outcomes WHERE session = ? AND request = ?"),
+    setOutcome: sql("INSERT INTO outcomes (session, request, at, outcome) VALUES (?, ?, ?, ?)"),
+    oldestOutcome: sql("SELECT at FROM outcomes ORDER BY n LIMIT 1"),
+    pruneOutcomes: sql(
+      "DELETE FROM outcomes WHERE n IN (SELECT n FROM outcomes ORDER BY n LIMIT 256) AND at < ?",
+    ),
+  };
+}

@@ -1,0 +1,187 @@
+/** Live queries: which there are, what each has read, and what became of it when that changed. */
+
+import { ReadSetRegistry } from "./read-set.mjs";
+import { indexKey } from "./store.mjs";
+import { encodeIndexKey } from "./values.mjs";
+
+/**
+ * @typedef {import("./call.mjs").Caller} Caller
+ * @typedef {import("./reads.mjs").Reads} Reads
+ * @typedef {import("./store.mjs").Write} StoreWrite
+ * @typedef {{ ok: true, value: string, logLines: string[] } | { ok: false, message: string, data?: string, code?: string, logLines: string[] }} Result
+ * @typedef {{ path: string, args: string, caller: Caller }} LiveQuery
+ * @typedef {{ result: Result, reads: Reads, journal: string | null }} QueryRun
+ * @typedef {(query: LiveQuery, journal: string | null, sub: number) => QueryRun} RunQuery  never throws for what a function does
+ *
+ * @typedef {object} Group  subscriptions with equal query, arguments, caller and first journal share one run
+ * @property {string} key
+ * @property {LiveQuery} query
+ * @property {Set<number>} subs
+ * @property {string | null} journal  where its page ended in the last run
+ * @property {Result} result
+ * @property {string} fingerprint  of the result, without what differs between equal runs
+ * @property {Set<string>} tables  that the last run read
+ */
+
+const REQUEST_ID = /^\[Request ID: [0-9a-f]+\]/;
+
+export class Subscriptions {
+  /** @param {RunQuery} run */
+  constructor(run) {
+    this.#run = run;
+  }
+
+  #run;
+  /** @type {Map<string, Group>} */
+  #groups = new Map();
+  /** @type {Map<number, Group>} */
+  #groupOf = new Map();
+  /** @type {ReadSetRegistry<Group>} */
+  #registry = new ReadSetRegistry();
+  /** Groups by each table they read. @type {Map<string, Set<Group>>} */
+  #watchers = new Map();
+  /** Groups whose result is no longer current. @type {Set<Group>} */
+  #stale = new Set();
+  /** Re-runs since the last `refresh` whose result is new. @type {Group[]} */
+  #changed = [];
+
+  /**
+   * @param {number} sub
+   * @param {LiveQuery} query
+   * @param {string | null} journal
+   * @returns {{ result: Result, journal: string | null }}
+   */
+  add(sub, query, journal) {
+    const key = JSON.stringify([query.path, query.args, query.caller, journal]);
+    const shared = this.#groups.get(key);
+    if (shared !== undefined) {
+      if (this.#stale.delete(shared)) this.#rerun(shared, sub);
+      shared.subs.add(sub);
+      this.#groupOf.set(sub, shared);
+      return shared;
+    }
+    const run = this.#run(query, journal, sub);
+    const { result } = run;
+    /** @type {Group} */
+    const group = { key, query, subs: new Set([sub]), journal, result, fingerprint: "", tables: new Set() };
+    this.#groups.set(key, group);
+    this.#groupOf.set(sub, group);
+    this.#take(group, run);
+    return group;
+  }
+
+  /** @param {number} sub */
+  remove(sub) {
+    const group = this.#groupOf.get(sub);
+    if (group === undefined) return;
+    this.#groupOf.delete(sub);
+    group.subs.delete(sub);
+    if (group.subs.size > 0) return;
+    this.#groups.delete(group.key);
+    this.#stale.delete(group);
+    this.#registry.delete(group);
+    this.#unwatch(group);
+  }
+
+  /** @param {readonly StoreWrite[]} writes */
+  touch(writes) {
+    const watched = writes.filter(({ table }) => this.#watchers.has(table.name));
+    if (watched.length === 0) return;
+    for (const { table, pk } of watched) {
+      // The first document of a table may have made it: no range covers that yet.
+      if (table.nextPlace === 2 && pk % 2 ** 38 === 1) {
+        for (const group of this.#watchers.get(table.name) ?? []) this.#stale.add(group);
+      }
+    }
+    for (const group of this.#registry.touchedBy(watched.map(toWrite))) this.#stale.add(group);
+  }
+
+  /** Make every result stale: the functions have changed. */
+  touchAll() {
+    for (const group of this.#groups.values()) this.#stale.add(group);
+  }
+
+  /** @returns {({ sub: number, journal: string | null } & Result)[]} what is new for whom, after running what was stale */
+  refresh() {
+    for (const group of this.#stale) {
+      const [sub] = group.subs;
+      this.#rerun(group, /** @type {number} */ (sub));
+    }
+    this.#stale.clear();
+    const updates = this.#changed.flatMap(({ subs, result, journal }) =>
+      [...subs].map((sub) => ({ sub, ...result, journal })),
+    );
+    this.#changed = [];
+    return updates;
+  }
+
+  /**
+   * @param {Group} group
+   * @param {number} sub  who is told if it never ends
+   */
+  #rerun(group, sub) {
+    const before = group.fingerprint;
+    this.#take(group, this.#run(group.query, group.journal, sub));
+    if (group.fingerprint !== before && !this.#changed.includes(group)) this.#changed.push(group);
+  }
+
+  /**
+   * @param {Group} group
+   * @param {QueryRun} run
+   */
+  #take(group, { result, reads, journal }) {
+    group.result = result;
+    group.journal = journal;
+    group.fingerprint = fingerprint(result, journal);
+    this.#registry.set(group, reads.readSet);
+    this.#unwatch(group);
+    group.tables = reads.tables;
+    for (const table of reads.tables) {
+      const watchers = this.#watchers.get(table);
+      if (watchers === undefined) this.#watchers.set(table, new Set([group]));
+      else watchers.add(group);
+    }
+  }
+
+  /** @param {Group} group */
+  #unwatch(group) {
+    for (const table of group.tables) {
+      const watchers = this.#watchers.get(table);
+      watchers?.delete(group);
+      if (watchers?.size === 0) this.#watchers.delete(table);
+    }
+  }
+}
+
+/**
+ * @param {Result} result
+ * @param {string | null} journal
+ */
+function fingerprint(result, journal) {
+  const { logLines } = result;
+  return result.ok
+    ? JSON.stringify([result.value, logLines, journal])
+    : JSON.stringify([result.message.replace(REQUEST_ID, ""), result.data ?? null, logLines]);
+}
+
+/** @param {StoreWrite} write @returns {import("./read-set.mjs").Write} */
+function toWrite({ table, id, ct, before, after }) {
+  const fixed = (/** @type {import("./store.mjs").Index} */ index, /** @type {Buffer} */ key) => ({
+    indexId: index.id,
+    oldKey: before === null ? null : key,
+    newKey: after === null ? null : key,
+  });
+  return {
+    id,
+    table: table.name,
+    keys: [
+      fixed(table.byCreationTime, encodeIndexKey([ct])),
+      fixed(table.byId, encodeIndexKey([id])),
+      ...table.indexes.map((index) => ({
+        indexId: index.id,
+        oldKey: before === null ? null : indexKey(index, before),
+        newKey: after === null ? null : indexKey(index, after),
+      })),
+    ],
+  };
+}

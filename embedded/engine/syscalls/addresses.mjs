@@ -1,0 +1,25 @@
+/** How functions name other functions. */
+
+import { canonicalPath } from "../../paths.mjs";
+import { CallError } from "../errors.mjs";
+
+const HANDLE = "function://app#";
+
+/**
+ * @param {{ name?: unknown, functionHandle?: unknown }} args  of a syscall
+ * @returns {string} the canonical path
+ * @throws {CallError} it is none of this app
+ */
+export function addressedPath({ name, functionHandle }) {
+  if (typeof name === "string") return canonicalPath(name);
+  if (typeof functionHandle === "string") {
+    if (functionHandle.startsWith(HANDLE)) return functionHandle.slice(HANDLE.length);
+    throw new CallError(`Invalid function handle ${JSON.stringify(functionHandle)}`);
+  }
+  throw new CallError("This host has no components: call functions of the app by their reference");
+}
+
+/** @param {string} path  canonical */
+export function functionHandle(path) {
+  return `${HANDLE}${path}`;
+}

@@ -1,0 +1,32 @@
+/** Syscalls of the scheduler; what they do is part of the mutation's transaction. */
+
+import { CallError } from "../errors.mjs";
+import { containsCommitTs } from "../values.mjs";
+import { addressedPath } from "./addresses.mjs";
+
+/** @typedef {import("./index.mjs").Syscall} Syscall */
+
+/** @type {Record<string, Syscall>} */
+export const SCHEDULING_SYSCALLS = {
+  "1.0/schedule": (call, args) => {
+    if (containsCommitTs(args.args)) {
+      throw new CallError(
+        "A commit timestamp that is not resolved yet cannot be an argument of a scheduled function.",
+      );
+    }
+    call.frame.usage.schedule(JSON.stringify(args.args).length);
+    const at = Math.round(args.ts * 1e6) / 1e3; // seconds in, and their fraction was rounded on the way
+    const job = {
+      path: addressedPath(args),
+      args: [args.args],
+      at,
+      ...(call.job === null ? {} : { parent: call.job }),
+    };
+    return JSON.stringify(call.app.scheduler.schedule(job, call.now));
+  },
+
+  "1.0/cancel_job": (call, { id }) => {
+    call.app.scheduler.cancel(id, call.now);
+    return "null";
+  },
+};

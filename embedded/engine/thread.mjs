@@ -1,0 +1,38 @@
+/** The engine thread: takes what the main thread has sent, serves it as a batch, and wakes for scheduled work. */
+
+import { parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
+import { Engine } from "./engine.mjs";
+
+/** @typedef {import("node:worker_threads").MessagePort} MessagePort */
+
+const MAX_BATCH = 64; // bounds how long the first answer waits for the last call of its batch
+const MAX_TIMEOUT_MS = 2 ** 31 - 1;
+
+const port = /** @type {MessagePort} */ (parentPort);
+const engine = new Engine(workerData);
+/** @type {NodeJS.Timeout | undefined} */
+let timer;
+
+// A promise that a function left rejected ends with its call; there is nobody else to tell.
+process.on("unhandledRejection", () => {});
+
+port.on("message", (first) => {
+  const batch = [first];
+  while (batch.length < MAX_BATCH) {
+    const next = receiveMessageOnPort(port);
+    if (next === undefined) break;
+    batch.push(next.message);
+  }
+  serve(batch);
+});
+
+/** @param {any[]} messages */
+function serve(messages) {
+  clearTimeout(timer);
+  const batch = engine.serve(messages);
+  if (messages.length > 0 || batch.updates.length > 0 || batch.actions.length > 0) port.postMessage(batch);
+  if (engine.stopped) return port.close();
+  const wake = engine.nextWake();
+  if (wake === null) return;
+  timer = setTimeout(serve, Math.min(Math.max(0, wake - Date.now()), MAX_TIMEOUT_MS), []);
+}
