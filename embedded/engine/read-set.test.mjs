@@ -142,6 +142,12 @@ describe("a read set", () => {
     const exact = reading(...points.slice(0, 512));
     expect(exact.ranges.get(1)).toHaveLength(512);
 
+    const oneMore = reading(...points.slice(0, 513));
+    expect(oneMore.ranges.get(1)?.length).toBeLessThan(512);
+    for (const [, low] of points.slice(0, 513)) {
+      expect(registryOf({ oneMore }).touchedBy([write(1, low, null)]).size).toBe(1);
+    }
+
     const many = reading(...points);
     expect(many.ranges.get(1)?.length).toBeLessThanOrEqual(512);
     const registry = registryOf({ many });

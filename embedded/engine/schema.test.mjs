@@ -25,6 +25,14 @@ function manyIndexes(count) {
   return () => parse({ t: definition });
 }
 
+function names(count) {
+  return Array.from({ length: count }, (_, i) => `f${i}`);
+}
+
+function tablesNamed(all) {
+  return Object.fromEntries(all.map((name) => [name, defineTable(v.any())]));
+}
+
 describe("a schema", () => {
   test("is read with its tables, indexes and the indexes that queries may not use yet", () => {
     const schema = parse({
@@ -54,12 +62,23 @@ describe("a schema", () => {
 
   test("may have 64 indexes in a table, 16 fields in an index and names of 64 characters", () => {
     expect(manyIndexes(64)().tables.get("t")?.indexes).toHaveLength(64);
-    const sixteen = Array.from({ length: 16 }, (_, i) => `f${i}`);
+    const sixteen = names(16);
     const schema = parse({ ["t".repeat(64)]: defineTable(v.any()).index("i".repeat(64), sixteen) });
     expect(schema.tables.get("t".repeat(64))?.indexes[0]?.fields).toEqual(sixteen);
   });
 
-  const names = (count) => Array.from({ length: count }, (_, i) => `f${i}`);
+  test("may have 10000 tables, 16 filter fields and vectors of 2 to 4096 dimensions", () => {
+    expect(parse(tablesNamed(names(10_000))).tables.size).toBe(10_000);
+    const definition = defineTable(v.any())
+      .searchIndex("s", { searchField: "a", filterFields: names(16) })
+      .vectorIndex("v1", { vectorField: "list", dimensions: 2 })
+      .vectorIndex("v2", { vectorField: "list", dimensions: 4096 });
+    expect(parse({ t: definition }).tables.get("t")).toMatchObject({
+      searchIndexes: [{ filterFields: names(16) }],
+      vectorIndexes: [{ dimensions: 2 }, { dimensions: 4096 }],
+    });
+  });
+
   test.each([
     ["EmptyIndex", table((t) => t.index("i", [])), 'In table "t" index "i" must have at least one field.'],
     [
@@ -122,6 +141,11 @@ describe("a schema", () => {
       "Dimensions 1 must be between 2 and 4096.",
     ],
     [
+      "InvalidVectorDimensionError",
+      table((t) => t.vectorIndex("i", { vectorField: "list", dimensions: 4097 })),
+      "Dimensions 4097 must be between 2 and 4096.",
+    ],
+    [
       "SchemaDefinitionError",
       table((t) => t.index("by_no", ["no"])),
       'the index "by_no" is invalid because it references the field "no" that does not exist.',
@@ -147,11 +171,7 @@ describe("a schema", () => {
       () => parse({ t: defineTable({ r: v.record(v.literal("a"), v.any()) }) }),
       'In table "t": Records cannot have',
     ],
-    [
-      "TooManyTables",
-      () => parse(Object.fromEntries(names(10_001).map((name) => [name, defineTable(v.any())]))),
-      "cannot exceed 10000",
-    ],
+    ["TooManyTables", () => parse(tablesNamed(names(10_001))), "cannot exceed 10000"],
   ])("%s: %# is refused in one line", (code, make, reason) => {
     const error = (() => {
       try {

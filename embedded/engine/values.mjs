@@ -208,7 +208,8 @@ function refuseLargerThan(bytes, limit) {
 
 /** @param {number} bytes  at least 1 MiB */
 function mebibytes(bytes) {
-  return `${Number((bytes / 1024 / 1024).toFixed(2))} MiB`;
+  const size = bytes / 1024 / 1024;
+  return `${Number.isInteger(size) ? size : size.toFixed(2)} MiB`;
 }
 
 /**

@@ -84,9 +84,9 @@ describe("what may be a value", () => {
   test("32 MiB is the largest value and one byte more is too large", () => {
     const text = "x".repeat(32 * 1024 * 1024 - 2);
     expect(checkValue(text)).toBe(32 * 1024 * 1024);
-    expect(() => checkValue(`${text}x`)).toThrow("Value is too large (32 MiB > maximum size 32 MiB)");
+    expect(() => checkValue(`${text}x`)).toThrow("Value is too large (32.00 MiB > maximum size 32 MiB)");
     expect(() => checkValue(["x".repeat(1024), text])).toThrow(
-      "Value is too large (32 MiB > maximum size 32 MiB)",
+      "Value is too large (32.00 MiB > maximum size 32 MiB)",
     );
   });
 });
@@ -108,8 +108,8 @@ describe("what may be a document", () => {
       { _x: 1 },
       "{_x: 1.0} isn't a valid document: Field '_x' starts with an underscore, which is only allowed for system fields like '_id'",
     ],
-    [{ a: "x".repeat(1024 * 1024 - 5) }, "Value is too large (1 MiB > maximum size 1 MiB)"],
-    [{ a: "x".repeat(1536 * 1024) }, "Value is too large (1.5 MiB > maximum size 1 MiB)"],
+    [{ a: "x".repeat(1024 * 1024 - 5) }, "Value is too large (1.00 MiB > maximum size 1 MiB)"],
+    [{ a: "x".repeat(1536 * 1024) }, "Value is too large (1.50 MiB > maximum size 1 MiB)"],
     [[], "Documents must be objects"],
     [bytes(1), "Documents must be objects"],
     [null, "Documents must be objects"],
