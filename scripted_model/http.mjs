@@ -3,7 +3,7 @@
 import http from "node:http";
 import { RequestLog } from "./log.mjs";
 import { planAnswer } from "./plan.mjs";
-import { play, usageOf } from "./play.mjs";
+import { play, STALL_LIMIT_MS, STREAM_ERROR, usageOf } from "./play.mjs";
 import { BadRequest, readRequest } from "./request.mjs";
 import { MODELS, readScript, ScriptError } from "./script.mjs";
 import { Tally } from "./tally.mjs";
@@ -14,6 +14,7 @@ import { Tally } from "./tally.mjs";
  * @typedef {import("./request.mjs").ChatRequest} ChatRequest
  * @typedef {import("./script.mjs").Script} Script
  * @typedef {import("./log.mjs").Entry} Entry
+ * @typedef {import("./plan.mjs").Plan} Plan
  */
 
 export const NAME = "scripted-model-server";
@@ -161,32 +162,33 @@ function answer(request, script, response, entry) {
     play(response, plan, envelope, () => entry.chunks++);
     return;
   }
+  const stalls = plan.ending === "stall";
   const last = setTimeout(
-    () => {
-      if (plan.ending === "error")
-        return sendError(response, 502, "server_error", "The script ends with an error");
-      if (plan.ending === "truncate") return response.destroy();
-      if (plan.ending === "stall") return; // until the client leaves
-      sendJson(response, 200, {
-        id: plan.id,
-        object: "chat.completion",
-        created,
-        model: request.model,
-        system_fingerprint: NAME,
-        choices: [
-          {
-            index: 0,
-            message: { role: "assistant", content: plan.tokens.join(""), refusal: null },
-            logprobs: null,
-            finish_reason: plan.ending,
-          },
-        ],
-        usage: usageOf(plan),
-      });
-    },
-    plan.due.at(-1) ?? 0,
+    () => answerWhole(request, plan, created, response),
+    stalls ? STALL_LIMIT_MS : (plan.due.at(-1) ?? 0),
   );
   response.once("close", () => clearTimeout(last));
+}
+
+/**
+ * @param {ChatRequest} request
+ * @param {Plan} plan
+ * @param {number} created  seconds since the epoch
+ * @param {Outgoing} response
+ */
+function answerWhole(request, plan, created, response) {
+  if (plan.ending === "truncate" || plan.ending === "stall") return response.destroy();
+  if (plan.ending === "error") return sendError(response, 502, "server_error", STREAM_ERROR);
+  const message = { role: "assistant", content: plan.tokens.join(""), refusal: null };
+  return sendJson(response, 200, {
+    id: plan.id,
+    object: "chat.completion",
+    created,
+    model: request.model,
+    system_fingerprint: NAME,
+    choices: [{ index: 0, message, logprobs: null, finish_reason: plan.ending }],
+    usage: usageOf(plan),
+  });
 }
 
 /**

@@ -18,8 +18,6 @@ import { countPrompt, tokenize } from "./tokens.mjs";
  */
 
 const JITTER = 0.6; // of the pause between tokens, to both sides
-const WRITE_FIRST_MS = 300;
-const WRITE_EVERY_MS = 28;
 
 /**
  * @param {string} model
@@ -74,7 +72,7 @@ function endingOf({ behaviour }) {
  * @param {number} seed
  */
 function dueTimes(count, script, seed) {
-  const { first = WRITE_FIRST_MS, every = WRITE_EVERY_MS } = script.numbers;
+  const { first = 0, every = 0 } = script.numbers;
   if (script.behaviour === "chunks") return Array.from({ length: count }, (_, at) => (at + 1) * every);
   const random = seeded(seed ^ 0x9e3779b9); // another sequence than the text's
   let at = first;

@@ -11,6 +11,7 @@
  */
 
 export const STALL_LIMIT_MS = 600_000; // even a stalled answer ends, should its client wait for ever
+export const STREAM_ERROR = "The script ends this answer with an error";
 
 /**
  * Play a plan into a response whose headers are sent.
@@ -93,7 +94,7 @@ function frames(plan, { model, created, fingerprint, includeUsage }) {
     error: () =>
       data({
         ...head,
-        error: { code: 502, message: "The script ends this stream with an error", type: "server_error" },
+        error: { code: 502, message: STREAM_ERROR, type: "server_error" },
       }),
   };
 }

@@ -23,20 +23,24 @@ export class ScriptError extends Error {
   }
 }
 
-/**
- * The numbers of each behaviour, as [default, smallest, largest]; times in ms.
- * @type {Record<Behaviour, Record<string, [number, number, number]>>}
- */
+/** @typedef {Record<string, [number, number, number]>} Numbers  by name: default, smallest, largest; times in ms */
+
+/** @type {Numbers} */
+const PACE = { first: [300, 0, 600_000], every: [28, 0, 60_000] };
+/** @type {Numbers} */
+const AFTER = { after: [8, 0, 1_000] };
+
+/** @type {Record<Behaviour, Numbers>} */
 const NUMBERS = {
-  write: { first: [300, 0, 600_000], every: [28, 0, 60_000] },
+  write: PACE,
   chunks: { n: [50, 1, 100_000], bytes: [6, 1, 65_536], every: [20, 0, 60_000] },
-  fail: { times: [1, 1, 1_000_000], status: [503, 400, 599] },
-  "rate-limit": { times: [1, 1, 1_000_000], after: [1, 0, 86_400] },
-  error: { after: [8, 0, 1_000] },
-  truncate: { after: [8, 0, 1_000] },
-  stall: { after: [8, 0, 1_000] },
+  fail: { times: [1, 1, 1_000_000], status: [503, 400, 599], ...PACE },
+  "rate-limit": { times: [1, 1, 1_000_000], after: [1, 0, 86_400], ...PACE },
+  error: { ...AFTER, ...PACE },
+  truncate: { ...AFTER, ...PACE },
+  stall: { ...AFTER, ...PACE },
   comments: { every: [100, 1, 60_000] },
-  "slow-start": { first: [3_000, 0, 600_000] },
+  "slow-start": { ...PACE, first: [3_000, 0, 600_000] },
 };
 
 const BENCH = /^scripted-bench-(\d{1,6})x(\d{1,5})ms(?:-(\d{1,5})b)?$/;
