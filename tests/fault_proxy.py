@@ -80,8 +80,8 @@ class FaultProxy:
         self._tasks.add(task)
         try:
             await self._serve(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # either side went away
+        except (ConnectionError, asyncio.CancelledError):
+            pass  # either side went away, or the test is over
         finally:
             self._tasks.discard(task)
             self._open.discard(writer)

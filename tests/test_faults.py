@@ -1,4 +1,4 @@
-"""What must hold when processes die, freeze or lose their connection: real processes, real signals, real sockets."""
+"""What must hold when processes die, freeze or lose their connection: real ones, with real signals."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ async def test_a_host_that_is_killed_again_and_again_loses_no_acknowledged_task(
         async with anyio.create_task_group() as group:
             group.start_soon(kill_host_often, at)
             for i in range(100):
-                agent, input = ("slow", {"seconds": 0.2}) if i % 4 == 0 else ("noop", i)
-                tasks.append(await at.submit(agent, input))
+                work = at.submit("slow", {"seconds": 0.2}) if i % 4 == 0 else at.submit("noop", i)
+                tasks.append(await work)
                 await anyio.sleep(0.05)
             group.cancel_scope.cancel()
         ended = await at.ended(tasks, within_s=60)
