@@ -112,10 +112,22 @@ class Deployment:
         assert holds(view), f"still {view} after {within_s} s; workers said:\n{self.logs()}"
         return view
 
+    async def begun(self, task: str) -> TaskView:
+        """Return the task once a worker has accepted a run of it."""
+        view = await self.until(task, lambda view: view.status == "running")
+        assert view.run is not None
+        with anyio.fail_after(10):
+            while await self.client.run_state(view.run) == "assigned":
+                await anyio.sleep(0.02)
+        return view
+
     async def ended(self, tasks: Iterable[str], within_s: float = 15.0) -> list[TaskView]:
         """Return the tasks once all have ended."""
-        with anyio.fail_after(within_s):
-            return [await self.until(task, lambda view: view.status in ENDED, within_s) for task in tasks]
+        deadline = anyio.current_time() + within_s
+        return [
+            await self.until(task, lambda view: view.status in ENDED, deadline - anyio.current_time())
+            for task in tasks
+        ]
 
     async def types(self, task: str) -> list[str]:
         """Return the types of a task's events, in order."""

@@ -60,7 +60,7 @@ async def test_a_frozen_worker_writes_nothing_after_its_lease(tmp_path: Path) ->
         zombie = at.worker("zombie")
         await at.know("slow")
         task = await at.submit("slow", {"seconds": 2.0})
-        first = await at.until(task, lambda view: view.status == "running")
+        first = await at.begun(task)
         await anyio.sleep(0.5)  # it is streaming now
         zombie.send(signal.SIGSTOP)
         at.worker("other")
@@ -84,7 +84,7 @@ async def test_a_worker_outlives_a_backend_that_accepts_and_never_answers(tmp_pa
         worker = at.worker("w", url=proxy.url)
         await at.know("slow")
         task = await at.submit("slow", {"seconds": 1.0})
-        await at.until(task, lambda view: view.status == "running")
+        await at.begun(task)
         proxy.mode = "hang"
         await anyio.sleep(4.0)  # its lease is over, and every call hangs
         assert worker.poll() is None
@@ -99,7 +99,7 @@ async def test_a_worker_stops_in_time_although_the_backend_never_answers(tmp_pat
     async with deployed(tmp_path, lease_ms=1500) as at, FaultProxy(at.host.url) as proxy:
         worker = at.worker("w", "--grace", "1", url=proxy.url)
         await at.know("stubborn")
-        await at.until(await at.submit("stubborn"), lambda view: view.status == "running")
+        await at.begun(await at.submit("stubborn"))
         proxy.mode = "hang"
         worker.send(signal.SIGTERM)
         await worker.ended(within_s=20)
@@ -110,7 +110,7 @@ async def test_a_draining_worker_keeps_its_lease_and_finishes_its_run(tmp_path: 
         worker = at.worker("w")
         await at.know("slow")
         task = await at.submit("slow", {"seconds": 3.0})
-        await at.until(task, lambda view: view.status == "running")
+        await at.begun(task)
         worker.send(signal.SIGTERM)
         waiting = await at.submit("noop")
         assert (await at.ended([task]))[0].output == '"attempt 1"'
@@ -125,7 +125,7 @@ async def test_a_run_that_outlasts_the_grace_period_is_handed_back_with_no_attem
         worker = at.worker("w", "--grace", "0.5")
         await at.know("stubborn")
         task = await at.submit("stubborn", attempts=1)
-        await at.until(task, lambda view: view.status == "running")
+        await at.begun(task)
         worker.send(signal.SIGTERM)
         assert await worker.ended(within_s=15) == 0
         view = await at.until(task, lambda view: view.status == "pending")
@@ -164,7 +164,7 @@ async def test_a_killed_worker_is_noticed_at_once_and_its_run_goes_on_elsewhere(
         at.worker("w1", "--concurrency", "1")
         await at.know("slow")
         task = await at.submit("slow", {"seconds": 1.0})
-        await at.until(task, lambda view: view.status == "running")
+        await at.begun(task)
         await anyio.sleep(0.3)
         at.worker("w2")
         with anyio.fail_after(10):  # well before the lease would have ended

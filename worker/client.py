@@ -230,6 +230,10 @@ class Client:
             if cursor is None:
                 return events
 
+    async def run_state(self, run: str) -> str:
+        """Return whether a run is assigned, running, or how it ended."""
+        return (await self._tail(run, -1)).state
+
     async def tail(self, run: str, after: int = -1) -> list[Chunk]:
         """Return what a run has streamed so far behind chunk `after`."""
         chunks: list[Chunk] = []

@@ -32,7 +32,10 @@ _FINISH: dict[str, Finish] = {
     "function_call": "tool_calls",  # the name before tools
     "content_filter": "content_filter",
 }
-_RENAMED_LIMIT = ("openai.com", "openai.azure.com")  # their newer models refuse the name that all others know
+_RENAMED_LIMIT = (
+    ".openai.com",
+    ".openai.azure.com",
+)  # their newer models refuse the name that all others know
 
 
 class OpenAIChat:
@@ -46,7 +49,7 @@ class OpenAIChat:
 
     def body(self, request: ChatRequest, host: str) -> dict[str, Any]:
         """Return the request's body; a field that `extra` sets to None is left out."""
-        limit = "max_completion_tokens" if host.endswith(_RENAMED_LIMIT) else "max_tokens"
+        limit = "max_completion_tokens" if f".{host}".endswith(_RENAMED_LIMIT) else "max_tokens"
         fields: dict[str, Any] = {
             "model": request.model,
             "messages": list(request.messages),

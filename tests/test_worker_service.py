@@ -1,0 +1,351 @@
+"""A whole worker in this process: registration, work, and leaving in order, whatever the backend or the agents do."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import anyio
+import pytest
+
+from worker import errors, service
+from worker.blame import Board
+from worker.models import Inbox
+from worker.runtime import Agent, Context, Environment, Registry
+from worker.service import Identity, Worker, run_worker
+from worker.settings import Settings
+from worker.testing import FakeControlPlane
+
+
+class ExitedNow(BaseException):
+    """The worker ended its process."""
+
+
+def exit_now(code: int) -> NoReturn:
+    raise ExitedNow(code)
+
+
+class Push:
+    """The subscription of a control plane in memory."""
+
+    live = True
+
+    def __init__(self, control: FakeControlPlane, session: str, deliver: Callable[[Inbox], None]) -> None:
+        self._control = control
+        self._session = session
+        self._deliver = deliver
+
+    def overtaken(self) -> None:
+        pass
+
+    async def run(self) -> None:
+        self._deliver(await self._control.inbox(self._session, timeout=1))
+        while True:
+            self._deliver(await self._control.pushed(self._session))
+
+
+class Gate:
+    """Agents that wait until they are let go."""
+
+    def __init__(self) -> None:
+        self.opened = anyio.Event()
+        self.entered = anyio.Event()
+
+    async def play(self, ctx: Context, value: Any) -> Any:
+        self.entered.set()
+        await self.opened.wait()
+        return value
+
+
+async def echo(ctx: Context, value: Any) -> Any:
+    return value
+
+
+async def boom(ctx: Context, value: Any) -> Any:
+    raise SystemExit(value)
+
+
+async def stubborn(ctx: Context, value: Any) -> Any:
+    with anyio.CancelScope(shield=True):
+        await anyio.sleep(60)
+
+
+class Working:
+    """A worker at work and the exit code it ended with."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self.ended = anyio.Event()
+        self.code: int | None = None
+
+
+@asynccontextmanager
+async def working(control: FakeControlPlane, *agents: Agent, **options: Any) -> AsyncIterator[Working]:
+    registry = Registry([Agent("echo", "", echo), Agent("boom", "", boom), *agents])
+    board = Board(10)
+    environment = Environment(registry, board=board)
+    options = {"grace_s": 5.0, "exit_now": exit_now, **options}
+    at = Working(
+        Worker(
+            control,
+            Identity("w", concurrency=10),
+            environment,
+            subscribe=lambda session, deliver: Push(control, session, deliver),
+            draw=lambda: 0.01,
+            **options,
+        )
+    )
+
+    async def work() -> None:
+        at.code = await at.worker.run()
+        at.ended.set()
+
+    with anyio.fail_after(15):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(work)
+            yield at
+            tasks.cancel_scope.cancel()
+    board.close()
+
+
+async def test_many_tasks_are_done_and_the_worker_leaves_with_0() -> None:
+    control = FakeControlPlane()
+    async with working(control) as at:
+        tasks = [control.submit("echo", n) for n in range(200)]
+        await control.finished()
+        assert all(t.status == "succeeded" and t.attempt == 1 for t in tasks)
+        at.worker.leave("test")
+        await at.ended.wait()
+        assert at.code == 0
+        assert control.has_signed_off(control.session_of("w"))
+        assert len(control.syncs) < 60  # many results go in each sync
+
+
+async def test_an_agent_that_raises_anything_takes_nobody_with_it() -> None:
+    control = FakeControlPlane()
+    async with working(control):
+        bad, good = control.submit("boom", 1, max_attempts=2), control.submit("echo", 1)
+        await control.finished()
+        assert (bad.status, bad.attempt, good.status) == ("failed", 2, "succeeded")
+
+
+async def test_a_cancelled_task_stops_its_run_alone() -> None:
+    control, gate = FakeControlPlane(), Gate()
+    async with working(control, Agent("gate", "", gate.play)):
+        stopped, going = control.submit("gate", 1), control.submit("gate", 2)
+        await gate.entered.wait()
+        control.cancel(stopped)
+        await control.finished([stopped])
+        gate.opened.set()
+        await control.finished()
+        assert (stopped.status, going.status) == ("cancelled", "succeeded")
+
+
+async def test_a_worker_that_leaves_lets_its_runs_end_and_takes_no_more() -> None:
+    control, gate = FakeControlPlane(lease_s=0.6), Gate()
+    async with working(control, Agent("gate", "", gate.play)) as at:
+        task = control.submit("gate", 1)
+        await gate.entered.wait()
+        at.worker.leave("test")
+        at.worker.leave("again")
+        await anyio.sleep(1.5)  # well past the lease: heartbeats go on
+        later = control.submit("gate", 2)
+        assert not at.ended.is_set()
+        gate.opened.set()
+        await at.ended.wait()
+        assert (task.status, task.attempt) == ("succeeded", 1)
+        assert later.status == "pending"
+
+
+async def test_runs_that_outlast_the_grace_period_are_handed_back_with_their_attempt() -> None:
+    control, gate = FakeControlPlane(), Gate()
+    async with working(control, Agent("gate", "", gate.play), grace_s=0.1) as at:
+        task = control.submit("gate")
+        await gate.entered.wait()
+        at.worker.leave("test")
+        await at.ended.wait()
+        assert at.code == 0
+        assert (task.status, task.attempt) == ("pending", 0)
+        assert [run.state for run in control.runs.values()] == ["released"]
+
+
+async def test_leaving_a_dead_backend_ends_in_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "REPORT_S", 0.3)
+    monkeypatch.setattr(service, "SIGN_OFF_S", 0.3)
+    control, gate = FakeControlPlane(), Gate()
+    async with working(control, Agent("gate", "", gate.play), grace_s=0.2) as at:
+        control.submit("gate")
+        await gate.entered.wait()
+        control.silent = True
+        at.worker.leave("test")
+        await at.ended.wait()
+        assert at.code == 0
+
+
+async def test_an_agent_that_cannot_be_cancelled_ends_with_the_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(service, "REPORT_S", 0.2)
+    control, exits = FakeControlPlane(), []
+
+    def exit_for_real(code: int) -> None:
+        exits.append(code)
+        raise errors.SignalboxError("the process is gone")
+
+    worker = Worker(
+        control,
+        Identity("w"),
+        Environment(Registry([Agent("stubborn", "", stubborn)])),
+        grace_s=0.1,
+        exit_now=exit_for_real,  # type: ignore[arg-type]
+    )
+    with anyio.move_on_after(3):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(worker.run)
+            task = control.submit("stubborn")
+            while task.run is None:
+                await anyio.sleep(0.01)
+            await anyio.sleep(1.2)  # one poll
+            worker.leave("test")
+            while not exits:
+                await anyio.sleep(0.01)
+            tasks.cancel_scope.cancel()
+    assert exits == [0]
+    assert task.status == "pending"  # it was handed back all the same
+
+
+async def test_a_lost_session_is_followed_by_a_new_one_and_old_runs_write_nothing() -> None:
+    control, gate = FakeControlPlane(), Gate()
+    async with working(control, Agent("gate", "", gate.play)):
+        task = control.submit("gate", 1)
+        await gate.entered.wait()
+        first = control.session_of("w")
+        gate.opened = anyio.Event()
+        control.expire(first)
+        while control.session_of("w") == first or task.attempt < 2:
+            await anyio.sleep(0.01)
+        gate.opened.set()
+        await control.finished()
+        assert (task.status, task.attempt) == ("succeeded", 2)
+        assert [run.state for run in control.runs.values()] == ["lost", "succeeded"]
+
+
+async def test_the_control_plane_can_ask_a_worker_to_leave() -> None:
+    control = FakeControlPlane()
+    async with working(control) as at:
+        await control.finished([control.submit("echo")])
+        control.ask_to_drain(control.session_of("w"))
+        await at.ended.wait()
+        assert at.code == 0
+
+
+async def test_a_key_that_is_revoked_ends_the_worker_with_1(caplog: pytest.LogCaptureFixture) -> None:
+    control = FakeControlPlane()
+    async with working(control) as at:
+        await control.finished([control.submit("echo")])
+        control.outages.append(errors.Unauthorized("This key was revoked; make another"))
+        control.submit("echo")
+        await at.ended.wait()
+        assert at.code == 1
+        assert "This key was revoked; make another" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "error",
+    [errors.Unauthorized("no such key"), errors.ProtocolError("not Convex"), errors.Forbidden("role")],
+)
+async def test_a_first_registration_that_is_refused_is_one_plain_error(error: Exception) -> None:
+    control = FakeControlPlane()
+    control.outages.append(error)
+    worker = Worker(control, Identity("w"), Environment(Registry()))
+    with pytest.raises(type(error)):
+        await worker.run()
+
+
+async def test_a_worker_can_leave_while_it_still_tries_to_register() -> None:
+    control = FakeControlPlane()
+    control.silent = True
+    async with working(control) as at:
+        await anyio.wait_all_tasks_blocked()
+        at.worker.leave("test")
+        await at.ended.wait()
+        assert at.code == 0
+
+
+async def test_a_side_loop_that_dies_is_started_again(caplog: pytest.LogCaptureFixture) -> None:
+    control = FakeControlPlane()
+    deaths = 0
+
+    class Fragile(Push):
+        async def run(self) -> None:
+            nonlocal deaths
+            deaths += 1
+            if deaths == 1:
+                raise RuntimeError("a bug")
+            await super().run()
+
+    worker = Worker(
+        control,
+        Identity("w"),
+        Environment(Registry([Agent("echo", "", echo)])),
+        subscribe=lambda session, deliver: Fragile(control, session, deliver),
+    )
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(worker.run)
+            while deaths < 2:
+                await anyio.sleep(0.01)
+            await control.finished([control.submit("echo")])
+            tasks.cancel_scope.cancel()
+    assert "a side loop died and is started again" in caplog.text
+
+
+async def test_the_first_signal_lets_the_worker_leave_and_the_second_ends_it() -> None:
+    control, gate, exits = FakeControlPlane(), Gate(), []
+
+    def remember(code: int) -> None:
+        exits.append(code)
+
+    async with working(control, Agent("gate", "", gate.play)) as at, anyio.create_task_group() as tasks:
+        tasks.start_soon(service._obey_signals, at.worker, remember)
+        control.submit("gate")
+        await gate.entered.wait()
+        os.kill(os.getpid(), signal.SIGTERM)
+        while not at.worker.leaving:
+            await anyio.sleep(0.01)
+        assert not exits
+        os.kill(os.getpid(), signal.SIGINT)
+        while not exits:
+            await anyio.sleep(0.01)
+        tasks.cancel_scope.cancel()
+    assert exits == [128 + signal.SIGINT]
+
+
+async def test_settings_that_lead_nowhere_are_one_line(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(service, "START_S", 0.3)
+    caplog.set_level(logging.WARNING)
+    settings = Settings(
+        convex_url="http://127.0.0.1:9",  # the discard port: nobody listens
+        key="sbw_" + "k" * 43,
+        worker="w",
+    )
+    with pytest.raises(errors.BackendUnreachable, match="Cannot reach http://127.0.0.1:9"):
+        await run_worker(settings)
+
+
+async def test_agents_that_do_not_import_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = Settings(
+        convex_url="http://127.0.0.1:9", key="sbw_" + "k" * 43, agents=("nowhere_to_be_found",)
+    )
+    with pytest.raises(errors.AgentImportError, match="No module named 'nowhere_to_be_found'"):
+        await run_worker(settings)
