@@ -15,6 +15,7 @@ import { RunMarker } from "./run-marker.mjs";
 import { Scheduler } from "./scheduler.mjs";
 import { Store } from "./store.mjs";
 import { Subscriptions } from "./subscriptions.mjs";
+import { Tally } from "./tally.mjs";
 
 /**
  * @typedef {import("./call.mjs").App} App
@@ -32,6 +33,7 @@ import { Subscriptions } from "./subscriptions.mjs";
  * @property {"full" | "normal"} synchronous
  * @property {SharedArrayBuffer} guard
  * @property {{ job: string, message: string } | null} [killed]  the scheduled function that took the last engine down
+ * @property {readonly string[]} [running]  scheduled actions that outlived the last engine
  * @property {Partial<import("./limits.mjs").Limits>} [limits]
  * @property {() => number} [now]  ms since the epoch
  *
@@ -52,7 +54,7 @@ export class Engine {
    * @param {Options} options
    * @throws {OperatorError} the file cannot be used
    */
-  constructor({ file, synchronous, guard, killed = null, limits = {}, now = Date.now }) {
+  constructor({ file, synchronous, guard, killed = null, running = [], limits = {}, now = Date.now }) {
     this.#now = now;
     this.#limits = { ...CONVEX_LIMITS, ...limits };
     this.#store = new Store({ file, synchronous, now });
@@ -63,7 +65,7 @@ export class Engine {
       runMutation: (work, before, after) => this.#runJob(work, before, after),
     });
     this.#subscriptions = new Subscriptions((query, journal, sub) => this.#runLive(query, journal, sub));
-    this.#scheduler.recover(killed, now());
+    this.#scheduler.recover(killed, now(), running);
     this.#store.settle();
     this.#store.commit();
   }
@@ -80,6 +82,7 @@ export class Engine {
   #call = null;
   /** Whether a subscription runs for the first time (its caller waits) or again. @type {{ kind: "call" | "update", number: number }} */
   #run = { kind: "update", number: 0 };
+  #tally = new Tally();
   #nextPrune = 0;
   stopped = false;
 
@@ -151,6 +154,8 @@ export class Engine {
           this.#scheduler.finishAction(job, ok ? { ok: true } : { ok: false, message: error }, this.#now());
           return "null";
         });
+      case "tally":
+        return { ok: true, value: this.#tally.text(), ts: String(this.#store.ts), logLines: [] };
       case "stop":
         this.stopped = true;
         return { ok: true, value: "null", ts: String(this.#store.ts), logLines: [] };
@@ -213,6 +218,7 @@ export class Engine {
    * @param {string} args
    */
   #runCall(call, entry, args) {
+    this.#tally.count(entry.kind, entry.path);
     this.#call = call;
     try {
       return call.run(entry, args);

@@ -6,6 +6,7 @@ import { encodeTs, decodeTs } from "../sync/timestamps.mjs";
 import { parseJsonObject, readBody } from "./body.mjs";
 import { asHttpError, HttpError } from "./errors.mjs";
 import { formatReply } from "./formats.mjs";
+import { metrics, METRICS_TYPE } from "./metrics.mjs";
 
 /**
  * @typedef {import("node:http").IncomingMessage} Request
@@ -15,7 +16,7 @@ import { formatReply } from "./formats.mjs";
  * @typedef {object} Host  what the API answers for
  * @property {import("../auth.mjs").Authenticator} authenticator
  * @property {import("../calls.mjs").Calls} calls
- * @property {{ readonly ts: string }} engine
+ * @property {Pick<import("../engine-client.mjs").EngineClient, "ts" | "ask">} engine
  * @property {(line: string) => void} log
  * @typedef {(host: Host, request: Request, url: URL) => Promise<string>} Route  the JSON text of a 200
  */
@@ -67,6 +68,9 @@ export async function serveApi(host, request, response) {
     const text = TEXT_ROUTES[url.pathname];
     if (text !== undefined && (request.method === "GET" || request.method === "HEAD")) {
       return send(response, 200, "text/plain; charset=utf-8", text);
+    }
+    if (url.pathname === "/metrics" && request.method === "GET") {
+      return send(response, 200, METRICS_TYPE, await metrics(host.engine));
     }
     send(response, 200, "application/json", await route(request, url)(host, request, url));
   } catch (error) {
