@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -68,7 +69,7 @@ class ModelServer:
 
 
 @asynccontextmanager
-async def serving(handler: Handler) -> AsyncIterator[ModelServer]:
+async def serving(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncIterator[ModelServer]:
     """Serve `handler` on a free port; a connection serves further requests as long as bodies are chunked."""
     tasks: set[asyncio.Task[None]] = set()
 
@@ -90,9 +91,9 @@ async def serving(handler: Handler) -> AsyncIterator[ModelServer]:
             server.open -= 1
             writer.transport.abort() if writer.transport.get_write_buffer_size() else writer.close()
 
-    listener = await asyncio.start_server(connected, "127.0.0.1", 0, backlog=1024)
+    listener = await asyncio.start_server(connected, "127.0.0.1", 0, backlog=1024, ssl=tls)
     port = listener.sockets[0].getsockname()[1]
-    server = ModelServer(f"http://127.0.0.1:{port}/v1")
+    server = ModelServer(f"{'http' if tls is None else 'https'}://127.0.0.1:{port}/v1")
     try:
         yield server
     finally:
