@@ -1,8 +1,8 @@
-"""A whole worker in this process: registration, work, and leaving in order, whatever the backend or the agents do."""
+"""A whole worker in this process: it registers, works and leaves in order, whatever backend or agents do."""
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -68,11 +68,6 @@ async def echo(ctx: Context, value: Any) -> Any:
 
 async def boom(ctx: Context, value: Any) -> Any:
     raise SystemExit(value)
-
-
-async def stubborn(ctx: Context, value: Any) -> Any:
-    with anyio.CancelScope(shield=True):
-        await anyio.sleep(60)
 
 
 class Working:
@@ -191,30 +186,24 @@ async def test_an_agent_that_cannot_be_cancelled_ends_with_the_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(service, "REPORT_S", 0.2)
-    control, exits = FakeControlPlane(), []
+    control, gate = FakeControlPlane(), Gate()
+    exits: list[int] = []
 
-    def exit_for_real(code: int) -> None:
+    async def stubborn(ctx: Context, value: Any) -> Any:
+        with anyio.CancelScope(shield=True):
+            return await gate.play(ctx, value)
+
+    def remember(code: int) -> NoReturn:
         exits.append(code)
+        gate.opened.set()  # the process is gone, and the agent with it
         raise errors.SignalboxError("the process is gone")
 
-    worker = Worker(
-        control,
-        Identity("w"),
-        Environment(Registry([Agent("stubborn", "", stubborn)])),
-        grace_s=0.1,
-        exit_now=exit_for_real,  # type: ignore[arg-type]
-    )
-    with anyio.move_on_after(3):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(worker.run)
+    with pytest.RaisesGroup(errors.SignalboxError, flatten_subgroups=True):
+        async with working(control, Agent("stubborn", "", stubborn), grace_s=0.1, exit_now=remember) as at:
             task = control.submit("stubborn")
-            while task.run is None:
-                await anyio.sleep(0.01)
-            await anyio.sleep(1.2)  # one poll
-            worker.leave("test")
-            while not exits:
-                await anyio.sleep(0.01)
-            tasks.cancel_scope.cancel()
+            await gate.entered.wait()
+            at.worker.leave("test")
+            await anyio.sleep_forever()
     assert exits == [0]
     assert task.status == "pending"  # it was handed back all the same
 
@@ -306,13 +295,19 @@ async def test_a_side_loop_that_dies_is_started_again(caplog: pytest.LogCaptureF
 
 
 async def test_the_first_signal_lets_the_worker_leave_and_the_second_ends_it() -> None:
-    control, gate, exits = FakeControlPlane(), Gate(), []
+    control, gate = FakeControlPlane(), Gate()
+    exits: list[int] = []
 
-    def remember(code: int) -> None:
+    def remember(code: int) -> NoReturn:
         exits.append(code)
+        raise ExitedNow
+
+    async def obey(worker: Worker) -> None:
+        with contextlib.suppress(ExitedNow):
+            await service._obey_signals(worker, remember)
 
     async with working(control, Agent("gate", "", gate.play)) as at, anyio.create_task_group() as tasks:
-        tasks.start_soon(service._obey_signals, at.worker, remember)
+        tasks.start_soon(obey, at.worker)
         control.submit("gate")
         await gate.entered.wait()
         os.kill(os.getpid(), signal.SIGTERM)
@@ -326,18 +321,14 @@ async def test_the_first_signal_lets_the_worker_leave_and_the_second_ends_it() -
     assert exits == [128 + signal.SIGINT]
 
 
-async def test_settings_that_lead_nowhere_are_one_line(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(service, "START_S", 0.3)
-    caplog.set_level(logging.WARNING)
+async def test_settings_that_lead_nowhere_are_one_line() -> None:
     settings = Settings(
         convex_url="http://127.0.0.1:9",  # the discard port: nobody listens
         key="sbw_" + "k" * 43,
         worker="w",
     )
-    with pytest.raises(errors.BackendUnreachable, match="Cannot reach http://127.0.0.1:9"):
-        await run_worker(settings)
+    with pytest.raises(errors.BackendUnreachable, match=r"Cannot reach http://127\.0\.0\.1:9"):
+        await run_worker(settings, start_s=0.3)
 
 
 async def test_agents_that_do_not_import_are_one_line(

@@ -407,7 +407,7 @@ async def _obey_signals(worker: Worker, exit_now: Callable[[int], NoReturn]) -> 
             worker.leave(f"received {number.name}")
 
 
-async def run_worker(settings: Settings) -> int:
+async def run_worker(settings: Settings, *, start_s: float = START_S) -> int:
     """Serve runs until told to leave; the exit code is 0 for an orderly end.
 
     Raises:
@@ -433,6 +433,7 @@ async def run_worker(settings: Settings) -> int:
             Identity(settings.worker, settings.queues, settings.concurrency),
             Environment(agents, settings.agents, model, redact, board),
             grace_s=settings.grace_s,
+            start_s=start_s,
             subscribe=lambda session, deliver: Wake(
                 url=settings.convex_url, key=settings.key, session=session, board=board, deliver=deliver
             ),
