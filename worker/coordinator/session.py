@@ -43,7 +43,8 @@ from worker.models import (
 logger = logging.getLogger(__name__)
 
 Ending = Literal["ended", "expired", "unauthorized", "signed_off"]
-REGISTER_S = 10.0  # for one attempt
+REGISTER_S = 2.5  # for the first attempt; each further one has twice as long: it may only be slow
+LONGEST_REGISTER_S = 20.0
 DRAIN_S = 3.0  # for one attempt
 MAX_GATHERED_BYTES = 8 * 1024 * 1024  # agents wait beyond this, so a dead backend cannot fill the memory
 _CRASHES = 3  # a function that crashed may work the next time; after so many in a row the body is to blame
@@ -94,7 +95,10 @@ async def register(
     while True:
         sent_at = clock()
         try:
-            return Opened(await control.register(request, timeout=REGISTER_S), sent_at)
+            timeout = min(LONGEST_REGISTER_S, REGISTER_S * 2.0 ** min(failures, 10))
+            if deadline_s is not None:
+                timeout = max(0.1, min(timeout, started + deadline_s - sent_at))
+            return Opened(await control.register(request, timeout=timeout), sent_at)
         except (Unauthorized, Forbidden, InvalidArgument):
             raise
         except BackendError as error:
