@@ -15,7 +15,8 @@ seconds:
     h11 on our sockets                 1.08   0.42
     bare sockets, nothing parsed       1.07   0.12
 
-httpcore stays because it keeps httpx's responses, keep-alive and respx for a twentieth of a second.
+httpcore stays because it keeps httpx's responses, keep-alive and respx for a twentieth of a second. With
+deadlines, decoding and joining on top (`worker.llm`) it is 1.15 and 0.75; 500 such streams take 1.3 and 1.3.
 """
 
 from __future__ import annotations
