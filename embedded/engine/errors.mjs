@@ -20,9 +20,9 @@ export class OperatorError extends Error {}
 
 /**
  * @typedef {object} Thrown  what left a function, described inside its context
- * @property {string} name
+ * @property {string} name  empty when something else than an error was thrown
  * @property {string} message
- * @property {string} stack  V8's text, empty when something else than an error was thrown
+ * @property {string} stack  V8's text
  * @property {string} [data]  JSON text of a ConvexError's data
  */
 
@@ -80,10 +80,8 @@ function frameName(name) {
  * @param {StackMapper} mapper
  */
 export function uncaughtText({ name, message, stack }, mapper) {
-  const nested = message.startsWith("Uncaught ");
-  const head = nested ? message.trimEnd() : `Uncaught ${name}: ${message}`;
-  const frames = mapper.frames(
-    stack.startsWith(`${name}: ${message}`) ? stack.slice(name.length + message.length + 2) : stack,
-  );
+  const text = name === "" ? message : `${name}: ${message}`;
+  const head = message.startsWith("Uncaught ") ? message.trimEnd() : `Uncaught ${text}`;
+  const frames = mapper.frames(stack.startsWith(text) ? stack.slice(text.length) : stack);
   return frames === "" ? head : `${head}\n${frames}`;
 }

@@ -21,9 +21,14 @@ export function openDatabase(file, synchronous) {
   let database;
   try {
     database = new DatabaseSync(file);
+    database.exec(`PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS}; PRAGMA locking_mode = EXCLUSIVE;`);
+    const version = Number(database.prepare("PRAGMA user_version").get()?.user_version);
+    if (version > FILE_FORMAT) {
+      throw new OperatorError(
+        `${file} was written by a newer host (file format ${version}, this host reads ${FILE_FORMAT})`,
+      );
+    }
     database.exec(`
-      PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS};
-      PRAGMA locking_mode = EXCLUSIVE;
       PRAGMA journal_mode = WAL;
       PRAGMA synchronous = ${synchronous === "full" ? "FULL" : "NORMAL"};
       PRAGMA wal_autocheckpoint = ${CHECKPOINT_PAGES};
@@ -32,12 +37,6 @@ export function openDatabase(file, synchronous) {
       BEGIN IMMEDIATE;
       COMMIT;
     `);
-    const version = Number(database.prepare("PRAGMA user_version").get()?.user_version);
-    if (version > FILE_FORMAT) {
-      throw new OperatorError(
-        `${file} was written by a newer host (file format ${version}, this host reads ${FILE_FORMAT})`,
-      );
-    }
     return { database, isNew: version === 0 };
   } catch (error) {
     database?.close();

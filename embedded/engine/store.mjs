@@ -598,6 +598,11 @@ export class Store {
 
   /* ---- small facts ---- */
 
+  /** @returns {number} how many rows SQLite has written since the file was opened */
+  totalChanges() {
+    return Number(this.#statements.totalChanges.get()?.n);
+  }
+
   /** @param {string} key @returns {string | null} */
   meta(key) {
     const value = this.#statements.getMeta.get(key)?.value;
@@ -734,6 +739,7 @@ function prepareAll(database) {
     savepoint: depths.map((name) => sql(`SAVEPOINT ${name}`)),
     release: depths.map((name) => sql(`RELEASE ${name}`)),
     rollbackTo: depths.map((name) => sql(`ROLLBACK TO ${name}`)),
+    totalChanges: sql("SELECT total_changes() AS n"),
     getMeta: sql("SELECT value FROM meta WHERE key = ?"),
     setMeta: sql(
       "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",

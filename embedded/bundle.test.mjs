@@ -1,0 +1,78 @@
+import { readFileSync, rmSync } from "node:fs";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { bundleFunctions } from "./bundle.mjs";
+import { temporaryFolder, writeFunctions } from "./engine/testing.mjs";
+
+/** @type {string} */
+let root;
+beforeEach(() => (root = temporaryFolder()));
+afterEach(() => rmSync(root, { recursive: true, force: true }));
+
+/** @param {Record<string, string>} files */
+const bundle = (files) => bundleFunctions(writeFunctions(root, files));
+
+test("every module is there under its path, and no other file", async () => {
+  const { modules } = await bundle({
+    "tasks.ts": "export const a = 1",
+    "model/deep/er.tsx": "export const b = 1",
+    "old.mjs": "export const c = 1",
+    "convex.config.ts": "export default 1",
+    "auth.config.ts": "export default 1",
+    "_generated/api.ts": "throw 1",
+    "node_modules/x/index.ts": "throw 1",
+    "tasks.test.ts": "throw 1",
+    "types.d.ts": "export type A = 1",
+    "data.json": "{}",
+    "README.md": "text",
+  });
+  expect(modules).toEqual(["auth.config", "convex.config", "model/deep/er", "old", "tasks"]);
+});
+
+test("the script leaves the modules' exports behind", async () => {
+  const { code, map } = await bundle({
+    "a.ts": "export const x: number = 41 + 1;",
+    "b/c.ts": "export default 'd';",
+  });
+  new Function(code)();
+  const modules = /** @type {any} */ (globalThis).__modules;
+  delete (/** @type {any} */ (globalThis).__modules);
+  expect([modules.a.x, modules["b/c"].default]).toEqual([42, "d"]);
+  expect(JSON.parse(map).sources).toEqual(expect.arrayContaining(["a.ts", "b/c.ts"]));
+});
+
+test("broken TypeScript is reported in one line with file, line and column", async () => {
+  await expect(bundle({ "model/bad.ts": "export const a = 1;\nexport const b = ;\n" })).rejects.toThrow(
+    /^model\/bad\.ts:2:18: Unexpected ";"$/,
+  );
+});
+
+test("an import that leads nowhere is reported with its place", async () => {
+  await expect(bundle({ "a.ts": 'import "./nowhere";' })).rejects.toThrow(
+    /^a\.ts:1:8: Could not resolve "\.\/nowhere"$/,
+  );
+});
+
+test("a module that needs Node is refused by name", async () => {
+  await expect(bundle({ "mail.ts": '// sends mail\n"use node";\nexport const a = 1;' })).rejects.toThrow(
+    'mail.ts: "use node" modules need Convex itself',
+  );
+});
+
+test("a module name that Convex refuses is refused", async () => {
+  await expect(bundle({ "my-tasks.ts": "" })).rejects.toThrow(
+    'my-tasks.ts: "my-tasks" is no valid name of a module',
+  );
+});
+
+test("a folder that is not there is named", async () => {
+  await expect(bundleFunctions(`${root}/none`)).rejects.toThrow(
+    /^cannot read the functions folder .*none: ENOENT$/,
+  );
+});
+
+test("nothing is written into the folder", async () => {
+  const folder = writeFunctions(root, { "a.ts": "export const x = 1;" });
+  await bundleFunctions(folder);
+  expect(readFileSync(`${folder}/a.ts`, "utf8")).toBe("export const x = 1;");
+  expect((await import("node:fs")).readdirSync(folder)).toEqual(["a.ts"]);
+});

@@ -1,0 +1,332 @@
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { ADMIN, ANYONE, TestEngine } from "./testing.mjs";
+
+/** @type {TestEngine} */
+let engine;
+beforeEach(async () => {
+  engine = new TestEngine();
+  await engine.load();
+});
+afterEach(() => engine.dispose());
+
+const ranks = (/** @type {string} */ group) =>
+  engine.call("items:list", { group }).map((/** @type {{ rank: number }} */ item) => item.rank);
+
+describe("finding a function", () => {
+  test("a default export answers to its module", () => {
+    expect(engine.call("nested/deep:default")).toBe("the default export");
+  });
+
+  test("an unknown function is named in the refusal", () => {
+    expect(() => engine.call("items:nothing")).toThrow(
+      /^\[Request ID: [0-9a-f]{16}\] Server Error\nCould not find public function for 'items:nothing'\. Did you forget to run `npx convex dev`\?$/,
+    );
+  });
+
+  test("an internal function is hidden from clients and open to the admin", () => {
+    expect(() => engine.call("items:secret", {}, { caller: ANYONE })).toThrow(
+      "Could not find public function",
+    );
+    expect(engine.call("items:secret", {}, { caller: ADMIN })).toBe("for insiders");
+  });
+
+  test("a function of another kind is refused by name", () => {
+    expect(() => engine.call("items:list", { group: "a" }, { kind: "mutation" })).toThrow(
+      "Trying to execute items.js:list as Mutation, but it is defined as Query.",
+    );
+    expect(() => engine.call("items:act")).toThrow("but it is defined as Action.");
+  });
+});
+
+describe("arguments and results", () => {
+  test("wrong arguments are refused and nothing is written", () => {
+    expect(() => engine.call("items:add", { group: "a", rank: "high" })).toThrow("ArgumentValidationError: ");
+    expect(() => engine.call("items:add", { group: "a" })).toThrow("missing the required field `rank`");
+    expect(() => engine.call("items:add", { group: "a", rank: 1, more: 1 })).toThrow("extra field `more`");
+    expect(ranks("a")).toEqual([]);
+  });
+
+  test("an id of another table is refused", () => {
+    const { id } = engine.call("events:add", { text: "x" });
+    expect(() => engine.call("items:get", { id })).toThrow("ArgumentValidationError: ");
+  });
+
+  test("a result that does not fit its validator is refused", () => {
+    expect(() => engine.call("items:wrongReturn")).toThrow("ReturnsValidationError: ");
+  });
+
+  test("a value that Convex does not know is refused by name", () => {
+    expect(() => engine.call("items:unserializable")).toThrow('Map[["a",1]] is not a supported Convex type');
+  });
+
+  test("every kind of value survives in both directions", () => {
+    const value = {
+      "": "an empty key",
+      big: { $integer: "//////////8=" },
+      bytes: { $bytes: "AAEC" },
+      float: { $float: "AAAAAAAA+H8=" },
+      list: [null, true, -1.5, "Grüße 🚦"],
+    };
+    expect(engine.call("items:echo", { value })).toEqual(value);
+  });
+
+  test("a text of six million characters survives", () => {
+    const value = "x".repeat(6_000_000);
+    expect(engine.call("items:echo", { value })).toBe(value);
+  });
+
+  test("arguments and results end at their limits", async () => {
+    const small = new TestEngine({ limits: { argsBytes: 40, resultBytes: 22 } });
+    await small.load();
+    const echo = (/** @type {number} */ length) => small.call("items:echo", { value: "x".repeat(length) });
+    expect(echo(20)).toHaveLength(20);
+    expect(() => echo(21)).toThrow("Function return value is too large (limit: 22 bytes)");
+    expect(() => echo(40)).toThrow("Arguments are too large (limit: 40 bytes)");
+    small.dispose();
+  });
+});
+
+describe("errors", () => {
+  test("an error carries its name, its message and the frames of the app's own files", () => {
+    expect(() => engine.call("items:addThenFail", { group: "a" })).toThrow(
+      /^\[Request ID: [0-9a-f]{16}\] Server Error\nUncaught Error: changed my mind\n {4}at handler \(\.\.\/convex\/items\.ts:88:11\)\n/,
+    );
+  });
+
+  test("the frames of the host are left out and awaiting callers are in", () => {
+    const [, ...frames] = failureOf("runtime:throwDeep").message.split("\n    at ");
+    expect(frames[0]).toMatch(/^inner \(\.\.\/convex\/runtime\.ts:\d+:\d+\)$/);
+    expect(frames[1]).toMatch(/^(?:async )?outer \(\.\.\/convex\/runtime\.ts/);
+    expect(frames.join()).not.toMatch(/prelude|node:|engine/);
+  });
+
+  test("something else than an error can be thrown", () => {
+    expect(failureOf("runtime:throwText").message).toMatch(/\nUncaught only a text$/);
+  });
+
+  test("the data of a ConvexError reaches the client, and what was written is gone", () => {
+    expect(failureOf("items:failWithData").data).toEqual({
+      code: "full",
+      size: { $integer: "AwAAAAAAAAA=" },
+    });
+    expect(ranks("data")).toEqual([]);
+  });
+
+  test("a plain error has no data", () => {
+    expect(failureOf("items:addThenFail", { group: "a" }).data).toBeUndefined();
+  });
+
+  test("an error keeps one prefix through nested calls", () => {
+    const { message } = failureOf("items:passOn", { inner: "items:failWithData" });
+    expect(message.match(/Uncaught/g)).toHaveLength(1);
+    expect(message).toContain("handler (../convex/items.ts");
+  });
+
+  test("data of a ConvexError passes through nested calls", () => {
+    expect(failureOf("items:passOn", { inner: "items:failWithData" }).data).toMatchObject({ code: "full" });
+  });
+
+  test("log lines come with a failure too", () => {
+    expect(() => engine.call("items:patch", { id: "nonsense", fields: {} })).toThrow(
+      "ArgumentValidationError",
+    );
+    expect(failureOf("items:addThenFail", { group: "a" }).logLines).toEqual([]);
+  });
+});
+
+describe("documents", () => {
+  test("patch sets fields and removes what is undefined", () => {
+    const id = engine.call("items:add", { group: "a", rank: 1, note: "old" });
+    expect(engine.call("items:patch", { id, fields: { rank: 2 } })).toMatchObject({ rank: 2, note: "old" });
+    expect(engine.call("items:patch", { id, fields: { rank: 3 }, unset: "note" })).not.toHaveProperty("note");
+    expect(ranks("a")).toEqual([3]);
+  });
+
+  test("replace drops the other fields and keeps the system fields", () => {
+    const id = engine.call("items:add", { group: "a", rank: 1, note: "old" });
+    const before = engine.call("items:get", { id });
+    const after = engine.call("items:replace", { id, fields: { group: "b", rank: 2 } });
+    expect(after).toEqual({ _id: id, _creationTime: before._creationTime, group: "b", rank: 2 });
+    expect([ranks("a"), ranks("b")]).toEqual([[], [2]]);
+  });
+
+  test("system fields cannot be changed", () => {
+    const id = engine.call("items:add", { group: "a", rank: 1 });
+    expect(() => engine.call("items:patch", { id, fields: { _creationTime: 1 } })).toThrow(
+      "cannot be changed",
+    );
+    expect(engine.call("items:patch", { id, fields: { _id: id, rank: 4 } })).toMatchObject({ rank: 4 });
+  });
+
+  test("a deleted document is gone for the mutation that deleted it and for all after it", () => {
+    const id = engine.call("items:add", { group: "a", rank: 1 });
+    expect(engine.call("items:remove", { id })).toBeNull();
+    expect(engine.call("items:get", { id })).toBeNull();
+    expect(() => engine.call("items:remove", { id })).toThrow(`Delete on nonexistent document ID ${id}`);
+    expect(() => engine.call("items:patch", { id, fields: {} })).toThrow(
+      `Update on nonexistent document ID ${id}`,
+    );
+    expect(() => engine.call("items:replace", { id, fields: {} })).toThrow(
+      `Replace on nonexistent document ID ${id}`,
+    );
+  });
+
+  test("a document that does not fit the schema is refused", () => {
+    expect(() => engine.call("bag:insertInto", { table: "items", value: { group: 1, rank: 1 } })).toThrow(
+      'Failed to insert or update a document in table "items" because it does not match the schema: ',
+    );
+    const id = engine.call("items:add", { group: "a", rank: 1 });
+    expect(() => engine.call("items:patch", { id, fields: { rank: "x" } })).toThrow(
+      "does not match the schema",
+    );
+    expect(ranks("a")).toEqual([1]);
+  });
+
+  test("a table that no schema names is made at its first document", () => {
+    expect(engine.call("bag:countOf", { table: "unheard" })).toBe(0);
+    engine.call("bag:insertInto", { table: "unheard", value: { x: 1 } });
+    expect(engine.call("bag:countOf", { table: "unheard" })).toBe(1);
+  });
+
+  test("system tables and bad table names are refused", () => {
+    const insert = (/** @type {string} */ table) => () => engine.call("bag:insertInto", { table, value: {} });
+    expect(insert("_scheduled_functions")).toThrow("System tables (prefixed with `_`) are read-only.");
+    expect(insert("a-b")).toThrow('Invalid table name "a-b"');
+    expect(insert("a".repeat(65))).toThrow("Invalid table name");
+    expect(insert("a".repeat(64))).not.toThrow();
+  });
+
+  test("get refuses what is no id, and an id of another table than the one that is named", () => {
+    const id = engine.call("items:add", { group: "a", rank: 1 });
+    expect(() => engine.call("items:getAny", { id: "nonsense" })).toThrow("Unable to decode ID");
+    expect(() => engine.call("items:getFrom", { table: "events", id })).toThrow('is of table "items"');
+    expect(engine.call("items:getFrom", { table: "items", id })).toMatchObject({ rank: 1 });
+  });
+
+  test("normalizeId knows the ids of a table", () => {
+    const id = engine.call("items:add", { group: "a", rank: 1 });
+    expect(engine.call("items:normalize", { table: "items", id })).toBe(id);
+    expect(engine.call("items:normalize", { table: "events", id })).toBeNull();
+    expect(engine.call("items:normalize", { table: "items", id: "nonsense" })).toBeNull();
+  });
+});
+
+describe("who calls", () => {
+  test("the identity is that of the caller, also in nested calls", () => {
+    const caller = {
+      admin: false,
+      identity: { subject: "ann", issuer: "test", tokenIdentifier: "test|ann" },
+    };
+    expect(engine.call("items:identity", {}, { caller })).toEqual(caller.identity);
+    expect(engine.call("items:whoRunsInside", {}, { caller })).toEqual(["ann", "ann"]);
+    expect(engine.call("items:identity")).toBeNull();
+  });
+});
+
+describe("a request with a key", () => {
+  const once = { session: "5f0c", request: 3 };
+  const add = () => engine.reply("items:add", { group: "once", rank: 1 }, { once });
+
+  test("is applied once and answered alike each time, also after a restart", async () => {
+    const first = add();
+    expect(add()).toMatchObject({ value: first.value, ts: first.ts });
+    engine.reopen();
+    await engine.load();
+    expect(add()).toMatchObject({ value: first.value, ts: first.ts });
+    expect(ranks("once")).toEqual([1]);
+  });
+
+  test("runs again when it failed", () => {
+    expect(() => engine.reply("items:addThenFail", { group: "once" }, { once })).toThrow("changed my mind");
+    add();
+    expect(ranks("once")).toEqual([1]);
+  });
+});
+
+describe("syscalls", () => {
+  test("a query cannot write", () => {
+    expect(() => engine.call("items:writeFromQuery")).toThrow("cannot be used in a query");
+  });
+
+  test("an unknown one is called unknown", () => {
+    expect(() => engine.call("items:unknownSyscall")).toThrow("Unknown async operation 1.0/noSuchThing");
+  });
+});
+
+describe("limits", () => {
+  /** @param {Partial<import("./limits.mjs").Limits>} limits */
+  async function limited(limits) {
+    engine.dispose();
+    engine = new TestEngine({ limits });
+    await engine.load();
+    for (let rank = 0; rank < 5; rank++) engine.call("items:add", { group: "a", rank });
+  }
+
+  test("documents read end at the limit", async () => {
+    await limited({ documentsRead: 3 });
+    expect(engine.call("bag:readMany", { count: 3 })).toBe(3);
+    expect(() => engine.call("bag:readMany", { count: 4 })).toThrow(
+      "Too many documents read in a single function execution (limit: 3). Consider using smaller limits",
+    );
+  });
+
+  test("bytes read end at the limit", async () => {
+    await limited({ bytesRead: 300 });
+    expect(engine.call("bag:readMany", { count: 1 })).toBe(1);
+    expect(() => engine.call("bag:readMany", { count: 5 })).toThrow("Too many bytes read");
+  });
+
+  test("index ranges end at the limit", async () => {
+    await limited({ databaseQueries: 3 });
+    expect(engine.call("bag:getMany", { count: 3 })).toBe(3);
+    expect(() => engine.call("bag:getMany", { count: 4 })).toThrow(
+      "Too many reads in a single function execution (limit: 3)",
+    );
+  });
+
+  test("documents written end at the limit, and nothing of such a call stays", async () => {
+    await limited({ documentsWritten: 2 });
+    engine.call("items:addMany", { count: 2 });
+    expect(() => engine.call("items:addMany", { count: 3 })).toThrow(
+      "Too many writes in a single function execution (limit: 2)",
+    );
+    expect(ranks("many")).toEqual([0, 1]);
+  });
+
+  test("scheduled functions end at the limit", async () => {
+    await limited({ functionsScheduled: 2 });
+    engine.call("jobs:many", { count: 2 });
+    expect(() => engine.call("jobs:many", { count: 3 })).toThrow(
+      "Too many functions scheduled by this mutation (limit: 2)",
+    );
+    expect(engine.call("jobs:all")).toHaveLength(2);
+  });
+
+  test("calls inside calls end at the limit", () => {
+    expect(engine.call("items:recurse", { depth: 7 })).toBe(7);
+    expect(() => engine.call("items:recurse", { depth: 8 })).toThrow(
+      "Functions call each other too deeply (limit: 8)",
+    );
+  });
+
+  test("a mutation can ask what it has used", () => {
+    const metrics = engine.call("items:metrics");
+    expect(metrics.documentsWritten).toEqual({ used: 1, remaining: 15_999 });
+    expect(metrics.documentsRead.used).toBe(1);
+    expect(metrics.databaseQueries.used).toBe(1);
+  });
+});
+
+/**
+ * @param {string} path
+ * @param {object} [args]
+ * @returns {import("./testing.mjs").CallFailed}
+ */
+function failureOf(path, args) {
+  try {
+    engine.call(path, args);
+  } catch (error) {
+    return /** @type {any} */ (error);
+  }
+  throw new Error(`${path} did not fail`);
+}

@@ -1,0 +1,106 @@
+import { rmSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { FILE_FORMAT } from "./sqlite.mjs";
+import { Store } from "./store.mjs";
+import { temporaryFolder } from "./testing.mjs";
+
+/** @type {string} */
+let root;
+/** @type {string} */
+let file;
+beforeEach(() => {
+  root = temporaryFolder();
+  file = path.join(root, "store.sqlite");
+});
+afterEach(() => rmSync(root, { recursive: true }));
+
+const open = () => new Store({ file, synchronous: "full" });
+
+/** @param {Store} store @param {string} table @param {any} fields */
+function insert(store, table, fields) {
+  const made = store.ensureTable(table);
+  const document = store.newDocument(made, fields);
+  store.insert(made, document);
+  return document._id;
+}
+
+/** @param {Store} store @param {string} id */
+function read(store, id) {
+  const place = store.locate(id);
+  const row = place === null ? undefined : store.get(place, id);
+  return row === undefined ? null : JSON.parse(row.json);
+}
+
+test("a file serves one host at a time", () => {
+  const store = open();
+  expect(open).toThrow(`${file} is in use by another host`);
+  store.close();
+  open().close();
+});
+
+test("a file of a newer host is refused, and left as it is", () => {
+  const database = new DatabaseSync(file);
+  database.exec(`PRAGMA user_version = ${FILE_FORMAT + 1}; CREATE TABLE later (x)`);
+  database.close();
+  expect(open).toThrow(
+    `${file} was written by a newer host (file format ${FILE_FORMAT + 1}, this host reads ${FILE_FORMAT})`,
+  );
+  const again = new DatabaseSync(file);
+  expect(again.prepare("SELECT name FROM sqlite_schema").all()).toMatchObject([{ name: "later" }]);
+  again.close();
+});
+
+test("what is no database is refused in one line", () => {
+  writeFileSync(file, "these are notes, and more than a hundred bytes of them".repeat(10));
+  expect(open).toThrow(`${file} is not a database of this host`);
+});
+
+test("a file that cannot be made is named", () => {
+  file = path.join(root, "no", "such", "folder", "x.sqlite");
+  expect(open).toThrow(/^.*x\.sqlite cannot be opened/);
+});
+
+test("what was not committed is gone", () => {
+  const store = open();
+  const kept = insert(store, "a", { n: 1 });
+  store.settle();
+  store.commit();
+  const lost = insert(store, "b", { n: 2 });
+  store.close();
+  const again = open();
+  expect([read(again, kept)?.n, read(again, lost)]).toEqual([1, null]);
+  expect(again.table("b")).toBeUndefined();
+  again.close();
+});
+
+test("savepoints nest: the inner one is undone alone, tables included", () => {
+  const store = open();
+  store.savepoint();
+  const outer = insert(store, "a", { n: 1 });
+  const mark = store.savepoint();
+  const inner = insert(store, "b", { n: 2 });
+  store.rollback(mark);
+  store.release();
+  expect([read(store, outer)?.n, read(store, inner), store.table("b")]).toEqual([1, null, undefined]);
+  expect(store.log).toHaveLength(1);
+  store.close();
+});
+
+test("only index rows whose key changes are touched", () => {
+  const store = open();
+  const table = store.ensureTable("a");
+  store.setIndexes(table, [
+    { name: "by_x", fields: ["x"] },
+    { name: "by_y", fields: ["y"] },
+  ]);
+  const id = insert(store, "a", { x: 1, y: 1 });
+  store.settle();
+  store.commit();
+  const before = store.totalChanges();
+  const row = store.get(/** @type {any} */ (store.locate(id)), id);
+  store.replace(table, /** @type {any} */ (row), { ...read(store, id), y: 2 });
+  expect(store.totalChanges() - before).toBe(3); // the document, and the key in by_y taken out and put in
+  store.close();
+});
