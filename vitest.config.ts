@@ -8,8 +8,22 @@ export default defineConfig({
         test: { name: "convex", include: ["convex/**/*.test.ts"], environment: "edge-runtime" },
       },
       {
+        // The same files on the embedded host's engine: nothing leans on a quirk of either.
+        test: {
+          name: "convex-on-host",
+          include: ["convex/*.test.ts"],
+          environment: "node",
+          env: { SIGNALBOX_TEST_BACKEND: "host" },
+        },
+      },
+      {
         // The embedded host: real threads, real sockets, real files.
-        test: { name: "embedded", include: ["embedded/**/*.test.mjs", "scripted_model/**/*.test.mjs"], environment: "node", testTimeout: 20_000 },
+        test: {
+          name: "embedded",
+          include: ["embedded/**/*.test.mjs", "scripted_model/**/*.test.mjs"],
+          environment: "node",
+          testTimeout: 20_000,
+        },
       },
     ],
   },

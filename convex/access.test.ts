@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { api, internal } from "./_generated/api";
 import type { Id } from "./_generated/dataModel";
 import { hashKey } from "./model/keys";
-import { Deployment, KEYS } from "./setup.testing";
+import { Deployment, KEYS, probe } from "./setup.testing";
 import type { Role } from "./validators";
 
 let at: Deployment;
@@ -14,6 +14,7 @@ beforeEach(async () => {
 });
 
 afterEach(() => {
+  at.close();
   vi.useRealTimers();
 });
 
@@ -91,7 +92,7 @@ describe("keys", () => {
   });
 
   test("a user's identity opens nothing", async () => {
-    const user = at.t.withIdentity({ subject: "root", issuer: "https://id.example" });
+    const user = at.t.as({ subject: "root", issuer: "https://id.example" });
     await expect(user.query(api.tasks.list, { key: "" })).rejects.toThrow("unauthorized");
   });
 
@@ -126,8 +127,7 @@ describe("keys", () => {
       label: "oops",
     });
     await expect(create2).rejects.toThrow("SHA-256");
-    const stored = await at.t.run(async (ctx) => JSON.stringify(await ctx.db.query("keys").take(100)));
-    expect(stored).not.toContain("sbs_twice");
+    expect(await at.t.query(probe.keyRows, {})).not.toContain("sbs_twice");
   });
 
   test("a worker key serves its queues only", async () => {
@@ -181,8 +181,7 @@ describe("bad input", () => {
     const refused = answers[1] as { message: string };
     expect(refused.message).toContain(text);
     expect(refused.message).not.toContain("\n");
-    const rows = await at.t.run((ctx) => ctx.db.query("tasks").take(10));
-    expect(rows).toHaveLength(2);
+    expect(await at.t.query(probe.countTasks, {})).toBe(2);
   });
 
   test.each([
@@ -227,7 +226,7 @@ describe("bad input", () => {
 
   test("asking for what is not there says so", async () => {
     const task = await at.submit();
-    await at.t.run((ctx) => ctx.db.delete("tasks", task));
+    await at.t.mutation(probe.removeTask, { task });
     await expect(at.t.mutation(api.tasks.cancel, { key: KEYS.submit, task })).rejects.toThrow("not_found");
     expect(await at.t.query(api.tasks.get, { key: KEYS.submit, task })).toBeNull();
     const other = "garbage" as Id<"tasks">;

@@ -1,22 +1,28 @@
-/// <reference types="vite/client" />
 /** What the tests of the control plane share: keys, a worker, time. */
-import { convexTest, type TestConvex } from "convex-test";
+import { makeFunctionReference } from "convex/server";
 import { vi } from "vitest";
 import { api, internal } from "./_generated/api";
 import type { Id } from "./_generated/dataModel";
 import { hashKey } from "./model/keys";
-import schema from "./schema";
+import { startBackend, type Backend } from "./backends.testing";
 import type { Finished, Outcome, TaskSpec } from "./validators";
-
-const modules = import.meta.glob(["./**/*.ts", "!./**/*.test.ts", "!./**/*.testing.ts"]);
 
 export const KEYS = { worker: "sbw_test", submit: "sbs_test", operator: "sbo_test" } as const;
 
+/** The functions of probe.testing.ts, which no generated code knows. */
+export const probe = {
+  removeTask: makeFunctionReference<"mutation", { task: Id<"tasks"> }, null>("probe:removeTask"),
+  countTasks: makeFunctionReference<"query", Record<string, never>, number>("probe:countTasks"),
+  keyRows: makeFunctionReference<"query", Record<string, never>, string>("probe:keyRows"),
+  pendingJobs: makeFunctionReference<"query", Record<string, never>, string[]>("probe:pendingJobs"),
+  strandDispatch: makeFunctionReference<"mutation", { again: boolean }, null>("probe:strandDispatch"),
+};
+
 export class Deployment {
-  private constructor(readonly t: TestConvex<typeof schema>) {}
+  private constructor(readonly t: Backend) {}
 
   static async start(): Promise<Deployment> {
-    const deployment = new Deployment(convexTest({ schema, modules, transactionLimits: true }));
+    const deployment = new Deployment(await startBackend());
     for (const role of ["worker", "submit", "operator"] as const) {
       const hash = await hashKey(KEYS[role]);
       await deployment.t.mutation(internal.operator.createKey, { hash, role, label: role });
@@ -29,16 +35,15 @@ export class Deployment {
 
   /** Let everything that falls due within `ms` happen, at its time. */
   async pass(ms = 0): Promise<void> {
-    const end = Date.now() + ms;
-    do {
+    for (const end = Date.now() + ms; Date.now() < end; await this.t.runDue()) {
       vi.advanceTimersByTime(Math.min(50, end - Date.now()));
-      await this.t.finishInProgressScheduledFunctions();
-    } while (Date.now() < end);
-    // What a pass schedules for now is due now.
-    for (let chain = 0; chain < 20; chain++) {
-      vi.advanceTimersByTime(0);
-      await this.t.finishInProgressScheduledFunctions();
     }
+    // What a pass schedules for now is due now.
+    for (let chain = 0; chain < 20; chain++) await this.t.runDue();
+  }
+
+  close(): void {
+    this.t.close();
   }
 
   async submit(spec: Partial<TaskSpec> = {}): Promise<Id<"tasks">> {
@@ -81,7 +86,7 @@ export class TestWorker {
   seq = 0;
 
   constructor(
-    private readonly t: TestConvex<typeof schema>,
+    private readonly t: Backend,
     readonly session: Id<"sessions">,
   ) {}
 

@@ -1,0 +1,37 @@
+/** Lets the tests of `convex/` run on the engine, in their own process: functions from the folder, a file for each test. */
+
+import { cpSync, mkdtempSync, renameSync, rmSync, symlinkSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { bundleFunctions } from "./bundle.mjs";
+import { Engine } from "./engine/engine.mjs";
+import { GUARD_BYTES } from "./guard.mjs";
+
+const PROJECT = fileURLToPath(new URL("..", import.meta.url));
+
+/** @returns {Promise<import("./bundle.mjs").Bundle>} the project's functions, and the probe of its tests as a module */
+export async function bundleProject() {
+  const folder = mkdtempSync(path.join(tmpdir(), "signalbox-functions-"));
+  try {
+    const functions = path.join(folder, "convex");
+    cpSync(path.join(PROJECT, "convex"), functions, { recursive: true });
+    renameSync(path.join(functions, "probe.testing.ts"), path.join(functions, "probe.ts"));
+    symlinkSync(path.join(PROJECT, "node_modules"), path.join(folder, "node_modules"));
+    return await bundleFunctions(functions);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+/** @returns {{ engine: Engine, remove: () => void }} an engine on a new file, whose clock is the process's */
+export function openEngine() {
+  const folder = mkdtempSync(path.join(tmpdir(), "signalbox-engine-"));
+  const engine = new Engine({
+    file: path.join(folder, "host.sqlite"),
+    synchronous: "normal",
+    guard: new SharedArrayBuffer(GUARD_BYTES),
+    now: () => Date.now(),
+  });
+  return { engine, remove: () => rmSync(folder, { recursive: true }) };
+}
