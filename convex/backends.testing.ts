@@ -7,7 +7,7 @@ import {
   type FunctionReference,
   type FunctionReturnType,
 } from "convex/server";
-import { ConvexError, convexToJson, jsonToConvex, type JSONValue, type Value } from "convex/values";
+import { ConvexError, convexToJson, jsonToConvex, type JSONValue } from "convex/values";
 import { vi } from "vitest";
 import schema from "./schema";
 

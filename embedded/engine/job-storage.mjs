@@ -31,6 +31,11 @@ export class JobDocuments {
   }
 
   #store;
+  /**
+   * A time before which no pending job is due, so that a batch need not look: exact, or too early after a rollback.
+   * Null: there is none; undefined: not known. @type {number | null | undefined}
+   */
+  #earliest;
 
   /** Looked up each time: the store makes its tables anew after a rollback. */
   get #jobs() {
@@ -43,6 +48,9 @@ export class JobDocuments {
 
   /** @param {JobFields} job */
   insertJob(job) {
+    if (this.#earliest !== undefined && job.state.kind === "pending") {
+      this.#earliest = Math.min(this.#earliest ?? Infinity, job.scheduledTime);
+    }
     return this.#insert(this.#jobs, job);
   }
 
@@ -55,11 +63,13 @@ export class JobDocuments {
 
   /** @param {string} id @param {JobFields} job */
   replaceJob(id, job) {
+    this.#earliest = undefined;
     this.#replace(id, job);
   }
 
   /** @param {string} id */
   deleteJob(id) {
+    this.#earliest = undefined;
     this.#replace(id, null);
   }
 
@@ -70,18 +80,19 @@ export class JobDocuments {
 
   /** @param {number} now @param {number} limit */
   dueJobs(now, limit) {
-    const jobs = this.#scanJobs(
-      BY_STATE.name,
-      PENDING,
-      keySuccessor(encodeIndexKey(["pending", now])),
-      limit,
-    );
-    return jobs.map(({ _id }) => _id);
+    if ((this.nextDue() ?? Infinity) > now) return [];
+    this.#earliest = undefined;
+    const high = keySuccessor(encodeIndexKey(["pending", now]));
+    return this.#scanJobs(BY_STATE.name, PENDING, high, limit).map(({ _id }) => _id);
   }
 
   /** @returns {number | null} */
   nextDue() {
-    return this.#scanJobs(BY_STATE.name, PENDING, keySuccessor(PENDING), 1)[0]?.scheduledTime ?? null;
+    if (this.#earliest === undefined) {
+      const [first] = this.#scanJobs(BY_STATE.name, PENDING, keySuccessor(PENDING), 1);
+      this.#earliest = first?.scheduledTime ?? null;
+    }
+    return this.#earliest;
   }
 
   /** @param {number} limit */

@@ -480,7 +480,7 @@ export class Store {
    * @returns {Document} with them; nothing is written yet
    */
   newDocument(table, value) {
-    const internal = randomFillSync(new Uint8Array(16), PLACE_BYTES);
+    const internal = randomBytes16();
     const place = table.nextPlace++;
     for (let i = PLACE_BYTES - 1, rest = place; i >= 0; i--, rest = Math.floor(rest / 256))
       internal[i] = rest % 256;
@@ -640,6 +640,18 @@ export class Store {
     this.#beginWrite();
     this.#statements.pruneOutcomes.run(before);
   }
+}
+
+const randomPool = new Uint8Array(4096);
+let poolPosition = randomPool.length;
+
+/** @returns {Uint8Array} 16 bytes, taken from a pool since one call for a few bytes costs as much as one for thousands */
+function randomBytes16() {
+  if (poolPosition === randomPool.length) {
+    randomFillSync(randomPool);
+    poolPosition = 0;
+  }
+  return randomPool.slice(poolPosition, (poolPosition += 16));
 }
 
 const EMPTY_KEY = Buffer.alloc(0);
