@@ -38,7 +38,9 @@ function codegenInCopy() {
 }
 
 function readFolder(folder) {
-  return Object.fromEntries(readdirSync(folder).map((name) => [name, readFileSync(join(folder, name), "utf8")]));
+  return Object.fromEntries(
+    readdirSync(folder).map((name) => [name, readFileSync(join(folder, name), "utf8")]),
+  );
 }
 
 async function contract() {

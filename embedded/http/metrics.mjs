@@ -13,7 +13,9 @@ export async function metrics(engine) {
   return [
     "# HELP convex_function_calls_total Runs of a function as Convex would bill them, subscriptions included.",
     "# TYPE convex_function_calls_total counter",
-    ...rows.map(({ kind, path, runs }) => `convex_function_calls_total{kind="${kind}",path="${path}"} ${runs}`),
+    ...rows.map(
+      ({ kind, path, runs }) => `convex_function_calls_total{kind="${kind}",path="${path}"} ${runs}`,
+    ),
     "",
   ].join("\n");
 }
