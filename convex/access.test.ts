@@ -47,6 +47,7 @@ async function table(): Promise<[Public, Record<string, unknown>, Role[]][]> {
     [api.tasks.list, {}, ["submit", "operator"]],
     [api.tasks.history, { task }, ["submit", "operator"]],
     [api.runs.watch, { task, forMs: 1 }, ["submit", "operator"]],
+    [api.runs.follow, { task, run: null, after: -1 }, ["submit", "operator"]],
     [api.runs.tail, { run, after: -1 }, ["submit", "operator"]],
     [api.agents.sync, { agents: [] }, ["operator"]],
     [api.agents.list, {}, ["submit", "operator"]],
@@ -56,7 +57,7 @@ async function table(): Promise<[Public, Record<string, unknown>, Role[]][]> {
 }
 
 function call(fn: Public, args: Record<string, unknown>, key: string): Promise<unknown> {
-  const isQuery = ["inbox", "input", "get", "list", "history", "tail"].includes(
+  const isQuery = ["inbox", "input", "get", "list", "history", "follow", "tail"].includes(
     getFunctionName(fn).split(":")[1]!,
   );
   return isQuery

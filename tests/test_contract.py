@@ -123,8 +123,9 @@ def test_agents_history_and_streams_say_the_same() -> None:
     theirs = only(only(events, "array"), "object")
     # An event type that this version does not know is still shown.
     assert {k: v for k, v in ours.items() if k != "type"} == {k: v for k, v in theirs.items() if k != "type"}
-    chunks, _ = only(answer_of("runs:tail"), "object")["chunks"]
-    assert only(chunks, "array") == shape_of(models.Chunk)
+    for function in ("runs:tail", "runs:follow"):
+        chunks, _ = only(answer_of(function), "object")["chunks"]
+        assert only(chunks, "array") == shape_of(models.Chunk)
     listed = only(only(answer_of("agents:list"), "array"), "object")
     assert only(shape_of(client.AgentView), "object").items() <= listed.items()
 

@@ -20,7 +20,9 @@ SUBMIT_PAGE = 200  # tasks in a call, as the control plane bounds it
 SUBMIT_BYTES = 4 * 1024 * 1024  # of inputs in a call, a quarter of what a mutation's arguments may hold
 _CALL_S = 10.0  # for one attempt
 _WATCH_S = 30.0  # how long a look lasts before it is renewed
-_POLL_S = 0.15  # between two looks at a stream: text is on the screen well within a second
+_SHORTEST_PAUSE_S = 0.15  # between two looks at a stream: text is on the screen well within a second
+_LONGEST_PAUSE_S = 1.0  # while nothing comes: each look is a call that Convex bills
+_FULL_PAGE = 64  # chunks in an answer: there are more
 
 
 class _Call(Protocol):
@@ -118,6 +120,11 @@ class TaskPage(Wire):
 class _Tail(Wire):
     chunks: list[Chunk]
     state: str
+
+
+class _Follow(Wire):
+    task: TaskView
+    chunks: list[Chunk]
 
 
 class _History(Wire):
@@ -250,24 +257,28 @@ class Client:
         run: str | None = None
         after = -1
         look_again_at = 0.0
+        pause_s = _SHORTEST_PAUSE_S
         while True:
-            view = await self.get(task)
-            if view is None:
+            found = await self._query("runs:follow", {"task": task, "run": run, "after": after})
+            if found is None:
                 raise function_error("not_found", f"No task {task}")
-            if view.run is not None:
-                if view.run != run:
-                    run, after, look_again_at = view.run, -1, 0.0
-                    yield StreamUpdate(run=run, attempt=view.attempt)
-                if view.status == "running" and anyio.current_time() >= look_again_at:
-                    await self._mutation("runs:watch", {"task": task, "forMs": _WATCH_S * 1000})
-                    look_again_at = anyio.current_time() + _WATCH_S / 2
-                if chunks := await self.tail(run, after):
-                    after = chunks[-1].seq
-                    yield StreamUpdate(run=run, attempt=view.attempt, chunks=chunks)
+            view, chunks = (now := _Follow.model_validate(found)).task, now.chunks
+            pause_s = _SHORTEST_PAUSE_S if chunks or view.run != run else min(pause_s * 1.5, _LONGEST_PAUSE_S)
+            if view.run is not None and view.run != run:
+                run, after, look_again_at = view.run, -1, 0.0
+                yield StreamUpdate(run=run, attempt=view.attempt)
+            if run is not None and chunks:
+                after = chunks[-1].seq
+                yield StreamUpdate(run=run, attempt=view.attempt, chunks=chunks)
+                if len(chunks) >= _FULL_PAGE:
+                    continue
             if view.status in ENDED:
                 yield view
                 return
-            await anyio.sleep(_POLL_S)
+            if view.status == "running" and anyio.current_time() >= look_again_at:
+                await self._mutation("runs:watch", {"task": task, "forMs": _WATCH_S * 1000})
+                look_again_at = anyio.current_time() + _WATCH_S / 2
+            await anyio.sleep(pause_s)
 
     async def sync_agents(self, specs: Sequence[AgentSpec]) -> dict[str, bool]:
         """Make the registry's LLM agents be as given; return for each name whether it changed."""

@@ -3,13 +3,13 @@ import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
 import { ACCEPT_MS, MAX_WATCH_MS, TAIL_CHUNKS, TIMEOUT_GRACE_MS } from "../constants";
 import { refuse } from "../errors";
-import type { Assignment, Chunk, Fault, RunState, Usage } from "../validators";
+import type { Assignment, Chunk, Fault, RunState, TaskView, Usage } from "../validators";
 import { findAgent } from "./agents";
 import { record } from "./events";
 import { wakeTimersBy } from "./loops";
 import type { Pick_ } from "./plan";
 import { judge, type Ending } from "./retry";
-import { close } from "./tasks";
+import { close, get as getTask } from "./tasks";
 import { keepText } from "./text";
 import { putInLine } from "./waiting";
 
@@ -189,6 +189,22 @@ export async function watch(
   if (known === null) await ctx.db.insert("watches", { session: run.session, run: run._id, until });
   else if (known.until < until) await ctx.db.patch("watches", known._id, { until });
   return run._id;
+}
+
+/**
+ * What a follower of a task needs next: the task, and the text of its run behind `after`, at most a page. A run other than
+ * the one the follower has seen begins at its beginning.
+ */
+export async function follow(
+  ctx: QueryCtx,
+  id: Id<"tasks">,
+  seen: { run: Id<"runs"> | null; after: number },
+): Promise<{ task: TaskView; chunks: Chunk[] } | null> {
+  const task = await getTask(ctx, id);
+  if (task === null) return null;
+  if (task.run === null) return { task, chunks: [] };
+  const { chunks } = await tail(ctx, task.run, task.run === seen.run ? seen.after : -1);
+  return { task, chunks };
 }
 
 /** The stream of a run behind `after`, at most a page. */
