@@ -120,6 +120,11 @@ describe("functions that cannot be loaded", () => {
       /Can't use database at import time/,
     ],
     [
+      "a module that does not end",
+      { "bad.ts": "for (;;); export {};" },
+      /their modules run for more than 4 s/,
+    ],
+    [
       "a cron of a function that does not exist",
       {
         "crons.ts": `import { cronJobs, makeFunctionReference } from "convex/server"; const crons = cronJobs();

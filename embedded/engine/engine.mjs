@@ -7,7 +7,7 @@
 import { requestId } from "../failures.mjs";
 import { Call } from "./call.mjs";
 import { applySchema, prepareDeployment } from "./deployment.mjs";
-import { CallError, OperatorError } from "./errors.mjs";
+import { CallError, isFault, OperatorError } from "./errors.mjs";
 import { JobDocuments } from "./job-storage.mjs";
 import { CONVEX_LIMITS } from "./limits.mjs";
 import { Reads } from "./reads.mjs";
@@ -34,6 +34,7 @@ import { Tally } from "./tally.mjs";
  * @property {SharedArrayBuffer} guard
  * @property {{ job: string, message: string } | null} [killed]  the scheduled function that took the last engine down
  * @property {readonly string[]} [running]  scheduled actions that outlived the last engine
+ * @property {Iterable<string>} [running]  jobs whose actions outlived the last engine
  * @property {Partial<import("./limits.mjs").Limits>} [limits]
  * @property {() => number} [now]  ms since the epoch
  *
@@ -344,13 +345,13 @@ export class Engine {
 }
 
 /**
- * What a function may be told of; anything else is a fault of the host or of the disk and ends the batch.
+ * What a client may be told of; a fault of the disk ends the batch instead.
  *
  * @param {unknown} error
  * @returns {Error & { data?: string }}
  */
 function expected(error) {
-  if (error instanceof Error && !("errcode" in error)) return error;
+  if (error instanceof Error && !isFault(error)) return error;
   throw error;
 }
 

@@ -19,6 +19,14 @@ export class CallError extends Error {
 export class OperatorError extends Error {}
 
 /**
+ * @param {unknown} error
+ * @returns {boolean} whether it is SQLite that failed (a full disk, a broken file): no function's fault, and the whole batch is lost
+ */
+export function isFault(error) {
+  return error instanceof Error && "errcode" in error;
+}
+
+/**
  * @typedef {object} Thrown  what left a function, described inside its context
  * @property {string} name  empty when something else than an error was thrown
  * @property {string} message

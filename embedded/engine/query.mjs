@@ -313,7 +313,8 @@ function refuse(indexName, index, bounds, reason) {
  * @typedef {object} PageRequest
  * @property {QueryJson} query
  * @property {string | null} cursor
- * @property {string | null} endCursor  from the caller, or from the journal of an earlier run
+ * @property {string | null} endCursor
+ * @property {string | null} journal  where the page of an earlier run ended; of no account if that was another query
  * @property {number} pageSize
  * @property {number | null} maximumRowsRead
  * @property {number | null} [maximumBytesRead]
@@ -331,10 +332,11 @@ const AFTER_KEY = 1;
  * @returns {{ json: string, endCursor: string }} the page as JSON text, and where it ends
  * @throws {CallError}
  */
-export function readPage(reader, { query, cursor, endCursor, pageSize, maximumRowsRead, maximumBytesRead }) {
+export function readPage(reader, request) {
+  const { query, cursor, endCursor, journal, pageSize, maximumRowsRead, maximumBytesRead } = request;
   const print = fingerprint(query);
   const start = cursor === null ? null : decodeCursor(print, cursor);
-  const end = endCursor === null ? null : decodeCursor(print, endCursor);
+  const end = endCursor === null ? journaledEnd(print, journal) : decodeCursor(print, endCursor);
   const whole = compileSource(reader, query.source);
   if (whole === null || start?.kind === "end") {
     return pageResult([], true, encodeCursor(print, { kind: "end" }), null);
@@ -431,6 +433,17 @@ function decodeCursor(print, cursor) {
     );
   }
   return kind === AT_END ? { kind: "end" } : { kind: "after", key: bytes.subarray(FINGERPRINT_BYTES + 1) };
+}
+
+/**
+ * @param {Buffer} print
+ * @param {string | null} journal
+ * @returns {Position | null}
+ */
+function journaledEnd(print, journal) {
+  if (journal === null || !Buffer.from(journal, "base64url").subarray(0, FINGERPRINT_BYTES).equals(print))
+    return null;
+  return decodeCursor(print, journal);
 }
 
 /** @param {string} reason */

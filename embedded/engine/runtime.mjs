@@ -10,7 +10,7 @@ import { createHash, createHmac, randomFillSync } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { inspect } from "node:util";
 import vm from "node:vm";
-import { OperatorError, StackMapper, uncaughtText } from "./errors.mjs";
+import { isFault, OperatorError, StackMapper, uncaughtText } from "./errors.mjs";
 
 /**
  * @typedef {import("./errors.mjs").Thrown} Thrown
@@ -29,6 +29,8 @@ import { OperatorError, StackMapper, uncaughtText } from "./errors.mjs";
  * @typedef {{ context: vm.Context, api: any, declared: Declared }} FunctionContext  api: what prelude.js returns
  */
 
+const LOAD_LIMIT_MS = 4_000; // as long as Convex lets modules run when they are imported
+const TIMED_OUT = "ERR_SCRIPT_EXECUTION_TIMEOUT";
 const BUNDLE_NAME = "functions.js";
 const PRELUDE_NAME = "prelude.js";
 const INSPECT = { depth: 5, breakLength: Infinity };
@@ -93,6 +95,8 @@ export class Runtime {
   #contexts = [];
   /** @type {{ message: string, data?: string }} */
   #failure = { message: "" };
+  /** What SQLite could not do in this run; the function may have caught it, the engine must not. @type {unknown} */
+  #fault = null;
 
   /**
    * Run a function to its end.
@@ -103,11 +107,15 @@ export class Runtime {
    * @param {string} args  JSON text of a one-element array
    * @param {number} now  ms since the epoch
    * @returns {Outcome}
+   * @throws {Error} what SQLite could not do
    */
   run(depth, path, kind, args, now) {
     const { context, api } = (this.#contexts[depth] ??= this.#makeContext());
     api.start(path, kind, args, now, ...takeSeeds());
     settle.runInContext(context);
+    const fault = this.#fault;
+    this.#fault = null;
+    if (fault !== null) throw fault;
     const outcome = api.takeOutcome();
     if (typeof outcome === "string") return { ok: true, value: outcome };
     return { ok: false, thrown: outcome === undefined ? null : { ...outcome } };
@@ -122,9 +130,14 @@ export class Runtime {
     const api = prelude.runInContext(context)(this.#host(), this.#env);
     api.prepare(this.#now, ...takeSeeds());
     try {
-      this.#script.runInContext(context);
+      this.#script.runInContext(context, { timeout: LOAD_LIMIT_MS });
       return { context, api, declared: JSON.parse(api.collect()) };
     } catch (error) {
+      if (/** @type {{ code?: unknown }} */ (error)?.code === TIMED_OUT) {
+        throw new OperatorError(
+          `the functions cannot be loaded: their modules run for more than ${LOAD_LIMIT_MS / 1000} s`,
+        );
+      }
       const text = uncaughtText(api.describeThrown(error), this.mapper);
       throw new OperatorError(`the functions cannot be loaded: ${text.trimEnd().replaceAll(/\n\s*/g, " ")}`);
     }
@@ -136,6 +149,7 @@ export class Runtime {
         try {
           return this.#handlers.syscall(op, args);
         } catch (error) {
+          if (isFault(error)) this.#fault ??= error;
           const { message, data } = /** @type {{ message: string, data?: string }} */ (error);
           this.#failure = data === undefined ? { message } : { message, data };
           return undefined; // an error of this realm must not get into the context

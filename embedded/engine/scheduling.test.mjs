@@ -155,6 +155,15 @@ describe("a scheduled action", () => {
     expect(job(id).state.kind).toBe("failed");
   });
 
+  test("that outlived the engine goes on", async () => {
+    const id = later(0, "jobs:act", { n: 1 });
+    engine.reopen({ running: [id] });
+    await engine.load();
+    expect(engine.serve([]).actions).toEqual([]);
+    engine.send({ op: "finish", job: id, ok: true });
+    expect(job(id).state).toEqual({ kind: "success" });
+  });
+
   test("can be scheduled and canceled by another action", () => {
     const id = engine.send({ op: "schedule", path: "jobs:act", args: '[{"n":1}]', at: START + 5000 });
     expect(job(id)).toMatchObject({ scheduledTime: START + 5000, state: { kind: "pending" } });

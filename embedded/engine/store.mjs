@@ -57,6 +57,7 @@ const FIRST_USER_TABLE = 10_001;
 const LAST_TABLE = 2 ** 15 - 1;
 const CREATION_TIME_STEP = 1 / 4096; // ms; between documents that are made within one ms
 const NS_PER_MS = 1_000_000n;
+const CLOCKS = "clocks"; // "<newest timestamp> <newest creation time>"
 
 /** Tables of the host itself, by number. Clients can read those that Convex has. */
 export const SYSTEM_TABLES = Object.freeze({ _scheduled_functions: 1, _cron_jobs: 2, _storage: 3 });
@@ -84,13 +85,12 @@ export class Store {
     this.#now = now;
     if (isNew) this.#create();
     this.#statements = prepareAll(database);
-    this.ts = BigInt(this.meta("ts") ?? "0");
-    this.#lastCreationTime = Number(this.ts / NS_PER_MS) + 1; // above every document of this file
+    this.#readClocks();
     this.reloadTables();
   }
 
   /** Newest committed timestamp in nanoseconds. */
-  ts;
+  ts = 0n;
   /** What was written since the writer last took it, in order. @type {Write[]} */
   log = [];
   /**
@@ -109,7 +109,7 @@ export class Store {
   #tables = new Map();
   /** @type {Map<number, Table>} */
   #tablesByNumber = new Map();
-  #lastCreationTime;
+  #lastCreationTime = 0;
   #open = false;
   #savepoints = 0;
   /** How many of them, from the outermost, SQLite has been told of. */
@@ -183,7 +183,7 @@ export class Store {
   /** Make everything written so far durable. */
   commit() {
     if (!this.#open) return;
-    this.#statements.setMeta.run("ts", String(this.ts));
+    this.#statements.setMeta.run(CLOCKS, `${this.ts} ${this.#lastCreationTime}`);
     this.#statements.commit.run();
     this.#open = false;
     this.#tablesChanged = false;
@@ -191,15 +191,22 @@ export class Store {
 
   /** Drop everything since the last commit. */
   abort() {
-    if (this.#database.isTransaction) this.#database.exec("ROLLBACK");
+    if (this.#open) orIgnore(() => this.#database.exec("ROLLBACK")); // a full disk may have made SQLite roll back by itself
     this.#open = false;
     this.#tablesChanged = false;
     this.#savepoints = this.#knownSavepoints = 0;
     this.log = [];
     this.visible.clear();
     this.version += 1;
-    this.ts = BigInt(this.meta("ts") ?? "0");
+    this.#readClocks();
     this.reloadTables();
+  }
+
+  /** Take up the newest timestamp and creation time of the file: all that come are above them. */
+  #readClocks() {
+    const [ts = "0", creationTime = "0"] = (this.meta(CLOCKS) ?? "0 0").split(" ");
+    this.ts = BigInt(ts);
+    this.#lastCreationTime = Number(creationTime);
   }
 
   close() {
@@ -719,6 +726,20 @@ export function indexKey(index, document) {
 export function rowKey(index, row) {
   if (row.k !== undefined) return Buffer.from(row.k.buffer, row.k.byteOffset, row.k.byteLength);
   return encodeIndexKey([index.fields[0] === "_id" ? row.id : row.ct]);
+}
+
+/** @param {{ pk: number }} row @returns {boolean} whether it is the first that its table ever had */
+export function isFirstOfTable({ pk }) {
+  return pk % PLACES === 1;
+}
+
+/** @param {() => void} attempt */
+function orIgnore(attempt) {
+  try {
+    attempt();
+  } catch {
+    // what it was for is so already
+  }
 }
 
 /**

@@ -1,7 +1,7 @@
 /** Live queries: which there are, what each has read, and what became of it when that changed. */
 
 import { ReadSetRegistry } from "./read-set.mjs";
-import { indexKey } from "./store.mjs";
+import { indexKey, isFirstOfTable } from "./store.mjs";
 import { encodeIndexKey } from "./values.mjs";
 
 /**
@@ -87,11 +87,9 @@ export class Subscriptions {
   touch(writes) {
     const watched = writes.filter(({ table }) => this.#watchers.has(table.name));
     if (watched.length === 0) return;
-    for (const { table, pk } of watched) {
-      // The first document of a table may have made it: no range covers that yet.
-      if (table.nextPlace === 2 && pk % 2 ** 38 === 1) {
-        for (const group of this.#watchers.get(table.name) ?? []) this.#stale.add(group);
-      }
+    for (const write of watched) {
+      if (!isFirstOfTable(write)) continue; // it may have made the table, and no range covers a table that is not there
+      for (const group of this.#watchers.get(write.table.name) ?? []) this.#stale.add(group);
     }
     for (const group of this.#registry.touchedBy(watched.map(toWrite))) this.#stale.add(group);
   }

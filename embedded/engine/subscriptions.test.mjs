@@ -135,8 +135,8 @@ test("a query that fails from the start is live too", () => {
 
 test("a query of a table that does not exist yet runs again when it does", () => {
   engine.subscribe(1, "bag:countOf", { table: "unheard" });
-  engine.call("bag:insertInto", { table: "unheard", value: { x: 1 } });
-  expect(engine.updates()).toEqual([{ sub: 1, value: 1 }]);
+  engine.call("bag:insertTwice", { table: "unheard" });
+  expect(engine.updates()).toEqual([{ sub: 1, value: 2 }]);
 });
 
 test("loading functions runs every query again", async () => {
@@ -172,6 +172,12 @@ describe("a page", () => {
     engine.serve([{ op: "unsubscribe", sub: 1 }]);
     engine.call("bag:add", { documents: [{ a: 15 }] });
     expect(values(engine.subscribe(2, "bag:page", ask, { journal }).value)).toEqual([10, 15, 20]);
+  });
+
+  test("starts anew when its journal is that of another query", () => {
+    engine.call("bag:add", { documents: [{ a: 10 }, { a: 20 }, { a: 30 }] });
+    const { journal } = engine.subscribe(1, "bag:page", { ...ask, order: "desc" });
+    expect(values(engine.subscribe(2, "bag:page", ask, { journal }).value)).toEqual([10, 20]);
   });
 
   test("that was empty covers all that comes", () => {

@@ -99,6 +99,18 @@ describe("clocks", () => {
     expect(times).toHaveLength(9);
   });
 
+  test("creation times rise over a restart also when one mutation made more documents than the clock had room for", async () => {
+    engine.dispose();
+    engine = new TestEngine({ now: () => 1_700_000_000_000 });
+    await engine.load();
+    engine.call("items:addMany", { count: 9000 });
+    engine.reopen();
+    await engine.load();
+    engine.call("items:addMany", { count: 1 });
+    const [last, before] = engine.call("bag:newest", { table: "items" });
+    expect(last._creationTime).toBeGreaterThan(before._creationTime);
+  });
+
   test("timestamps rise over a restart with a clock that went back", async () => {
     const before = BigInt(engine.reply("items:add", { group: "a", rank: 1 }).ts);
     const created = engine.call("items:first", { group: "a" })._creationTime;

@@ -68,8 +68,8 @@ export const READ_SYSCALLS = {
     const reader = call.reader();
     noteTable(call, compileSource(reader, query.source), query.source);
     const journal = frame.journaled ? call.journal : null;
-    const request = { query, cursor, pageSize, maximumRowsRead, maximumBytesRead };
-    const { json, endCursor: end } = readPage(reader, { ...request, endCursor: endCursor ?? journal });
+    const request = { query, cursor, endCursor, journal, pageSize, maximumRowsRead, maximumBytesRead };
+    const { json, endCursor: end } = readPage(reader, request);
     if (frame.journaled) call.journal = end;
     return json;
   },
