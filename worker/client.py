@@ -262,7 +262,8 @@ class Client:
             found = await self._query("runs:follow", {"task": task, "run": run, "after": after})
             if found is None:
                 raise function_error("not_found", f"No task {task}")
-            view, chunks = (now := _Follow.model_validate(found)).task, now.chunks
+            look = _Follow.model_validate(found)
+            view, chunks = look.task, look.chunks
             pause_s = _SHORTEST_PAUSE_S if chunks or view.run != run else min(pause_s * 1.5, _LONGEST_PAUSE_S)
             if view.run is not None and view.run != run:
                 run, after, look_again_at = view.run, -1, 0.0

@@ -20,7 +20,7 @@ from worker.logs import LogFormat, Redactor
 _KEY = re.compile(
     r"sb[a-z]_[A-Za-z0-9_-]{20,}"
 )  # prefix by role, then 32 random bytes in a URL-safe alphabet
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")  # as convex/model/text.ts has it
 
 
 def _web_address(value: str) -> str:
@@ -61,7 +61,7 @@ def _key(value: SecretStr) -> SecretStr:
 
 def _name(value: str) -> str:
     if not _NAME.fullmatch(value):
-        raise ValueError("must be 1 to 100 letters, digits, dots, dashes or underscores")
+        raise ValueError("must be 1 to 64 letters, digits and . _ : - beginning with a letter or digit")
     return value
 
 
@@ -73,7 +73,7 @@ def _level(value: str) -> str:
 
 def default_worker_name() -> str:
     """Return this host's name with a random suffix, so that two workers on one host never share a session."""
-    host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname()).lstrip("._-")[:60] or "worker"
+    host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname()).lstrip("._-")[:50] or "worker"
     return f"{host}-{secrets.token_hex(3)}"
 
 

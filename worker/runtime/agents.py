@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from worker.runtime.context import Context
 
 AgentFunction: TypeAlias = "Callable[[Context, Any], Coroutine[Any, Any, Any]]"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")  # as convex/model/text.ts has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +45,7 @@ class Registry:
             SignalboxError: Another function has the name, or it is not a name.
         """
         if not _NAME.fullmatch(new.name):
-            raise SignalboxError(
-                f"{new.name!r} is no name for an agent: 1 to 100 letters, digits, dots, dashes, underscores"
-            )
+            raise SignalboxError(f"{new.name!r} is no name for an agent: 1 to 64 letters, digits and . _ : -")
         old = self._agents.get(new.name)
         if old is not None and _place(old.play) != _place(new.play):
             raise SignalboxError(
