@@ -1,7 +1,7 @@
 /** Evaluates the expressions of `.filter()`. */
 
 import { CallError } from "./errors.mjs";
-import { fieldAt } from "./store.mjs";
+import { fieldAt } from "./index-keys.mjs";
 import { compareValues, decodeFloat64, decodeInt64, encodeFloat64, encodeInt64 } from "./values.mjs";
 
 /**

@@ -7,7 +7,7 @@ export class Reads {
   /** Names of the tables that were read, also of those that do not exist yet. @type {Set<string>} */
   tables = new Set();
 
-  /** @param {import("./query.mjs").Range} range */
+  /** @param {import("./index-range.mjs").Range} range */
   addRange({ table, index, low, high }) {
     this.tables.add(table.name);
     this.readSet.addRange(index.id, low, high);

@@ -8,8 +8,9 @@
 import { randomFillSync } from "node:crypto";
 import { OperatorError } from "./errors.mjs";
 import { decodeId, encodeId, tableNumberOf } from "./ids.mjs";
-import { FILE_FORMAT, openDatabase } from "./sqlite.mjs";
-import { encodeIndexKey } from "./values.mjs";
+import { indexKey, makeIndex, rowKey, sameFields, sameKey } from "./index-keys.mjs";
+import { LAYOUT, prepareAll, SYSTEM_TABLES } from "./layout.mjs";
+import { openDatabase } from "./sqlite.mjs";
 
 /**
  * @typedef {import("./values.mjs").Encoded} Encoded
@@ -58,21 +59,6 @@ const LAST_TABLE = 2 ** 15 - 1;
 const CREATION_TIME_STEP = 1 / 4096; // ms; between documents that are made within one ms
 const NS_PER_MS = 1_000_000n;
 const CLOCKS = "clocks"; // "<newest timestamp> <newest creation time>"
-
-/** Tables of the host itself, by number. Clients can read those that Convex has. */
-export const SYSTEM_TABLES = Object.freeze({ _scheduled_functions: 1, _cron_jobs: 2, _storage: 3 });
-
-const LAYOUT = `
-  CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-  CREATE TABLE tables (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, validated TEXT);
-  CREATE TABLE indexes (id INTEGER PRIMARY KEY AUTOINCREMENT, number INTEGER NOT NULL, name TEXT NOT NULL, fields TEXT NOT NULL,
-    staged INTEGER NOT NULL, UNIQUE (number, name));
-  CREATE TABLE docs (pk INTEGER PRIMARY KEY, id TEXT NOT NULL, ct REAL NOT NULL, json TEXT NOT NULL);
-  CREATE TABLE ix (i INTEGER NOT NULL, k BLOB NOT NULL, pk INTEGER NOT NULL, PRIMARY KEY (i, k)) WITHOUT ROWID;
-  CREATE TABLE outcomes (n INTEGER PRIMARY KEY AUTOINCREMENT, session TEXT NOT NULL, request INTEGER NOT NULL, at INTEGER NOT NULL,
-    outcome TEXT NOT NULL, UNIQUE (session, request));
-  PRAGMA user_version = ${FILE_FORMAT};
-`;
 
 export class Store {
   /**
@@ -664,70 +650,6 @@ function randomBytes16() {
 const EMPTY_KEY = Buffer.alloc(0);
 const LAST_KEY = Buffer.from([0xff]); // no key begins with this byte
 
-/**
- * @param {number} id
- * @param {string} name
- * @param {string[]} fields  as declared
- * @param {boolean} staged
- * @returns {Index}
- */
-function makeIndex(id, name, fields, staged) {
-  return {
-    id,
-    name,
-    fields: [...fields, "_creationTime"],
-    paths: fields.map((field) => field.split(".")),
-    staged,
-  };
-}
-
-/**
- * @param {string[]} declared
- * @param {Index} index
- */
-function sameFields(declared, index) {
-  return JSON.stringify(declared) === JSON.stringify(index.fields.slice(0, -1));
-}
-
-/**
- * @param {EncodedObject} document
- * @param {readonly string[]} path
- * @returns {Encoded | undefined}
- */
-export function fieldAt(document, path) {
-  /** @type {any} */
-  let value = document;
-  for (const part of path) {
-    if (value === null || typeof value !== "object" || Array.isArray(value) || !Object.hasOwn(value, part))
-      return undefined;
-    value = value[part];
-  }
-  return value;
-}
-
-/**
- * @param {Index} index  one with rows
- * @param {Document} document
- * @returns {Buffer}
- */
-export function indexKey(index, document) {
-  const values = index.paths.map((path) => fieldAt(document, path));
-  values.push(document._creationTime);
-  return encodeIndexKey(values);
-}
-
-/**
- * The key of a row that a scan gave.
- *
- * @param {Index} index
- * @param {Row} row
- * @returns {Buffer}
- */
-export function rowKey(index, row) {
-  if (row.k !== undefined) return Buffer.from(row.k.buffer, row.k.byteOffset, row.k.byteLength);
-  return encodeIndexKey([index.fields[0] === "_id" ? row.id : row.ct]);
-}
-
 /** @param {{ pk: number }} row @returns {boolean} whether it is the first that its table ever had */
 export function isFirstOfTable({ pk }) {
   return pk % PLACES === 1;
@@ -740,72 +662,4 @@ function orIgnore(attempt) {
   } catch {
     // what it was for is so already
   }
-}
-
-/**
- * @param {Index} index
- * @param {Document} a
- * @param {Document} b
- */
-function sameKey(index, a, b) {
-  for (const path of index.paths) {
-    const left = fieldAt(a, path);
-    const right = fieldAt(b, path);
-    if (left === right) continue;
-    if (typeof left !== "object" || typeof right !== "object") return false;
-    if (JSON.stringify(left) !== JSON.stringify(right)) return false;
-  }
-  return true;
-}
-
-const MAX_SAVEPOINTS = 32; // nested calls end long before
-
-/** @param {import("node:sqlite").DatabaseSync} database */
-function prepareAll(database) {
-  const sql = (/** @type {string} */ text) => database.prepare(text);
-  const depths = Array.from({ length: MAX_SAVEPOINTS }, (_, depth) => `s${depth}`);
-  const scanned =
-    "SELECT ix.k, docs.pk, docs.id, docs.ct, docs.json FROM ix CROSS JOIN docs ON docs.pk = ix.pk";
-  return {
-    begin: sql("BEGIN IMMEDIATE"),
-    commit: sql("COMMIT"),
-    savepoint: depths.map((name) => sql(`SAVEPOINT ${name}`)),
-    release: depths.map((name) => sql(`RELEASE ${name}`)),
-    rollbackTo: depths.map((name) => sql(`ROLLBACK TO ${name}`)),
-    totalChanges: sql("SELECT total_changes() AS n"),
-    getMeta: sql("SELECT value FROM meta WHERE key = ?"),
-    setMeta: sql(
-      "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-    ),
-    allTables: sql("SELECT number, name FROM tables ORDER BY number"),
-    lastTable: sql("SELECT max(number) AS last FROM tables"),
-    insertTable: sql("INSERT INTO tables (number, name) VALUES (?, ?)"),
-    getValidated: sql("SELECT validated FROM tables WHERE number = ?"),
-    setValidated: sql("UPDATE tables SET validated = ? WHERE number = ?"),
-    allIndexes: sql("SELECT id, number, name, fields, staged FROM indexes ORDER BY id"),
-    insertIndex: sql("INSERT INTO indexes (number, name, fields, staged) VALUES (?, ?, ?, ?)"),
-    setStaged: sql("UPDATE indexes SET staged = ? WHERE id = ?"),
-    dropIndex: sql("DELETE FROM indexes WHERE id = ?"),
-    dropIndexRows: sql("DELETE FROM ix WHERE i = ?"),
-    getDoc: sql("SELECT pk, id, ct, json FROM docs WHERE pk = ?"),
-    insertDoc: sql("INSERT INTO docs (pk, id, ct, json) VALUES (?, ?, ?, ?)"),
-    updateDoc: sql("UPDATE docs SET json = ? WHERE pk = ?"),
-    deleteDoc: sql("DELETE FROM docs WHERE pk = ?"),
-    lastDoc: sql("SELECT pk FROM docs WHERE pk >= ? AND pk < ? ORDER BY pk DESC LIMIT 1"),
-    countDocs: sql("SELECT count(*) AS n FROM docs WHERE pk >= ? AND pk < ?"),
-    docsFrom: sql("SELECT pk, id, ct, json FROM docs WHERE pk >= ? AND pk < ? ORDER BY pk LIMIT 1"),
-    docsUp: sql("SELECT pk, id, ct, json FROM docs WHERE pk >= ? AND pk < ? ORDER BY pk LIMIT ?"),
-    docsDown: sql("SELECT pk, id, ct, json FROM docs WHERE pk >= ? AND pk < ? ORDER BY pk DESC LIMIT ?"),
-    insertKey: sql("INSERT INTO ix (i, k, pk) VALUES (?, ?, ?)"),
-    deleteKey: sql("DELETE FROM ix WHERE i = ? AND k = ?"),
-    scanUp: sql(`${scanned} WHERE ix.i = ? AND ix.k >= ? AND ix.k < ? ORDER BY ix.k LIMIT ?`),
-    scanUpAfter: sql(`${scanned} WHERE ix.i = ? AND ix.k > ? AND ix.k < ? ORDER BY ix.k LIMIT ?`),
-    scanDown: sql(`${scanned} WHERE ix.i = ? AND ix.k >= ? AND ix.k < ? ORDER BY ix.k DESC LIMIT ?`),
-    getOutcome: sql("SELECT outcome FROM outcomes WHERE session = ? AND request = ?"),
-    setOutcome: sql("INSERT INTO outcomes (session, request, at, outcome) VALUES (?, ?, ?, ?)"),
-    oldestOutcome: sql("SELECT at FROM outcomes ORDER BY n LIMIT 1"),
-    pruneOutcomes: sql(
-      "DELETE FROM outcomes WHERE n IN (SELECT n FROM outcomes ORDER BY n LIMIT 256) AND at < ?",
-    ),
-  };
 }

@@ -1,7 +1,8 @@
 /** Live queries: which there are, what each has read, and what became of it when that changed. */
 
 import { ReadSetRegistry } from "./read-set.mjs";
-import { indexKey, isFirstOfTable } from "./store.mjs";
+import { indexKey } from "./index-keys.mjs";
+import { isFirstOfTable } from "./store.mjs";
 import { encodeIndexKey } from "./values.mjs";
 
 /**

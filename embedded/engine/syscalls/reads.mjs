@@ -1,7 +1,9 @@
 /** Syscalls that read documents. */
 
 import { CallError } from "../errors.mjs";
-import { compileSource, Query, readPage } from "../query.mjs";
+import { compileSource } from "../index-range.mjs";
+import { readPage } from "../pages.mjs";
+import { Query } from "../query.mjs";
 import { findDocument, visibleText } from "./documents.mjs";
 
 /** @typedef {import("./index.mjs").Syscall} Syscall */
@@ -31,7 +33,7 @@ export const READ_SYSCALLS = {
     call.frame.usage.query();
     const queryId = ++lastQueryId;
     const reader = call.reader();
-    const range = compileSource(reader, query.source);
+    const range = compileSource(call.app.store, call.ts, query.source);
     noteTable(call, range, query.source);
     call.frame.queries.set(queryId, new Query(reader, range, query.operators));
     return `{"queryId":${queryId}}`;
@@ -66,7 +68,7 @@ export const READ_SYSCALLS = {
     frame.paginated = true;
     frame.usage.query();
     const reader = call.reader();
-    noteTable(call, compileSource(reader, query.source), query.source);
+    noteTable(call, compileSource(call.app.store, call.ts, query.source), query.source);
     const journal = frame.journaled ? call.journal : null;
     const request = { query, cursor, endCursor, journal, pageSize, maximumRowsRead, maximumBytesRead };
     const { json, endCursor: end } = readPage(reader, request);
@@ -92,7 +94,7 @@ export const READ_SYSCALLS = {
 
 /**
  * @param {import("../call.mjs").Call} call
- * @param {import("../query.mjs").Range | null} range
+ * @param {import("../index-range.mjs").Range | null} range
  * @param {{ tableName?: string, indexName?: string }} source
  */
 function noteTable(call, range, { tableName, indexName = "" }) {
