@@ -8,8 +8,8 @@ import { internal } from "./_generated/api";
 import type { Doc, Id } from "./_generated/dataModel";
 import { internalMutation, internalQuery, type MutationCtx } from "./_generated/server";
 import { ACCEPT_MS, BLOCKED_LANES_MS, DISPATCH_BATCH, FREED_BATCH } from "./constants";
-import { look as lookAt, withRoom, type Sight } from "./model/look";
-import { loop, startDispatch, wakeTimersBy } from "./model/loops";
+import { lanesInUse, liveWorkers, look as lookAt, withRoom, type Sight } from "./model/look";
+import { loop, startDispatch, stateOf, wakeTimersBy } from "./model/loops";
 import { plan, type Pick_ } from "./model/plan";
 import { assign } from "./model/runs";
 import { quarantine } from "./model/tasks";
@@ -21,8 +21,8 @@ export const pass = internalMutation({
   args: { generation: v.number() },
   returns: v.null(),
   handler: async (ctx, { generation }) => {
-    const { row, state: read } = await loop(ctx, "dispatch");
-    const state = await read();
+    const row = await loop(ctx, "dispatch");
+    const state = await stateOf(ctx, row);
     if (state.generation !== generation) return null;
 
     const sight: Sight = await ctx.runQuery(
@@ -118,11 +118,16 @@ async function sleepOrGoOn(
   state: Doc<"loopState">,
   next: Pick<Doc<"loopState">, "inUse" | "cursor" | "batch" | "suspect">,
 ): Promise<void> {
-  const sight = await lookAt(ctx, next.cursor, 1, 1);
-  const { picks, starved } = plan(sight.lanes, withRoom(sight.workers, next.inUse), 1);
-  if (picks.length > 0 || sight.freed.length > 0) {
-    await startDispatch(ctx, state, next);
-    return;
+  const { lanes } = await lanesInUse(ctx, next.cursor, 1);
+  let starved = false;
+  if (lanes.length > 0) {
+    const freed = await ctx.db.query("freed").first();
+    const planned = plan(lanes, withRoom(await liveWorkers(ctx), next.inUse), 1);
+    if (freed !== null || planned.picks.length > 0) {
+      await startDispatch(ctx, state, next);
+      return;
+    }
+    starved = planned.starved;
   }
   await ctx.db.patch("loopState", state._id, { ...next, generation: state.generation + 1, job: null });
   await ctx.db.patch("loops", row._id, { running: false, starved });

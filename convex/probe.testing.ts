@@ -45,10 +45,7 @@ export const strandDispatch = internalMutation({
       .query("loops")
       .withIndex("by_name", (q) => q.eq("name", "dispatch"))
       .unique())!;
-    const state = (await ctx.db
-      .query("loopState")
-      .withIndex("by_name", (q) => q.eq("name", "dispatch"))
-      .unique())!;
+    const state = (await ctx.db.get("loopState", row.state))!;
     const { generation } = state;
     await ctx.db.patch("loops", row._id, { running: true, starved: false });
     await ctx.db.patch("loopState", state._id, {

@@ -93,6 +93,7 @@ export default defineSchema({
   // Written when a loop falls asleep or wakes. Every submit reads it, so nothing busy stands here.
   loops: defineTable({
     name: v.union(v.literal("dispatch"), v.literal("timers")),
+    state: v.id("loopState"),
     running: v.boolean(),
     starved: v.boolean(), // dispatch: asleep although work waits, because no worker has room for it
     wakeAt: v.union(v.number(), v.null()), // timers: when it is due
@@ -100,14 +101,13 @@ export default defineSchema({
 
   // Written by: that loop only, on every pass, and by whoever wakes it from sleep.
   loopState: defineTable({
-    name: v.union(v.literal("dispatch"), v.literal("timers")),
     generation: v.number(), // a scheduled pass of another generation is superseded and does nothing
     job: v.union(v.id("_scheduled_functions"), v.null()),
     batch: v.number(), // dispatch: assignments of a pass; 1 after a crash of the loop
     suspect: v.union(v.number(), v.null()), // the generation that the watchdog restarted with batch 1
     cursor: v.string(), // dispatch: the lane behind which the next pass begins
     inUse: v.record(v.string(), v.number()), // dispatch: session -> runs it holds
-  }).index("by_name", ["name"]),
+  }),
 
   // Written by: register, drain, and the end of a session (rare).
   workers: defineTable({

@@ -9,7 +9,7 @@ import { internalMutation, type MutationCtx } from "./_generated/server";
 import { SET_ASIDE_MS, TIMER_BATCH, WATCHDOG_BATCH } from "./constants";
 import { due, expired, expireRun, expireSession, nextDue } from "./model/expiry";
 import { look, withRoom } from "./model/look";
-import { loop, startDispatch, startTimers, wakeDispatch, wakeTimersBy } from "./model/loops";
+import { loop, startDispatch, startTimers, stateOf, wakeDispatch, wakeTimersBy } from "./model/loops";
 import { plan } from "./model/plan";
 import { endRuns as endRunsPage } from "./model/sessions";
 import { quarantine } from "./model/tasks";
@@ -28,8 +28,8 @@ export const tick = internalMutation({
   args: { generation: v.number() },
   returns: v.null(),
   handler: async (ctx, { generation }) => {
-    const { row, state: read } = await loop(ctx, "timers");
-    const state = await read();
+    const row = await loop(ctx, "timers");
+    const state = await stateOf(ctx, row);
     if (state.generation !== generation) return null;
     const now = Date.now();
     await ctx.db.patch("loops", row._id, { wakeAt: null });
@@ -120,14 +120,14 @@ async function isDead(ctx: MutationCtx, state: Doc<"loopState">): Promise<boolea
  * dies on its first item, that item is the cause and is set aside.
  */
 async function reviveDispatch(ctx: MutationCtx): Promise<void> {
-  const { row, state: read } = await loop(ctx, "dispatch");
+  const row = await loop(ctx, "dispatch");
   if (!row.running) {
     // Asleep, and rightly so: but a wake-up that got lost, by whatever defect, costs no more than a minute.
     const waits = await ctx.db.query("ready").withIndex("by_lane_and_rank").first();
     if (waits !== null) await wakeDispatch(ctx, row.starved ? "room" : "work");
     return;
   }
-  const state = await read();
+  const state = await stateOf(ctx, row);
   if (!(await isDead(ctx, state))) return;
   console.error(`dispatch: pass ${state.generation} died; starting again`);
   if (state.suspect === state.generation) {
@@ -139,8 +139,8 @@ async function reviveDispatch(ctx: MutationCtx): Promise<void> {
 }
 
 async function reviveTimers(ctx: MutationCtx, now: number): Promise<void> {
-  const { row, state: read } = await loop(ctx, "timers");
-  const state = await read();
+  const row = await loop(ctx, "timers");
+  const state = await stateOf(ctx, row);
   if (row.wakeAt === null) {
     const next = await nextDue(ctx);
     if (next !== null) await wakeTimersBy(ctx, Math.max(next, now));

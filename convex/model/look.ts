@@ -16,35 +16,48 @@ export type Sight = {
  * @param cursor - the lane behind which to begin; lanes are read in a circle
  * @param batch - how many tasks to read over all lanes together
  */
-export async function look(
+export async function look(ctx: QueryCtx, cursor: string, batch: number): Promise<Sight> {
+  return {
+    freed: await ctx.db.query("freed").take(FREED_BATCH),
+    ...(await lanesInUse(ctx, cursor, batch)),
+    workers: await liveWorkers(ctx),
+  };
+}
+
+export function liveWorkers(ctx: QueryCtx): Promise<Doc<"workers">[]> {
+  return ctx.db
+    .query("workers")
+    .withIndex("by_live", (q) => q.eq("live", true))
+    .take(MAX_LIVE_WORKERS);
+}
+
+/** The head of each lane: all that waits if that is less than `batch`, else an equal share of every lane. */
+export async function lanesInUse(
   ctx: QueryCtx,
   cursor: string,
   batch: number,
-  freed: number = FREED_BATCH,
-): Promise<Sight> {
+): Promise<Pick<Sight, "lanes" | "cutShort" | "unseen">> {
+  const rows = await ctx.db.query("ready").withIndex("by_lane_and_rank").take(batch);
+  if (rows.length < batch) return { lanes: byLane(rows), cutShort: false, unseen: null };
   const { heads, unseen } = await headsOfLanes(ctx, cursor);
-  const share = Math.ceil(batch / Math.max(1, heads.length));
+  if (heads.length === 1) return { lanes: [rows], cutShort: true, unseen };
+  const share = Math.ceil(batch / heads.length);
   const lanes: Waiting[][] = [];
   for (const head of heads) {
-    lanes.push(
-      share === 1
-        ? [head]
-        : await ctx.db
-            .query("ready")
-            .withIndex("by_lane_and_rank", (q) => q.eq("lane", head.lane))
-            .take(share),
-    );
+    const line = ctx.db.query("ready").withIndex("by_lane_and_rank", (q) => q.eq("lane", head.lane));
+    lanes.push(share === 1 ? [head] : await line.take(share));
   }
-  return {
-    freed: await ctx.db.query("freed").take(freed),
-    lanes,
-    cutShort: lanes.some((line) => line.length === share),
-    unseen,
-    workers: await ctx.db
-      .query("workers")
-      .withIndex("by_live", (q) => q.eq("live", true))
-      .take(MAX_LIVE_WORKERS),
-  };
+  return { lanes, cutShort: lanes.some((line) => line.length === share), unseen };
+}
+
+function byLane(rows: Doc<"ready">[]): Waiting[][] {
+  const lanes = new Map<string, Waiting[]>();
+  for (const row of rows) {
+    const line = lanes.get(row.lane);
+    if (line === undefined) lanes.set(row.lane, [row]);
+    else line.push(row);
+  }
+  return [...lanes.values()];
 }
 
 /** One step over the index for each lane in use, so no table of lanes has to be kept up with. */

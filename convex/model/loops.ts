@@ -6,38 +6,28 @@ import { DISPATCH_BATCH } from "../constants";
 
 export type LoopName = Doc<"loops">["name"];
 
-/** The loop's rows, made at first use. */
-export async function loop(
-  ctx: MutationCtx,
-  name: LoopName,
-): Promise<{ row: Doc<"loops">; state: () => Promise<Doc<"loopState">> }> {
-  const find = () =>
-    ctx.db
-      .query("loops")
-      .withIndex("by_name", (q) => q.eq("name", name))
-      .unique();
-  let row = await find();
-  if (row === null) {
-    await ctx.db.insert("loops", { name, running: false, starved: false, wakeAt: null });
-    await ctx.db.insert("loopState", {
-      name,
-      generation: 0,
-      job: null,
-      batch: DISPATCH_BATCH,
-      suspect: null,
-      cursor: "",
-      inUse: {},
-    });
-    row = (await find())!;
-  }
-  return {
-    row,
-    state: async () =>
-      (await ctx.db
-        .query("loopState")
-        .withIndex("by_name", (q) => q.eq("name", name))
-        .unique())!,
-  };
+/** The loop's row, made at first use. */
+export async function loop(ctx: MutationCtx, name: LoopName): Promise<Doc<"loops">> {
+  const row = await ctx.db
+    .query("loops")
+    .withIndex("by_name", (q) => q.eq("name", name))
+    .unique();
+  if (row !== null) return row;
+  const state = await ctx.db.insert("loopState", {
+    generation: 0,
+    job: null,
+    batch: DISPATCH_BATCH,
+    suspect: null,
+    cursor: "",
+    inUse: {},
+  });
+  const id = await ctx.db.insert("loops", { name, state, running: false, starved: false, wakeAt: null });
+  return (await ctx.db.get("loops", id))!;
+}
+
+/** The busy half of a loop's row; only the loop itself, and whoever wakes it from sleep, may read it. */
+export async function stateOf(ctx: MutationCtx, row: Doc<"loops">): Promise<Doc<"loopState">> {
+  return (await ctx.db.get("loopState", row.state))!;
 }
 
 /**
@@ -45,10 +35,10 @@ export async function loop(
  * While the loop runs this is one read; room matters only to a loop that fell asleep for want of it.
  */
 export async function wakeDispatch(ctx: MutationCtx, because: "work" | "room"): Promise<void> {
-  const { row, state } = await loop(ctx, "dispatch");
+  const row = await loop(ctx, "dispatch");
   if (row.running || (because === "room" && !row.starved)) return;
   await ctx.db.patch("loops", row._id, { running: true, starved: false });
-  await startDispatch(ctx, await state(), {});
+  await startDispatch(ctx, await stateOf(ctx, row), {});
 }
 
 /** Schedule the next pass of dispatch; one that was scheduled before is superseded. */
@@ -65,10 +55,10 @@ export async function startDispatch(
 
 /** See to it that the timers run at `at` (milliseconds since the epoch) or before. */
 export async function wakeTimersBy(ctx: MutationCtx, at: number): Promise<void> {
-  const { row, state } = await loop(ctx, "timers");
+  const row = await loop(ctx, "timers");
   if (row.wakeAt !== null && row.wakeAt <= at) return;
   await ctx.db.patch("loops", row._id, { wakeAt: at });
-  const current = await state();
+  const current = await stateOf(ctx, row);
   if (current.job !== null) await ctx.scheduler.cancel(current.job);
   await startTimers(ctx, current, at);
 }

@@ -153,7 +153,9 @@ export async function assignment(
   agents: Map<string, Doc<"agents"> | null>,
 ): Promise<Assignment> {
   const task = (await ctx.db.get("tasks", run.task))!;
-  if (!agents.has(task.agent)) agents.set(task.agent, await findAgent(ctx, task.agent));
+  // What a Python agent should be, its worker knows.
+  if (task.kind === "llm" && !agents.has(task.agent))
+    agents.set(task.agent, await findAgent(ctx, task.agent));
   return {
     run: run._id,
     task: task._id,
