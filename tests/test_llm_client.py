@@ -20,6 +20,7 @@ import respx
 from pydantic import SecretStr
 
 from tests.model_server import Exchange, Handler, ModelServer, serving
+from worker.http import StreamTransport
 from worker.llm import ChatClient, ChatRequest, Completion, Event, ModelError, TextDelta, Timeouts
 from worker.llm import call as call_module
 from worker.llm.client import endpoint
@@ -34,7 +35,6 @@ from worker.llm.errors import (
     StreamProtocolError,
     StreamTruncated,
 )
-from worker.llm.transport import StreamTransport
 
 REQUEST = ChatRequest(model="m", messages=[{"role": "user", "content": "hi"}])
 PATIENT = Timeouts(total_s=15)

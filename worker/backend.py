@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias, TypeVar
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import anyio
 import httpx
@@ -33,6 +34,7 @@ from worker.errors import (
     TransportError,
     function_error,
 )
+from worker.http import StreamTransport
 
 T = TypeVar("T")
 Json: TypeAlias = Any  # a decoded JSON value
@@ -124,8 +126,16 @@ def _shown(body: bytes) -> str:
     return body[:_SHOWN].decode("utf-8", "replace")
 
 
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
+def _transport_to(url: str) -> httpx.AsyncBaseTransport | None:
+    """Return our own transport, or None for httpx's where a proxy of the environment stands between."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if parts.scheme in getproxies() and not _is_loopback(host) and not proxy_bypass(host):
+        return None
+    return StreamTransport(httpx.URL(url))
+
+
+def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -137,7 +147,6 @@ class Backend:
 
     Args:
         url: The deployment's address.
-        connections: Calls that may be under way at once.
         admin_key: Calls as the deployment's administrator, who may call internal functions.
         admin_key: The deployment's admin key, for calls of internal functions; a worker never holds it.
         transport: Replaces the network in tests.
@@ -147,7 +156,6 @@ class Backend:
         self,
         url: str,
         *,
-        connections: int = 16,
         admin_key: SecretStr | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
@@ -161,11 +169,7 @@ class Backend:
         self._client = httpx.AsyncClient(
             base_url=self.url,
             headers=headers,
-            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
-            transport=transport,
-            trust_env=not _is_loopback(
-                url
-            ),  # a proxy of the environment cannot reach this machine's loopback
+            transport=transport or _transport_to(self.url),
             follow_redirects=False,
         )
 

@@ -11,11 +11,11 @@ import httpx
 from pydantic import SecretStr
 
 from worker import __version__
+from worker.http import StreamTransport
 from worker.llm.call import Call
 from worker.llm.chat import OpenAIChat
 from worker.llm.dialect import Dialect
 from worker.llm.messages import ChatRequest, Event, Timeouts
-from worker.llm.transport import StreamTransport
 from worker.logs import Redactor
 
 

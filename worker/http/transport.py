@@ -1,4 +1,4 @@
-"""The transport under the model client: the one module that knows which HTTP library carries the streams.
+"""The transport under the model client and under every call to Convex.
 
 httpx's shared pool does work that grows with the square of the open streams, so here each stream has a
 connection of its own, and finding an idle one is a pop from a list. Measured with 200 concurrent streams of
@@ -27,7 +27,7 @@ from collections.abc import AsyncIterator
 import httpcore
 import httpx
 
-from worker.llm.sockets import SocketBackend
+from worker.http.sockets import SocketBackend
 
 KEEPALIVE_S = 15.0  # shorter than any provider's own limit, so that a reused connection is seldom a dead one
 MAX_IDLE = 100  # enough for a burst of next turns; more would only hold file descriptors
