@@ -22,6 +22,7 @@ import { Guard, GUARD_BYTES, readRun } from "./guard.mjs";
  * @property {(Reply & { id: number })[]} replies
  * @property {(Reply & { sub: number })[]} updates
  * @property {ScheduledAction[]} actions
+ * @property {{ path: string, lines: string[] }[]} logs
  * @typedef {object} Call
  * @property {"query" | "mutation" | "any"} kind
  * @property {string} path  canonical
@@ -244,11 +245,12 @@ export class EngineClient {
   }
 
   /** @param {Batch} batch */
-  #onBatchMessage({ ts, replies, updates, actions }) {
+  #onBatchMessage({ ts, replies, updates, actions, logs }) {
     this.ts = ts;
     for (const reply of replies) this.#answer(reply.id, reply);
     for (const update of updates) this.#deliver(update.sub, update);
     for (const listener of this.#batchListeners) listener(ts);
+    for (const { path, lines } of logs) for (const line of lines) this.#log(`${path}: ${line}`);
     for (const action of actions) {
       this.#runningActions.add(action.job);
       this.#actionListener(action);

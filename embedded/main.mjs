@@ -21,6 +21,7 @@ function exitWith(code, error) {
 }
 
 async function main() {
+  process.env.TZ = "UTC"; // as Convex's runtime has it, on every thread
   const options = parseOptions(process.argv.slice(2), process.cwd());
   const host = await startHost(options, { log, onFatal: (error) => exitWith(1, error) });
   let stopping = false;

@@ -43,6 +43,7 @@ import { Tally } from "./tally.mjs";
  * @property {any[]} replies
  * @property {any[]} updates
  * @property {Work[]} actions
+ * @property {{ path: string, lines: string[] }[]} logs  of scheduled functions, which have no caller to tell
  */
 
 const JOBS_PER_BATCH = 32; // what was just asked for must not wait long behind a full schedule
@@ -84,6 +85,8 @@ export class Engine {
   /** Whether a subscription runs for the first time (its caller waits) or again. @type {{ kind: "call" | "update", number: number }} */
   #run = { kind: "update", number: 0 };
   #tally = new Tally();
+  /** @type {Batch["logs"]} */
+  #logs = [];
   #nextPrune = 0;
   stopped = false;
 
@@ -106,7 +109,7 @@ export class Engine {
       this.#settle();
       const updates = this.#subscriptions.refresh();
       this.#store.commit();
-      return { ts: String(this.#store.ts), replies, updates, actions };
+      return { ts: String(this.#store.ts), replies, updates, actions, logs: this.#logs.splice(0) };
     } catch (error) {
       this.#store.abort();
       throw error;
@@ -282,9 +285,12 @@ export class Engine {
       return { ok: true };
     } catch (error) {
       this.#store.rollback(mark);
-      return { ok: false, message: expected(error).message };
+      const { message } = expected(error);
+      call.log(`[ERROR] ${message}`);
+      return { ok: false, message };
     } finally {
       this.#marker.end();
+      if (call.logLines.length > 0) this.#logs.push({ path, lines: call.logLines });
     }
   }
 

@@ -56,6 +56,13 @@ describe("a scheduled mutation", () => {
     });
   });
 
+  test("that fails is told to the operator, who is its only listener", () => {
+    later(0, "jobs:fail", {});
+    const logs = engine.batches.flatMap((batch) => batch.logs);
+    expect(logs).toMatchObject([{ path: "jobs:fail" }]);
+    expect(logs[0]?.lines[0]).toMatch(/^\[ERROR\] .*Error/);
+  });
+
   test("with wrong arguments has failed", () => {
     const id = later(0, "jobs:record", { text: 1 });
     expect(job(id).state).toMatchObject({

@@ -30,7 +30,8 @@ port.on("message", (first) => {
 function serve(messages) {
   clearTimeout(timer);
   const batch = engine.serve(messages);
-  if (messages.length > 0 || batch.updates.length > 0 || batch.actions.length > 0) port.postMessage(batch);
+  const { updates, actions, logs } = batch;
+  if (messages.length + updates.length + actions.length + logs.length > 0) port.postMessage(batch);
   if (engine.stopped) return port.close();
   const wake = engine.nextWake();
   if (wake === null) return;
