@@ -38,7 +38,8 @@ export const MAX_CAPACITY = 1_000;
 export const MAX_LIVE_WORKERS = 500; // that one dispatch pass considers
 export const TAIL_CHUNKS = 64;
 export const MAX_WATCH_MS = 60_000;
-export const INBOX_RUNS = 64;
+export const INBOX_RUNS = 256; // a burst reaches its worker in one piece
+export const INBOX_BYTES = 1024 * 1024; // of inputs; the runs behind it show as these are accepted
 export const INBOX_CONTROLS = 64;
 export const INBOX_WATCHES = 64;
 

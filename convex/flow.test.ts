@@ -1,6 +1,13 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { api, internal } from "./_generated/api";
-import { ACCEPT_MS, CANCEL_GRACE_MS, IDLE_LEASE_MS, LEASE_MS, TIMEOUT_GRACE_MS } from "./constants";
+import {
+  ACCEPT_MS,
+  CANCEL_GRACE_MS,
+  IDLE_LEASE_MS,
+  INBOX_BYTES,
+  LEASE_MS,
+  TIMEOUT_GRACE_MS,
+} from "./constants";
 import { Deployment, KEYS, probe, type TestWorker } from "./setup.testing";
 
 let at: Deployment;
@@ -110,6 +117,18 @@ describe("from submit to result", () => {
       at.t.query(api.worker.input, { key: KEYS.worker, session, run });
     expect(await ask(worker.session)).toBe(input);
     await expect(ask(other.session)).rejects.toThrow("session_ended");
+  });
+
+  test("a burst of large inputs reaches its worker in pieces, and all of it", async () => {
+    const worker = await at.worker("w", { capacity: 200 });
+    const input = JSON.stringify("x".repeat(8_000));
+    for (let i = 0; i < 140; i++) await at.submit({ input });
+    await at.pass();
+    const first = (await worker.inbox()).assigned;
+    expect(first).toHaveLength(Math.ceil(INBOX_BYTES / input.length));
+    const { assigned: rest } = await worker.sync({ accepted: first.map((item) => item.run) });
+    expect(rest).toEqual([]); // from the snapshot at which the sync began
+    expect((await worker.inbox()).assigned).toHaveLength(140 - first.length);
   });
 
   test("the same dedup key is the same task, for each tenant", async () => {

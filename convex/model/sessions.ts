@@ -7,6 +7,7 @@ import {
   HEARTBEATS_PER_LEASE,
   IDLE_HEARTBEAT_MS,
   IDLE_LEASE_MS,
+  INBOX_BYTES,
   INBOX_CONTROLS,
   INBOX_RUNS,
   INBOX_WATCHES,
@@ -157,7 +158,13 @@ export async function inbox(ctx: QueryCtx, id: Id<"sessions">): Promise<Inbox> {
     .take(INBOX_RUNS);
   const agents = new Map<string, Doc<"agents"> | null>();
   const assigned = [];
-  for (const run of runs) assigned.push(await assignment(ctx, run, agents));
+  let bytes = 0;
+  for (const run of runs) {
+    const item = await assignment(ctx, run, agents);
+    assigned.push(item);
+    bytes += (item.input?.length ?? 0) + (item.llm?.prompt.length ?? 0);
+    if (bytes >= INBOX_BYTES) break;
+  }
   const controls = await ctx.db
     .query("controls")
     .withIndex("by_session", (q) => q.eq("session", id))
