@@ -21,6 +21,8 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="signalbox",
         description="A control plane for LLM agents that lives in Convex, and the workers that do the work.",
+        epilog="CONVEX_URL says where the deployment is and SIGNALBOX_KEY who calls; "
+        "both may stand in .env, with all that .env.example lists.",
     )
     top.add_argument("--version", action="version", version=f"signalbox {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)

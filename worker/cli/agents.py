@@ -10,18 +10,28 @@ from typing import Any
 import anyio
 from pydantic import ValidationError
 
-from worker.cli.common import Commands, client, print_json, print_table, with_json
+from worker.cli.common import Commands, add_command, client, print_json, print_table, with_json
 from worker.client import AgentSpec
 from worker.errors import SettingsError
 
 
 def add_to(commands: Commands) -> None:
     """Add the command."""
-    parser = commands.add_parser("agents", help="list agents; add or change those that a model plays")
+    parser = add_command(commands, "agents", "list agents; add or change those that a model plays")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    sync = verbs.add_parser("sync", help='make the LLM agents be as a JSON file says: {"agents": [...]}')
-    sync.add_argument("file", metavar="FILE", type=Path)
-    listing = verbs.add_parser("list", help="list the agents that tasks can name")
+    sync = add_command(
+        verbs,
+        "sync",
+        "add or change the agents that a JSON file describes",
+        "Agents that the file does not name stay as they are. Needs an operator key.",
+    )
+    sync.add_argument(
+        "file",
+        metavar="FILE",
+        type=Path,
+        help='{"agents": [{"name": ..., "description": ..., "llm": {"prompt": ...}}]}',
+    )
+    listing = add_command(verbs, "list", "list the agents that tasks can name")
     for verb in (sync, listing):
         with_json(verb)
     sync.set_defaults(run=lambda a: anyio.run(_sync, a))

@@ -24,9 +24,21 @@ _PATIENCE_S = 10.0  # of somebody at a terminal
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
-def with_json(parser: argparse.ArgumentParser) -> None:
+def add_command(commands: Commands, name: str, what: str, more: str = "") -> argparse.ArgumentParser:
+    """Add a command or verb and return its parser.
+
+    Args:
+        commands: Where it belongs.
+        name: What the user types.
+        what: What it does, as a phrase: its line in the list, and the opening of its own help.
+        more: Sentences that only its own help has.
+    """
+    return commands.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}. {more}".strip())
+
+
+def with_json(parser: argparse.ArgumentParser, what: str = "print JSON instead of a table") -> None:
     """Add `--json`."""
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--json", action="store_true", help=what)
 
 
 def client() -> Client:

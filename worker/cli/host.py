@@ -5,26 +5,53 @@ from __future__ import annotations
 import argparse
 import os
 
-from worker.cli.common import Commands
+from worker.cli.common import Commands, add_command
 from worker.local import HOST, node_command
 
 
 def add_to(commands: Commands) -> None:
     """Add the command."""
-    parser = commands.add_parser("host", help="serve a Convex functions folder from a file on this machine")
-    parser.add_argument("--functions", metavar="DIR", default="./convex", help="default: ./convex")
-    parser.add_argument(
-        "--data", metavar="DIR", default="./.signalbox/host", help="default: ./.signalbox/host"
+    parser = add_command(
+        commands,
+        "host",
+        "serve a Convex functions folder from a file on this machine",
+        "Prints one line of JSON when it is ready; SIGTERM and Ctrl-C stop it.",
     )
-    parser.add_argument("--port", metavar="N", default="3210", help="API and WebSocket; 0 takes a free one")
-    parser.add_argument("--site-port", metavar="N", default="3211", help="HTTP actions; 0 takes a free one")
-    parser.add_argument("--host", metavar="ADDRESS", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--admin-key", metavar="KEY", help="default: a development key, on this machine only")
+    parser.add_argument(
+        "--functions", metavar="DIR", default="./convex", help="the functions; default: %(default)s"
+    )
+    parser.add_argument(
+        "--data",
+        metavar="DIR",
+        default="./.signalbox/host",
+        help="where the data is kept; default: %(default)s",
+    )
+    parser.add_argument(
+        "--port",
+        metavar="N",
+        default="3210",
+        help="of the API and WebSocket; 0 takes a free one; default: %(default)s",
+    )
+    parser.add_argument(
+        "--site-port",
+        metavar="N",
+        default="3211",
+        help="of HTTP actions; 0 takes a free one; default: %(default)s",
+    )
+    parser.add_argument(
+        "--host", metavar="ADDRESS", default="127.0.0.1", help="address to listen on; default: %(default)s"
+    )
+    parser.add_argument(
+        "--admin-key",
+        metavar="KEY",
+        help="default: a development key, which is refused on any address but loopback",
+    )
     parser.add_argument(
         "--synchronous",
         choices=("full", "normal"),
         default="full",
-        help="full: an answered write survives a power cut; normal: it survives a crash of the process",
+        help="full: an answered write survives a power cut; normal: it survives a crash of the process; "
+        "default: %(default)s",
     )
     parser.set_defaults(run=run)
 

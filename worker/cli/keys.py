@@ -10,7 +10,7 @@ from typing import Any
 
 import anyio
 
-from worker.cli.common import Commands, admin_backend, print_json, print_table, with_json
+from worker.cli.common import Commands, add_command, admin_backend, print_json, print_table, with_json
 from worker.client import Admin
 
 PREFIX = {"worker": "sbw_", "submit": "sbs_", "operator": "sbo_"}
@@ -18,19 +18,39 @@ PREFIX = {"worker": "sbw_", "submit": "sbs_", "operator": "sbo_"}
 
 def add_to(commands: Commands) -> None:
     """Add the command."""
-    parser = commands.add_parser("keys", help="make, list and revoke keys")
+    parser = add_command(
+        commands, "keys", "make, list and revoke keys", "Needs the deployment's admin key, and no other key."
+    )
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    create = verbs.add_parser("create", help="make a key and print it; it is shown only now")
-    create.add_argument("--role", required=True, choices=sorted(PREFIX))
+    create = add_command(verbs, "create", "make a key and print it; it is shown only now")
+    create.add_argument(
+        "--role",
+        required=True,
+        choices=sorted(PREFIX),
+        help="worker: take and report runs; submit: submit tasks and look at them; "
+        "operator: that, and change agents",
+    )
     create.add_argument("--label", default="", help="who holds it; default: its role")
-    create.add_argument("--queue", action="append", default=[], help="worker: the only queues it serves")
-    create.add_argument("--days", type=float, help="it expires after so many days; default: never")
-    listing = verbs.add_parser("list", help="list keys, newest first")
-    revoke = verbs.add_parser("revoke", help="end a key")
-    revoke.add_argument("key", metavar="ID")
+    create.add_argument(
+        "--queue",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="worker: serve this queue alone (again for more); default: all",
+    )
+    create.add_argument(
+        "--days", type=float, metavar="N", help="it expires after so many days; default: never"
+    )
+    listing = add_command(verbs, "list", "list keys, newest first")
+    revoke = add_command(verbs, "revoke", "end a key")
+    revoke.add_argument("key", metavar="ID", help="as `signalbox keys list` shows it")
     for verb in (create, listing, revoke):
         verb.add_argument("--url", help="the deployment; default: CONVEX_URL")
-        verb.add_argument("--admin-key", metavar="KEY", help="default: CONVEX_ADMIN_KEY")
+        verb.add_argument(
+            "--admin-key",
+            metavar="KEY",
+            help="default: CONVEX_ADMIN_KEY, or on loopback the key of a host that was given none",
+        )
         with_json(verb)
     create.set_defaults(run=lambda a: anyio.run(_create, a))
     listing.set_defaults(run=lambda a: anyio.run(_list, a))

@@ -5,16 +5,22 @@ from __future__ import annotations
 import argparse
 import os
 
-from worker.cli.common import Commands
+from worker.cli.common import Commands, add_command
 from worker.local import MODEL, node_command
 
 
 def add_to(commands: Commands) -> None:
     """Add the command."""
-    parser = commands.add_parser(
-        "model", help="serve scripted (simulated) model answers, for trials without a key"
+    parser = add_command(
+        commands,
+        "model",
+        "serve scripted (simulated) model answers, for trials without a provider",
+        "Prints one line of JSON when it is ready: name its baseUrl as SIGNALBOX_MODEL_BASE_URL and "
+        "scripted-writer as SIGNALBOX_MODEL.",
     )
-    parser.add_argument("--port", metavar="N", default="3220", help="default: 3220; 0 takes a free one")
+    parser.add_argument(
+        "--port", metavar="N", default="3230", help="0 takes a free one; default: %(default)s"
+    )
     parser.set_defaults(run=run)
 
 

@@ -10,51 +10,80 @@ from datetime import UTC, datetime
 
 import anyio
 
-from worker.cli.common import Commands, client, print_json, print_table, read_text, with_json
+from worker.cli.common import Commands, add_command, client, print_json, print_table, read_text, with_json
+from worker.cli.reading import Reading, StartsOver
 from worker.client import ENDED, RetryPolicy, StreamUpdate, TaskSpec, TaskView
 from worker.errors import SettingsError
 
 STATUSES = ["pending", "delayed", "running", "succeeded", "failed", "cancelled"]
+_TASK = "its id, as submit and list print it"
 
 
 def add_to(commands: Commands) -> None:
     """Add the commands."""
-    submit = commands.add_parser("submit", help="submit a task")
-    submit.add_argument("agent", metavar="AGENT")
-    submit.add_argument(
-        "--input", default="null", metavar="JSON", help="JSON, @FILE, or - for standard input"
+    submit = add_command(
+        commands, "submit", "submit a task and print its id; with --follow, wait for its end"
     )
-    submit.add_argument("--queue")
-    submit.add_argument("--tenant")
-    submit.add_argument("--priority", type=float, help="higher goes first")
-    submit.add_argument("--dedup-key", metavar="KEY", help="the same key is the same task")
-    submit.add_argument("--delay", type=float, metavar="SECONDS")
-    submit.add_argument("--timeout", type=float, metavar="SECONDS", help="for each attempt")
-    submit.add_argument("--max-attempts", type=int, metavar="N")
+    submit.add_argument("agent", metavar="AGENT", help="one that `signalbox agents list` shows")
     submit.add_argument(
-        "--follow", action="store_true", help="print its text as it comes, and wait for its end"
+        "--input", default="null", metavar="JSON", help="JSON, @FILE, or - for standard input; default: null"
+    )
+    submit.add_argument("--queue", metavar="NAME", help="whose workers do it; default: default")
+    submit.add_argument("--tenant", metavar="NAME", help="for whom it is done; default: default")
+    submit.add_argument("--priority", type=float, metavar="N", help="higher goes first; default: 0")
+    submit.add_argument(
+        "--dedup-key", metavar="KEY", help="a key that was used before names that task instead of a new one"
+    )
+    submit.add_argument("--delay", type=float, metavar="SECONDS", help="not before then")
+    submit.add_argument(
+        "--timeout", type=float, metavar="SECONDS", help="for each attempt; default: the agent's, else none"
+    )
+    submit.add_argument(
+        "--max-attempts", type=int, metavar="N", help="default: the agent's, else 3; 1 is never tried again"
+    )
+    submit.add_argument(
+        "--follow",
+        action="store_true",
+        help="print its text as it comes, then its output; exit with 1 if it does not succeed",
     )
     submit.set_defaults(run=lambda a: anyio.run(_submit, a))
-    with_json(submit)
+    with_json(submit, "print JSON; with --follow, a line for each update")
 
-    tail = commands.add_parser("tail", help="print a task's text as it comes, and wait for its end")
-    tail.add_argument("task", metavar="TASK")
+    tail = add_command(
+        commands,
+        "tail",
+        "print a task's text as it comes, then its output",
+        "Exits with 1 if the task does not succeed.",
+    )
+    tail.add_argument("task", metavar="TASK", help=_TASK)
     tail.set_defaults(run=lambda a: anyio.run(_tail, a))
-    with_json(tail)
+    with_json(tail, "print a line of JSON for each update")
 
-    parser = commands.add_parser("tasks", help="list, show and cancel tasks")
+    parser = add_command(commands, "tasks", "list, show and cancel tasks")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    listing = verbs.add_parser("list", help="newest first")
-    listing.add_argument("--tenant")
-    listing.add_argument("--status", choices=STATUSES)
-    listing.add_argument("--limit", type=int, default=50)
-    show = verbs.add_parser("show", help="one task, its output and its history")
-    show.add_argument("task", metavar="TASK")
-    cancel = verbs.add_parser("cancel", help="at once while it waits, through its worker while it runs")
-    cancel.add_argument("task", metavar="TASK")
+    listing = add_command(
+        verbs, "list", "list tasks, newest first", "With --status, those that changed last come first."
+    )
+    listing.add_argument("--tenant", metavar="NAME", help="whose tasks; default: default")
+    listing.add_argument("--status", choices=STATUSES, metavar="STATUS", help=f"one of {', '.join(STATUSES)}")
+    listing.add_argument(
+        "--limit", type=_count, default=50, metavar="N", help="at most so many; default: %(default)s"
+    )
+    show = add_command(verbs, "show", "show a task with its output and its history")
+    show.add_argument("task", metavar="TASK", help=_TASK)
+    cancel = add_command(
+        verbs, "cancel", "cancel a task: at once while it waits, through its worker while it runs"
+    )
+    cancel.add_argument("task", metavar="TASK", help=_TASK)
     for verb, run in ((listing, _list), (show, _show), (cancel, _cancel)):
-        with_json(verb)
+        with_json(verb, "print JSON")
         verb.set_defaults(run=lambda a, run=run: anyio.run(run, a))
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
 
 
 def spec_of(arguments: argparse.Namespace) -> TaskSpec:
@@ -103,26 +132,34 @@ async def _tail(arguments: argparse.Namespace) -> int:
 
 
 async def _print_stream(updates: AsyncIterator[StreamUpdate | TaskView], *, as_json: bool) -> int:
-    code = 1
-    run: str | None = None
+    reading = Reading()
+    shown = ""
     async for update in updates:
         if as_json:
             print_json(update.model_dump(by_alias=True))
+        elif isinstance(update, StreamUpdate):
+            for piece in reading.read(update):
+                if isinstance(piece, StartsOver):
+                    _end_line(shown)
+                    print(f"[{piece.why}]", file=sys.stderr, flush=True)
+                    shown = ""
+                else:
+                    print(piece, end="", flush=True)
+                    shown = piece
+        else:
+            _end_line(shown)
+            _print_end(update)
         if isinstance(update, TaskView):
-            code = 0 if update.status == "succeeded" else 1
-            if not as_json:
-                _print_end(update, streamed=run is not None)
-        elif not as_json:
-            if run is not None and update.run != run:
-                print(f"\n[attempt {update.attempt} starts over]", file=sys.stderr, flush=True)
-            run = update.run
-            print("".join(c.text for c in update.chunks if c.kind == "text"), end="", flush=True)
-    return code
+            return 0 if update.status == "succeeded" else 1
+    return 1
 
 
-def _print_end(task: TaskView, *, streamed: bool) -> None:
-    if streamed:
-        print()
+def _end_line(shown: str) -> None:
+    if shown and not shown.endswith("\n"):
+        print(flush=True)
+
+
+def _print_end(task: TaskView) -> None:
     if task.status == "succeeded":
         if task.output is not None:
             print(task.output)
@@ -132,10 +169,20 @@ def _print_end(task: TaskView, *, streamed: bool) -> None:
 
 
 async def _list(arguments: argparse.Namespace) -> int:
+    tasks: list[TaskView] = []
+    cursor: str | None = None
     async with client() as control:
-        page = await control.tasks(tenant=arguments.tenant, status=arguments.status, limit=arguments.limit)
+        while len(tasks) < arguments.limit:
+            limit = arguments.limit - len(tasks)  # the control plane gives at most a page
+            page = await control.tasks(
+                tenant=arguments.tenant, status=arguments.status, limit=limit, cursor=cursor
+            )
+            tasks += page.tasks
+            cursor = page.cursor
+            if cursor is None:
+                break
     if arguments.json:
-        print_json([task.model_dump(by_alias=True) for task in page.tasks])
+        print_json([task.model_dump(by_alias=True) for task in tasks])
         return 0
     rows = [
         {
@@ -146,10 +193,10 @@ async def _list(arguments: argparse.Namespace) -> int:
             "submitted": _instant(task.submitted_at),
             "error": task.error.message[:60] if task.error and task.status != "succeeded" else None,
         }
-        for task in page.tasks
+        for task in tasks
     ]
     print_table(rows, ["task", "agent", "status", "attempt", "submitted", "error"])
-    if page.cursor is not None:
+    if cursor is not None:
         print(f"(the newest {len(rows)}; more with --limit)", file=sys.stderr)
     return 0
 

@@ -7,7 +7,7 @@ import sys
 
 import anyio
 
-from worker.cli.common import Commands
+from worker.cli.common import Commands, add_command
 from worker.logs import setup_logging
 from worker.service import run_worker
 from worker.settings import Settings
@@ -15,17 +15,33 @@ from worker.settings import Settings
 
 def add_to(commands: Commands) -> None:
     """Add the command."""
-    parser = commands.add_parser("worker", help="take runs and do them")
+    parser = add_command(
+        commands,
+        "worker",
+        "take runs and do them, until SIGTERM or Ctrl-C",
+        "Options win over the environment, and the environment over .env.",
+    )
     parser.add_argument("--name", help="default: SIGNALBOX_WORKER, else this host's name and a random suffix")
     parser.add_argument(
-        "--queue", action="append", help="serve this queue (again for more); default: default"
-    )
-    parser.add_argument("--concurrency", type=int, metavar="N", help="runs at once; default: 50")
-    parser.add_argument(
-        "--agents", action="append", metavar="MODULE", help="a Python module with agents (again for more)"
+        "--queue",
+        action="append",
+        help="serve this queue (again for more); default: SIGNALBOX_QUEUES, else the queue named default",
     )
     parser.add_argument(
-        "--grace", type=float, metavar="SECONDS", help="for running work after SIGTERM; default: 30"
+        "--concurrency", type=int, metavar="N", help="runs at once; default: SIGNALBOX_CONCURRENCY, else 50"
+    )
+    parser.add_argument(
+        "--agents",
+        action="append",
+        metavar="MODULE",
+        help="a Python module with agents (again for more), found from the working folder; "
+        "default: SIGNALBOX_AGENTS",
+    )
+    parser.add_argument(
+        "--grace",
+        type=float,
+        metavar="SECONDS",
+        help="what running work gets after SIGTERM; default: SIGNALBOX_GRACE_S, else 30",
     )
     parser.set_defaults(run=run)
 
