@@ -10,34 +10,38 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
 
 import anyio
 import httpx
 from pydantic import SecretStr
 
+from examples.screen import TaskText, calls_between, print_result, say
 from worker.backend import Backend
 from worker.cli.agents import read_agents
-from worker.cli.common import print_table
 from worker.cli.keys import new_key
-from worker.client import Admin, Client, RetryPolicy, StreamUpdate, TaskSpec, TaskView
-from worker.errors import SignalboxError
+from worker.client import Admin, Client, RetryPolicy, TaskSpec, TaskView
+from worker.errors import SettingsError, SignalboxError
 from worker.local import DEVELOPMENT_ADMIN_KEY, HOST, MODEL, REPOSITORY, LocalProcess, node_command
-from worker.settings import environment
+from worker.settings import Settings
 
 FIRST_LIGHT = REPOSITORY / "examples" / "first_light.json"
-DATA = REPOSITORY / ".signalbox" / "demo"
 WORKERS = ("worker-1", "worker-2")
-KILL_AFTER_CHARS = 120  # of text on the screen: the model call is well under way, and far from over
+KILL_AFTER_CHARS = 120  # of a task's text: its model call is well under way, and far from over
+START_S = 30.0  # for the workers to register
 LIMIT_S = 180.0
+Worker = subprocess.Popen[bytes]
+_COUNT = re.compile(r'^convex_function_calls_total\{.*path="([^"]+)"\} (\d+)$', re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -47,16 +51,6 @@ class Model:
     base_url: str
     key: str
     name: str
-    simulated: bool
-
-
-@dataclass
-class Shown:
-    """What the screen has shown of one task."""
-
-    name: str
-    run: str | None = None
-    chars: int = 0
 
 
 @dataclass
@@ -65,32 +59,41 @@ class Stage:
 
     url: str
     client: Client
-    workers: dict[str, subprocess.Popen[bytes]]
+    workers: dict[str, Worker]
+    killing: anyio.Lock = field(default_factory=anyio.Lock)
     killed: str | None = None
     ended: dict[str, TaskView] = field(default_factory=dict)
 
 
-def say(text: str) -> None:
-    """Tell what the demo itself does."""
-    print(f"• {text}", flush=True)
+def provider() -> Model | None:
+    """Return the provider that the settings name, None if they name none.
+
+    Raises:
+        SettingsError: A setting is wrong, or the provider's model is not named.
+    """
+    key, _ = new_key("worker")  # the demo makes its own; here only the provider is of interest
+    settings = Settings.from_env(convex_url="http://127.0.0.1", key=SecretStr(key))
+    if settings.model_base_url is None:
+        return None
+    if settings.model is None:
+        raise SettingsError("SIGNALBOX_MODEL is not set: name one of the provider's models")
+    model_key = "" if settings.model_key is None else settings.model_key.get_secret_value()
+    return Model(settings.model_base_url, model_key, settings.model)
 
 
 @contextmanager
-def started_model() -> Iterator[Model]:
-    """Yield the provider that the settings name, else a scripted model server for the time of the demo."""
-    given = environment()
-    if base_url := given.get("SIGNALBOX_MODEL_BASE_URL"):
-        model = Model(base_url, given.get("SIGNALBOX_MODEL_KEY", ""), given.get("SIGNALBOX_MODEL", ""), False)
-        say(f"model: {model.name or 'the default'} at {base_url}")
-        yield model
+def started_model(given: Model | None) -> Iterator[Model]:
+    """Yield the given provider, else a scripted model server for the time of the demo."""
+    if given is not None:
+        say(f"model: {given.name} at {given.base_url}")
+        yield given
         return
     with LocalProcess(node_command(MODEL, ["--port", "0"])) as server:
-        url = server.ready["url"]
         say(
-            f"model: the scripted model server at {url}; its answers are SIMULATED "
+            f"model: the scripted model server at {server.ready['url']}; its answers are SIMULATED "
             "(name a provider in .env to replace it)"
         )
-        yield Model(f"{url}/v1", "", "scripted-writer", True)
+        yield Model(server.ready["baseUrl"], "", "scripted-writer")
 
 
 async def create_keys(url: str, admin_key: str) -> dict[str, str]:
@@ -103,8 +106,8 @@ async def create_keys(url: str, admin_key: str) -> dict[str, str]:
     return keys
 
 
-def start_worker(name: str, url: str, key: str, model: Model) -> subprocess.Popen[bytes]:
-    """Start a worker with room for three runs; its log goes to a file."""
+def start_worker(name: str, log: Path, url: str, key: str, model: Model) -> Worker:
+    """Start a worker with room for three runs."""
     env = {
         **os.environ,
         "CONVEX_URL": url,
@@ -113,14 +116,13 @@ def start_worker(name: str, url: str, key: str, model: Model) -> subprocess.Pope
         "SIGNALBOX_MODEL_KEY": model.key,
         "SIGNALBOX_MODEL": model.name,
     }
-    command = [sys.executable, "-m", "worker", "worker", "--name", name, "--concurrency", "3"]
-    with (DATA / f"{name}.log").open("wb") as log:
-        return subprocess.Popen(
-            [*command, "--agents", "examples.first_light"], env=env, cwd=REPOSITORY, stdout=log, stderr=log
-        )
+    options = ["--name", name, "--queue", "default", "--concurrency", "3", "--grace", "2"]
+    command = [sys.executable, "-m", "worker", "worker", *options, "--agents", "examples.first_light"]
+    with log.open("wb") as output:
+        return Worker(command, env=env, cwd=REPOSITORY, stdout=output, stderr=output)
 
 
-def stop_workers(workers: Mapping[str, subprocess.Popen[bytes]]) -> None:
+def stop_workers(workers: Mapping[str, Worker]) -> None:
     """Let every worker drain, and end those that do not."""
     for process in workers.values():
         if process.poll() is None:
@@ -152,100 +154,75 @@ async def submit(client: Client) -> dict[str, str]:
     return names
 
 
-async def show(stage: Stage, task: str, shown: Shown) -> None:
-    """Print a task's text as it comes, and keep the task once it has ended."""
+async def show(stage: Stage, task: str, text: TaskText) -> None:
+    """Print a task's text as it comes, kill the worker that writes it, and keep the task that has ended."""
     async for update in stage.client.follow(task):
         if isinstance(update, TaskView):
             stage.ended[task] = update
-            print(f"{shown.name:>18} ┃ [{update.status}]", flush=True)
+            text.end(update)
         else:
-            await show_text(stage, update, shown)
+            text.show(update)
+            if text.chars >= KILL_AFTER_CHARS:
+                await kill_worker_of(stage, task, update.run, text.name)
 
 
-async def show_text(stage: Stage, update: StreamUpdate, shown: Shown) -> None:
-    """Print new text, and kill the worker that writes it once enough is there."""
-    if update.run != shown.run:
-        if shown.run is not None:
-            print(f"{shown.name:>18} ┃ [attempt {update.attempt} starts over]", flush=True)
-        shown.run, shown.chars = update.run, 0
-    text = "".join(chunk.text for chunk in update.chunks if chunk.kind == "text")
-    if text.strip():
-        print(f"{shown.name:>18} │ {' '.join(text.split())}", flush=True)
-        shown.chars += len(text)
-    if stage.killed is None and shown.chars >= KILL_AFTER_CHARS:
-        await kill_worker_of(stage, update.run, shown.name)
-
-
-async def kill_worker_of(stage: Stage, run: str, name: str) -> None:
-    """Kill, as a crash or a power cut would, the worker that is streaming this run."""
-    for task in [view.task for view in (await stage.client.tasks(status="running")).tasks if view.run == run]:
+async def kill_worker_of(stage: Stage, task: str, run: str, name: str) -> None:
+    """Kill, once, the worker that is streaming this run, as a crash or a power cut would."""
+    async with stage.killing:
+        view = await stage.client.get(task) if stage.killed is None else None
+        if view is None or view.status != "running" or view.run != run:
+            return
         for event in await stage.client.history(task):
             if event.type == "run_assigned" and event.run == run:
                 stage.killed = str(event.data["worker"])
-    if stage.killed is not None:
-        process = stage.workers[stage.killed]
-        process.kill()
-        say(f"killed {stage.killed} (pid {process.pid}) with SIGKILL in mid-stream of {name!r}")
+                process = stage.workers[stage.killed]
+                process.kill()
+                say(f"killed {stage.killed} (pid {process.pid}) with SIGKILL in mid-stream of {name!r}")
 
 
-async def calls(url: str) -> int:
-    """Return how many functions the host has run so far, as Convex would count them."""
+async def counts(url: str) -> dict[str, int]:
+    """Return how often each function has run, as the host counts it."""
     async with httpx.AsyncClient() as http:
-        text = (await http.get(f"{url}/metrics")).text
-    lines = [line for line in text.splitlines() if line.startswith("convex_function_calls_total{")]
-    return sum(int(float(line.rsplit(" ", 1)[1])) for line in lines)
+        text = (await http.get(f"{url}/metrics")).raise_for_status().text
+    found: dict[str, int] = {}
+    for path, runs in _COUNT.findall(text):
+        found[path] = found.get(path, 0) + int(runs)
+    return found
 
 
-def print_result(stage: Stage, names: Mapping[str, str], used: int) -> None:
-    """Print what came of each task."""
-    rows = [row(names[task], stage.ended[task], used / len(names)) for task in names]
-    print()
-    print_table(rows, ["task", "status", "attempts", "tokens", "duration", "Convex calls"])
-    tokens = sum(view.usage.output_tokens or 0 for view in stage.ended.values())
-    print(
-        f"\n{used} Convex calls and {tokens} output tokens in all. One call serves several tasks; "
-        "the column shares them out evenly."
-    )
-
-
-def row(name: str, view: TaskView, share: float) -> dict[str, Any]:
-    """Return a line of the table."""
-    tokens = (
-        None if view.usage.calls == 0 else (view.usage.input_tokens or 0) + (view.usage.output_tokens or 0)
-    )
-    return {
-        "task": name,
-        "status": view.status,
-        "attempts": view.attempt,
-        "tokens": tokens,
-        "duration": f"{((view.ended_at or 0) - view.submitted_at) / 1000:.1f} s",
-        "Convex calls": f"{share:.1f}",
-    }
-
-
-async def play(url: str, keys: Mapping[str, str], workers: dict[str, subprocess.Popen[bytes]]) -> bool:
-    """Give the workers the tasks and watch; return whether all succeeded and a worker was killed."""
+async def play(url: str, keys: Mapping[str, str], workers: dict[str, Worker]) -> bool:
+    """Give the workers the tasks and watch; return whether all succeeded."""
     async with Client.connect(url, SecretStr(keys["operator"])) as client:
-        await client.sync_agents(await anyio.to_thread.run_sync(read_agents, FIRST_LIGHT))
-        await wait_for_agents(client)
         stage = Stage(url, client, workers)
-        before = await calls(url)
+        await client.sync_agents(await anyio.to_thread.run_sync(read_agents, FIRST_LIGHT))
+        await wait_for_agents(stage)
+        before = await counts(url)
         names = await submit(client)
         say(f"submitted {len(names)} tasks")
-        with anyio.fail_after(LIMIT_S):
-            async with anyio.create_task_group() as group:
-                for task, name in names.items():
-                    group.start_soon(show, stage, task, Shown(name))
-        print_result(stage, names, await calls(url) - before)
+        try:
+            with anyio.fail_after(LIMIT_S):
+                async with anyio.create_task_group() as group:
+                    for task, name in names.items():
+                        group.start_soon(show, stage, task, TaskText(name))
+        except ExceptionGroup as errors:
+            raise first_of(errors) from None
+        print_result(names, stage.ended, calls_between(before, await counts(url)))
     if stage.killed is None:
-        say("no worker was killed: no text was long enough")
-    return stage.killed is not None and all(view.status == "succeeded" for view in stage.ended.values())
+        say("no worker was killed: no answer was long and slow enough")
+    return all(view.status == "succeeded" for view in stage.ended.values())
 
 
-async def wait_for_agents(client: Client) -> None:
-    """Wait until the workers have brought their agents."""
-    with anyio.fail_after(30):
-        while not {"count_words", "second_try"} <= {agent.name for agent in await client.agents()}:
+async def wait_for_agents(stage: Stage) -> None:
+    """Wait until the workers have brought their agents.
+
+    Raises:
+        RuntimeError: A worker ended instead.
+    """
+    with anyio.fail_after(START_S):
+        while not {"count_words", "second_try"} <= {agent.name for agent in await stage.client.agents()}:
+            for name, worker in stage.workers.items():
+                if worker.poll() is not None:
+                    raise RuntimeError(f"{name} ended with exit code {worker.returncode}: its log says why")
             await anyio.sleep(0.1)
 
 
@@ -260,46 +237,65 @@ def keep_running(url: str, keys: Mapping[str, str]) -> None:
         print()
 
 
-def main() -> int:
-    """Run the demo."""
-    shutil.rmtree(DATA, ignore_errors=True)
-    DATA.mkdir(parents=True)
+def staged(model: Model | None, folder: Path) -> bool:
+    """Start everything, play, stop everything; return whether all tasks succeeded."""
     began = time.monotonic()
+    options = ["--functions", str(REPOSITORY / "convex"), "--data", str(folder / "host")]
     with ExitStack() as stack:
-        host = stack.enter_context(
-            LocalProcess(
-                node_command(
-                    HOST,
-                    [
-                        *("--functions", str(REPOSITORY / "convex"), "--data", str(DATA / "host")),
-                        *("--port", "0", "--site-port", "0", "--synchronous", "full"),
-                    ],
-                )
-            )
-        )
-        url = host.ready["url"]
+        host = LocalProcess(node_command(HOST, [*options, "--port", "0", "--site-port", "0"]))
+        url = stack.enter_context(host).ready["url"]
         say(f"Convex: the embedded host at {url}, serving convex/")
-        model = stack.enter_context(started_model())
+        started = stack.enter_context(started_model(model))
         keys = anyio.run(create_keys, url, DEVELOPMENT_ADMIN_KEY)
-        workers = {name: start_worker(name, url, keys["worker"], model) for name in WORKERS}
+        workers: dict[str, Worker] = {}
         stack.callback(stop_workers, workers)
-        say(f"workers: {', '.join(f'{name} (pid {process.pid})' for name, process in workers.items())}")
+        for name in WORKERS:
+            workers[name] = start_worker(name, folder / f"{name}.log", url, keys["worker"], started)
+        say(f"workers: {', '.join(f'{name} (pid {worker.pid})' for name, worker in workers.items())}")
         succeeded = anyio.run(play, url, keys, workers)
         seconds = time.monotonic() - began
-        say(f"{'all tasks succeeded' if succeeded else 'NOT all went well'} after {seconds:.1f} s")
+        say(f"{'all tasks succeeded' if succeeded else 'NOT all tasks succeeded'} after {seconds:.1f} s")
         if os.environ.get("KEEP") == "1":
             keep_running(url, keys)
-    return 0 if succeeded else 1
+    return succeeded
+
+
+def main() -> int:
+    """Run the demo in a folder of its own, so that two can run side by side."""
+    model = provider()
+    parent = REPOSITORY / ".signalbox"
+    parent.mkdir(exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="demo-", dir=parent))
+    failed = False
+    try:
+        failed = not staged(model, folder)
+    except Exception:
+        failed = True
+        raise
+    finally:
+        if failed:
+            say(f"data and logs are left in {folder.relative_to(REPOSITORY)}")
+        else:
+            shutil.rmtree(folder)
+    return 1 if failed else 0
+
+
+def first_of(group: BaseExceptionGroup[Exception]) -> Exception:
+    """Return the first of several errors that came together."""
+    error = group.exceptions[0]
+    return first_of(error) if isinstance(error, BaseExceptionGroup) else error
 
 
 if __name__ == "__main__":
+    # What was started is stopped in either case.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         sys.exit(main())
-    except (SignalboxError, RuntimeError, TimeoutError) as error:
-        print(
-            f"demo: {error or 'it took too long'}; logs are in {DATA.relative_to(REPOSITORY)}",
-            file=sys.stderr,
-        )
+    except TimeoutError:
+        print("demo: it took too long", file=sys.stderr)
+        sys.exit(1)
+    except (SignalboxError, RuntimeError, OSError, httpx.HTTPError) as error:
+        print(f"demo: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -32,5 +32,5 @@ async def second_try(ctx: Context, input: dict[str, Any]) -> dict[str, Any]:
     """Return the order on any attempt but the first."""
     if ctx.attempt == 1:
         raise ConnectionError("the first attempt fails on purpose, as a flaky service would")
-    await ctx.stream(f"Order {input['order']} is confirmed on attempt {ctx.attempt}.")
+    await ctx.stream(f"Attempt {ctx.attempt}: order {input['order']} is confirmed.")
     return {"order": input["order"], "confirmed": True}
