@@ -10,7 +10,7 @@ VITEST := $(NODE) node_modules/vitest/vitest.mjs
 .PHONY: help setup demo test check lint types format generate bench clean
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile | expand -t 18
+	@$(PYTHON) -c "import re; [print(f'make {name:12} {does}') for name, does in re.findall(r'(?m)^([a-z]+):.*?## (.*)', open('Makefile').read())]"
 
 setup: .venv/.installed node_modules/.installed  ## .venv and node_modules; the other targets do it by themselves
 
