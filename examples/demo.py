@@ -200,12 +200,15 @@ async def play(url: str, keys: Mapping[str, str], workers: dict[str, Worker]) ->
         names = await submit(client)
         say(f"submitted {len(names)} tasks")
         try:
-            with anyio.fail_after(LIMIT_S):
+            with anyio.move_on_after(LIMIT_S) as limit:
                 async with anyio.create_task_group() as group:
                     for task, name in names.items():
                         group.start_soon(show, stage, task, TaskText(name))
         except ExceptionGroup as errors:
             raise first_of(errors) from None
+        if limit.cancelled_caught:
+            late = ", ".join(repr(name) for task, name in names.items() if task not in stage.ended)
+            raise RuntimeError(f"not ended within {LIMIT_S:.0f} s: {late}")
         print_result(names, stage.ended, calls_between(before, await counts(url)))
     if stage.killed is None:
         say("no worker was killed: no answer was long and slow enough")
@@ -216,14 +219,16 @@ async def wait_for_agents(stage: Stage) -> None:
     """Wait until the workers have brought their agents.
 
     Raises:
-        RuntimeError: A worker ended instead.
+        RuntimeError: A worker ended instead, or none has registered in time.
     """
-    with anyio.fail_after(START_S):
+    with anyio.move_on_after(START_S) as limit:
         while not {"count_words", "second_try"} <= {agent.name for agent in await stage.client.agents()}:
             for name, worker in stage.workers.items():
                 if worker.poll() is not None:
                     raise RuntimeError(f"{name} ended with exit code {worker.returncode}: its log says why")
             await anyio.sleep(0.1)
+    if limit.cancelled_caught:
+        raise RuntimeError(f"no worker registered within {START_S:.0f} s: their logs say why")
 
 
 def keep_running(url: str, keys: Mapping[str, str]) -> None:
@@ -291,9 +296,6 @@ if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         sys.exit(main())
-    except TimeoutError:
-        print("demo: it took too long", file=sys.stderr)
-        sys.exit(1)
     except (SignalboxError, RuntimeError, OSError, httpx.HTTPError) as error:
         print(f"demo: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(1)
