@@ -131,6 +131,33 @@ describe("keys", () => {
     expect(await at.t.query(probe.keyRows, {})).not.toContain("sbs_twice");
   });
 
+  test("a session answers only to the key that opened it", async () => {
+    const worker = await at.worker();
+    const hash = await hashKey("sbw_other");
+    await at.t.mutation(internal.operator.createKey, { hash, role: "worker", label: "other" });
+    const { session } = worker;
+    const other = { key: "sbw_other", session };
+    const calls = [
+      at.t.query(api.worker.inbox, other),
+      at.t.mutation(api.worker.sync, { ...worker.body(), ...other }),
+      at.t.mutation(api.worker.drain, { ...other, final: true }),
+      at.t.mutation(api.worker.crashed, { ...other, blamed: null }),
+    ];
+    for (const call of calls) await expect(call).rejects.toThrow("belongs to another key");
+    expect((await worker.inbox()).live).toBe(true);
+  });
+
+  test("a submit key serves its queues only", async () => {
+    const hash = await hashKey("sbs_gpu");
+    await at.t.mutation(internal.operator.createKey, { hash, role: "submit", label: "gpu", queues: ["gpu"] });
+    const tasks = [
+      { agent: "echo", input: "1", queue: "gpu" },
+      { agent: "echo", input: "1" },
+    ];
+    const answers = await at.t.mutation(api.tasks.submit, { key: "sbs_gpu", tasks });
+    expect(answers).toMatchObject([{ ok: true }, { ok: false, code: "forbidden" }]);
+  });
+
   test("a worker key serves its queues only", async () => {
     const hash = await hashKey("sbw_gpu");
     await at.t.mutation(internal.operator.createKey, { hash, role: "worker", label: "gpu", queues: ["gpu"] });
@@ -147,6 +174,18 @@ describe("keys", () => {
       });
     await expect(register(["gpu", "default"])).rejects.toThrow("not the queue default");
     await expect(register(["gpu"])).resolves.toHaveProperty("session");
+    await at.worker("g2");
+    const takeOver = {
+      worker: "g2",
+      incarnation: "2",
+      queues: ["gpu"],
+      agents: [],
+      llm: true,
+      capacity: 1,
+      version: "1",
+    };
+    const taken = at.t.mutation(api.worker.register, { key: "sbw_gpu", ...takeOver });
+    await expect(taken).rejects.toThrow("not the queue default");
   });
 });
 
@@ -235,6 +274,17 @@ describe("bad input", () => {
   });
 });
 
+test("a report is cut to what a line needs", async () => {
+  const worker = await at.worker();
+  const task = await at.submit({ retry: { maxAttempts: 1 } });
+  await at.pass();
+  const [item] = (await worker.inbox()).assigned;
+  const error = { code: "c".repeat(500), message: "m".repeat(100_000) };
+  await worker.finish(item!.run, { kind: "failed", error, retryable: true, notBeforeMs: null });
+  const kept = (await at.task(task)).error!;
+  expect([kept.code.length, kept.message.length]).toEqual([100, 2_000]);
+});
+
 describe("agents", () => {
   const spec = {
     name: "writer",
@@ -269,6 +319,14 @@ describe("agents", () => {
       version: "1",
     });
     await expect(answer).rejects.toThrow("LLM agent");
+  });
+
+  test("a prompt or description over its limit is refused, at it taken", async () => {
+    const prompt = (length: number) => ({ ...spec, llm: { ...spec.llm, prompt: "x".repeat(length) } });
+    await expect(sync(prompt(32 * 1024 + 1))).rejects.toThrow("llm.prompt");
+    await expect(sync(prompt(32 * 1024))).resolves.toHaveLength(1);
+    await expect(sync({ ...spec, description: "x".repeat(2_001) })).rejects.toThrow("description");
+    await expect(sync({ ...spec, description: "x".repeat(2_000) })).resolves.toHaveLength(1);
   });
 
   test("a worker is told what its LLM agent should be", async () => {

@@ -7,12 +7,12 @@ import { v } from "convex/values";
 import { internal } from "./_generated/api";
 import type { Doc, Id } from "./_generated/dataModel";
 import { internalMutation, internalQuery, type MutationCtx } from "./_generated/server";
-import { ACCEPT_MS, BLOCKED_LANES_MS, DISPATCH_BATCH, FREED_BATCH } from "./constants";
-import { lanesInUse, liveWorkers, look as lookAt, withRoom, type Sight } from "./model/look";
-import { loop, startDispatch, stateOf, wakeTimersBy } from "./model/loops";
-import { plan, type Pick_ } from "./model/plan";
+import { ACCEPT_MS, BLOCKED_LANES_MS, DISPATCH_BATCH, DISPATCH_LANES, FREED_BATCH } from "./constants";
+import { look as lookAt, withRoom, type Sight } from "./model/look";
+import { loop, startDispatch, stateOf, wakeDispatch, wakeTimersBy } from "./model/loops";
+import { plan, type Assignable, type Waiting } from "./model/plan";
 import { assign } from "./model/runs";
-import { quarantine } from "./model/tasks";
+import { setAside } from "./model/waiting";
 
 type InUse = Doc<"loopState">["inUse"];
 
@@ -30,23 +30,27 @@ export const pass = internalMutation({
       { cursor: state.cursor, batch: state.batch },
       { useStaleSnapshot: true },
     );
-    const inUse = await settle(ctx, sight.freed, state.inUse);
+    const inUse = await settle(ctx, sight, state.inUse);
     const workers = withRoom(sight.workers, inUse);
-    const { picks } = plan(sight.lanes, workers, state.batch);
+    const lanes = state.suspect === null ? sight.lanes : await only(ctx, state.suspect);
+    const { picks, last } = plan(lanes, workers, state.batch);
     for (const session of await assignEach(ctx, picks)) inUse[session] = (inUse[session] ?? 0) + 1;
 
     const room = workers.reduce((sum, worker) => sum + worker.free, 0) - picks.length;
     const next = {
       inUse,
-      cursor: sight.unseen ?? "",
+      cursor: last ?? state.cursor,
       batch: Math.min(DISPATCH_BATCH, state.batch * 2), // grows back after a crash of the loop
       suspect: null,
+      setAside: false,
     };
-    if (sight.freed.length === FREED_BATCH || (picks.length > 0 && room > 0 && sight.cutShort)) {
+    const moreFreed = sight.freed.length === FREED_BATCH;
+    if (moreFreed || state.suspect !== null || (picks.length > 0 && room > 0 && sight.cutShort)) {
       await startDispatch(ctx, state, next);
     } else if (sight.unseen !== null && room > 0) {
       // More lanes than one pass reads: go round, slowly when all that were seen are blocked.
-      await startDispatch(ctx, state, next, picks.length > 0 ? 0 : BLOCKED_LANES_MS);
+      const onward = { ...next, cursor: last ?? sight.unseen };
+      await startDispatch(ctx, state, onward, picks.length > 0 ? 0 : BLOCKED_LANES_MS);
     } else {
       await sleepOrGoOn(ctx, row, state, next);
     }
@@ -57,6 +61,16 @@ export const pass = internalMutation({
 export const look = internalQuery({
   args: { cursor: v.string(), batch: v.number() },
   handler: (ctx, { cursor, batch }): Promise<Sight> => lookAt(ctx, cursor, batch),
+});
+
+/** Room has come back to a loop that fell asleep for want of it. */
+export const wake = internalMutation({
+  args: {},
+  returns: v.null(),
+  handler: async (ctx) => {
+    await wakeDispatch(ctx);
+    return null;
+  },
 });
 
 /** Assign a batch of picks, all or none. */
@@ -75,7 +89,7 @@ export const assignAll = internalMutation({
 });
 
 /** Count the runs that ended since the last pass out of what each session holds. */
-async function settle(ctx: MutationCtx, freed: Sight["freed"], held: InUse): Promise<InUse> {
+async function settle(ctx: MutationCtx, { freed, workers }: Sight, held: InUse): Promise<InUse> {
   const inUse = new Map(Object.entries(held));
   for (const { _id, session } of freed) {
     if ((await ctx.db.get("freed", _id)) === null) continue;
@@ -84,14 +98,22 @@ async function settle(ctx: MutationCtx, freed: Sight["freed"], held: InUse): Pro
     if (left > 0) inUse.set(session, left);
     else inUse.delete(session);
   }
-  return Object.fromEntries(inUse);
+  // Nothing is given to a session that has ended, so nobody needs to know what it held.
+  const live = new Set<string>(workers.map((worker) => worker.session!));
+  return Object.fromEntries([...inUse].filter(([session]) => live.has(session)));
+}
+
+/** The one task that the pass after a crash takes. */
+async function only(ctx: MutationCtx, id: Id<"ready">): Promise<Waiting[][]> {
+  const row = await ctx.db.get("ready", id);
+  return row === null ? [] : [[row]];
 }
 
 /**
  * Assign in one sub-transaction; if that throws, one by one, so that a bad item rolls back alone and is set aside.
  * @returns the session of each assignment that stands
  */
-async function assignEach(ctx: MutationCtx, picks: Pick_[]): Promise<Id<"sessions">[]> {
+async function assignEach(ctx: MutationCtx, picks: Assignable[]): Promise<Id<"sessions">[]> {
   if (picks.length === 0) return [];
   try {
     return await ctx.runMutation(internal.dispatch.assignAll, { picks });
@@ -101,7 +123,7 @@ async function assignEach(ctx: MutationCtx, picks: Pick_[]): Promise<Id<"session
       try {
         taken.push(...(await ctx.runMutation(internal.dispatch.assignAll, { picks: [pick] })));
       } catch (error) {
-        await quarantine(ctx, pick.ready, String(error));
+        await setAside(ctx, pick.ready, String(error));
       }
     }
     return taken;
@@ -116,18 +138,17 @@ async function sleepOrGoOn(
   ctx: MutationCtx,
   row: Doc<"loops">,
   state: Doc<"loopState">,
-  next: Pick<Doc<"loopState">, "inUse" | "cursor" | "batch" | "suspect">,
+  next: Pick<Doc<"loopState">, "inUse" | "cursor" | "batch" | "suspect" | "setAside">,
 ): Promise<void> {
-  const { lanes } = await lanesInUse(ctx, next.cursor, 1);
   let starved = false;
-  if (lanes.length > 0) {
-    const freed = await ctx.db.query("freed").first();
-    const planned = plan(lanes, withRoom(await liveWorkers(ctx), next.inUse), 1);
-    if (freed !== null || planned.picks.length > 0) {
+  if ((await ctx.db.query("ready").withIndex("by_lane_and_rank").first()) !== null) {
+    const sight = await lookAt(ctx, next.cursor, DISPATCH_LANES);
+    const planned = plan(sight.lanes, withRoom(sight.workers, next.inUse), 1);
+    if (sight.freed.length > 0 || planned.picks.length > 0) {
       await startDispatch(ctx, state, next);
       return;
     }
-    starved = planned.starved;
+    starved = planned.starved || sight.stranded;
   }
   await ctx.db.patch("loopState", state._id, { ...next, generation: state.generation + 1, job: null });
   await ctx.db.patch("loops", row._id, { running: false, starved });

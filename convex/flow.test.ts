@@ -6,6 +6,7 @@ import {
   IDLE_LEASE_MS,
   INBOX_BYTES,
   LEASE_MS,
+  SET_ASIDE_MS,
   TIMEOUT_GRACE_MS,
 } from "./constants";
 import { Deployment, KEYS, probe, type TestWorker } from "./setup.testing";
@@ -95,6 +96,19 @@ describe("from submit to result", () => {
       await worker.finish(next!.run);
     }
     expect(order).toEqual([urgent, plain, later]);
+  });
+
+  test("a time that has passed means now, and passes nobody in line", async () => {
+    const first = await at.submit();
+    await at.pass(10);
+    const second = await at.submit({ runAt: 0 });
+    const worker = await at.worker("w", { capacity: 1 });
+    await at.pass();
+    const [next] = (await worker.inbox()).assigned;
+    expect(next!.task).toBe(first);
+    await worker.finish(next!.run);
+    await at.pass();
+    expect((await worker.inbox()).assigned.map((item) => item.task)).toEqual([second]);
   });
 
   test("a delayed task is not given before its time, and is at it", async () => {
@@ -229,10 +243,33 @@ describe("sync", () => {
     expect(await worker.sync({ chunks: chunks(256) })).toMatchObject({ live: true });
   });
 
+  test("a run named twice in one request is ended once", async () => {
+    const worker = await at.worker();
+    const { run, task } = await assigned(worker);
+    const released = { run, outcome: { kind: "released" as const }, usage: null };
+    const answer = await worker.sync({ finished: [released, released] });
+    expect(answer.results.map((result) => result.accepted)).toEqual([true, true]);
+    await at.pass();
+    expect((await worker.inbox()).assigned).toHaveLength(1);
+    expect((await at.history(task)).filter((type) => type === "task_retried")).toHaveLength(1);
+  });
+
+  test("a worker whose watched run has ended is told to be quiet again", async () => {
+    const worker = await at.worker();
+    const { run, task } = await assigned(worker);
+    await worker.sync({ accepted: [run] });
+    await at.t.mutation(api.runs.watch, { key: KEYS.submit, task, forMs: 60_000 });
+    await worker.finish(run);
+    expect(await worker.sync()).toMatchObject({ nextSyncMs: 60_000 });
+  });
+
   test("an output that cannot be kept fails its run alone", async () => {
     const worker = await at.worker();
     const { run, task } = await assigned(worker);
-    await worker.finish(run, { kind: "succeeded", output: "not json" });
+    const finished = [{ run, outcome: { kind: "succeeded" as const, output: "not json" }, usage: null }];
+    const body = worker.body({ finished });
+    const answer = await worker.send(body);
+    expect(await worker.send(body)).toEqual(answer);
     expect(await at.task(task)).toMatchObject({ status: "failed", error: { code: "invalid_output" } });
   });
 });
@@ -294,7 +331,8 @@ describe("when things go wrong", () => {
     const old = await at.worker("w", { incarnation: "1" });
     const { task } = await assigned(old);
     const young = await at.worker("w", { incarnation: "2" });
-    expect((await old.inbox()).live).toBe(false);
+    expect(await old.inbox()).toMatchObject({ live: false, ended: "replaced" });
+    expect(await old.sync()).toMatchObject({ live: false, ended: "replaced" });
     await at.pass(1_100);
     expect((await young.inbox()).assigned).toMatchObject([{ task, attempt: 2 }]);
     const repeated = await at.worker("w", { incarnation: "2" });
@@ -322,6 +360,53 @@ describe("when things go wrong", () => {
     await at.pass(10_000);
     await worker.finish((await worker.inbox()).assigned[0]!.run);
     expect(await at.task(neighbour)).toMatchObject({ status: "succeeded", attempt: 4 });
+  });
+
+  test("a task that may run once goes to another worker if its run was never accepted, and to none if it was", async () => {
+    const deaf = await at.worker("deaf", { capacity: 1 });
+    const { task, assignment } = await assigned(deaf, { retry: { maxAttempts: 1 } });
+    expect(assignment.once).toBe(true); // so its worker does not begin before the accept is acknowledged
+    await at.pass(ACCEPT_MS + 50);
+    const other = await at.worker("other", { capacity: 1 });
+    await at.pass(2_000);
+    const [again] = (await other.inbox()).assigned;
+    expect(again).toMatchObject({ task, attempt: 2 });
+    await other.sync({ accepted: [again!.run] });
+    await at.pass(LEASE_MS + 100);
+    expect(await at.task(task)).toMatchObject({ status: "failed", error: { code: "heartbeat_timeout" } });
+  });
+
+  test("blame that comes after the worker was replaced is still laid", async () => {
+    const old = await at.worker("w", { incarnation: "1" });
+    const { run, task } = await assigned(old, { retry: { maxAttempts: 2 } });
+    await old.sync({ accepted: [run] });
+    const young = await at.worker("w", { incarnation: "2" });
+    const report = { key: KEYS.worker, session: old.session, blamed: run };
+    await at.t.mutation(api.worker.crashed, report);
+    await at.t.mutation(api.worker.crashed, report); // sent twice, laid once
+    await at.pass(2_100);
+    expect((await young.inbox()).assigned).toMatchObject([{ task, isolate: true }]);
+  });
+
+  test("a run handed back keeps its task's place in line", async () => {
+    const worker = await at.worker("w", { capacity: 1 });
+    const { run, task } = await assigned(worker);
+    await at.pass(10);
+    await at.submit();
+    await worker.finish(run, { kind: "released" });
+    await at.pass();
+    expect((await worker.inbox()).assigned.map((item) => item.task)).toEqual([task]);
+  });
+
+  test("an agent that asks for an endless wait stops no clock", async () => {
+    const worker = await at.worker();
+    const { run, task } = await assigned(worker);
+    const error = { code: "later", message: "later" };
+    await worker.finish(run, { kind: "failed", error, retryable: true, notBeforeMs: 1e300 });
+    expect(await at.task(task)).toMatchObject({ status: "delayed" });
+    const soon = await at.submit({ delayMs: 1_000 });
+    await at.pass(1_100);
+    expect((await worker.inbox()).assigned.map((item) => item.task)).toEqual([soon]);
   });
 
   test("a draining worker gets nothing more and hands back what it leaves, with no attempt burnt", async () => {
@@ -402,16 +487,81 @@ describe("the loops", () => {
     expect(await at.task(task)).toMatchObject({ status: "running" });
   });
 
-  test("a task on which the loop dies twice is set aside, and the others go on", async () => {
+  test("a task on which the loop dies twice is set aside for a while, and the others go on", async () => {
     const culprit = await at.submit();
     const innocent = await at.submit();
     await at.pass();
     await at.t.mutation(probe.strandDispatch, { again: true });
-    await at.worker();
+    await at.submit({ priority: 100 }); // it came after the death, and is at the head of the line now
+    await at.worker("w", { capacity: 5 });
     await at.t.mutation(internal.timers.watchdog, {});
     await at.pass();
-    expect(await at.task(culprit)).toMatchObject({ status: "failed", error: { code: "quarantined" } });
+    expect(await at.task(culprit)).toMatchObject({ status: "delayed" });
+    expect(await at.history(culprit)).toContain("task_set_aside");
     expect(await at.task(innocent)).toMatchObject({ status: "running" });
+    await at.pass(SET_ASIDE_MS);
+    await at.worker("later");
+    await at.pass();
+    expect((await at.history(culprit)).at(-1)).toBe("run_assigned");
+  });
+
+  test("a task removed by hand while it runs takes nobody with it", async () => {
+    const worker = await at.worker("w", { capacity: 40 });
+    const [removed] = [
+      await at.submit(),
+      ...(await Promise.all(Array.from({ length: 30 }, () => at.submit()))),
+    ];
+    await at.pass();
+    await worker.sync({ accepted: (await worker.inbox()).assigned.map((item) => item.run) });
+    await at.t.mutation(probe.removeTask, { task: removed });
+    expect(await worker.sync()).toMatchObject({ live: true });
+    await at.pass(LEASE_MS + 100);
+    expect(await at.t.query(probe.ownerlessRuns, {})).toBe(0);
+    const other = await at.worker("other", { capacity: 40 });
+    await at.pass(2_000);
+    expect((await other.inbox()).assigned).toHaveLength(30);
+  });
+
+  test("leases that all end together are handled in pages", async () => {
+    const lost = [];
+    for (let i = 0; i < 10; i++) {
+      const worker = await at.worker(`w${i}`, { capacity: 30 });
+      for (let j = 0; j < 30; j++) await at.submit();
+      await at.pass();
+      const { assigned } = await worker.inbox();
+      await worker.sync({ accepted: assigned.map((item) => item.run) });
+      lost.push(...assigned);
+    }
+    await at.pass(LEASE_MS + 2_000);
+    expect(lost).toHaveLength(300);
+    expect(await at.t.query(probe.ownerlessRuns, {})).toBe(0);
+    for (const { task } of lost) expect(["pending", "delayed"]).toContain((await at.task(task)).status);
+  });
+
+  test("lanes take turns however little room there is at a time", async () => {
+    for (let i = 0; i < 4; i++) await at.submit({ tenant: "a" });
+    for (let i = 0; i < 2; i++) await at.submit({ tenant: "b", priority: 1_000 });
+    const worker = await at.worker("w", { capacity: 1 });
+    const order = [];
+    for (let i = 0; i < 6; i++) {
+      await at.pass();
+      const [next] = (await worker.inbox()).assigned;
+      order.push((await at.task(next!.task)).tenant);
+      await worker.finish(next!.run);
+    }
+    expect(order).toEqual(["a", "b", "a", "b", "a", "a"]);
+  });
+
+  test("lanes that nobody can run hide nothing, however many they are, and cost nothing while they wait", async () => {
+    await at.worker("first", { incarnation: "2", brings: ["ghost"] });
+    const first = await at.worker("first", { incarnation: "3", brings: ["ghost"] });
+    await at.t.mutation(api.worker.drain, { key: KEYS.worker, session: first.session, final: true });
+    for (let i = 0; i < 150; i++) await at.submit({ agent: "ghost", tenant: `t${i}` });
+    const worker = await at.worker();
+    const task = await at.submit({ agent: "echo", queue: "default", tenant: "z" });
+    await at.pass();
+    expect((await worker.inbox()).assigned.map((item) => item.task)).toEqual([task]);
+    expect(await at.t.query(probe.pendingJobs, {})).toEqual(["timers:tick"]);
   });
 
   test("a bad item rolls back alone", async () => {

@@ -29,13 +29,13 @@ export const pendingJobs = internalQuery({
   returns: v.array(v.string()),
   handler: async (ctx) => {
     const jobs = await ctx.db.system.query("_scheduled_functions").take(1_000);
-    return jobs.filter((job) => job.state.kind === "pending").map((job) => job.name);
+    return jobs.filter((job) => job.state.kind === "pending").map((job) => job.name.replace(".js:", ":"));
   },
 });
 
 /**
  * Leave the dispatch loop as a pass that ran out of time leaves it: it counts as running and its job is over.
- * `again`: it was the pass that the watchdog had started with one item.
+ * `again`: it was the pass that the watchdog had started for the first item in line.
  */
 export const strandDispatch = internalMutation({
   args: { again: v.boolean() },
@@ -46,12 +46,26 @@ export const strandDispatch = internalMutation({
       .withIndex("by_name", (q) => q.eq("name", "dispatch"))
       .unique())!;
     const state = (await ctx.db.get("loopState", row.state))!;
-    const { generation } = state;
+    const first = await ctx.db.query("ready").withIndex("by_lane_and_rank").first();
     await ctx.db.patch("loops", row._id, { running: true, starved: false });
     await ctx.db.patch("loopState", state._id, {
       job: null,
-      ...(again ? { batch: 1, suspect: generation } : {}),
+      ...(again ? { batch: 1, suspect: first!._id } : {}),
     });
     return null;
+  },
+});
+
+/** Runs that are assigned or running although their session has ended. */
+export const ownerlessRuns = internalQuery({
+  args: {},
+  returns: v.number(),
+  handler: async (ctx) => {
+    let count = 0;
+    for (const run of await ctx.db.query("runs").take(2_000)) {
+      const live = run.state === "assigned" || run.state === "running";
+      if (live && (await ctx.db.get("sessions", run.session))!.ended !== null) count += 1;
+    }
+    return count;
   },
 });

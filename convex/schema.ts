@@ -15,14 +15,15 @@ import {
   vUsage,
 } from "./validators";
 
-// What waits for a worker. `lane` is all that constrains where it may run; within a lane the lowest rank goes first.
+// What waits for a worker. `lane` is all that constrains where it may run; within a lane the lowest rank goes first:
+// from when its waiting counts, less its priority times an ageing step.
 const waiting = {
   lane: v.string(),
   task: v.id("tasks"),
   queue: v.string(),
   agent: v.string(),
   kind: vRunKind,
-  priority: v.number(),
+  rank: v.number(),
 };
 
 export default defineSchema({
@@ -60,6 +61,7 @@ export default defineSchema({
     attempt: v.number(), // runs so far; grows by one with each
     failures: v.number(), // attempts burnt, compared with retry.maxAttempts
     losses: v.number(), // runs that went down with their worker
+    releases: v.number(), // runs handed back, in a row
     isolate: v.boolean(), // a run of it took its process down
     retry: vRetry,
     timeoutMs: v.union(v.number(), v.null()),
@@ -81,9 +83,7 @@ export default defineSchema({
     .index("by_tenant_and_dedupKey", ["tenant", "dedupKey"]),
 
   // In: submit, timers, the end of a run. Out: dispatch, cancel.
-  ready: defineTable({ ...waiting, rank: v.number() })
-    .index("by_lane_and_rank", ["lane", "rank"])
-    .index("by_task", ["task"]),
+  ready: defineTable(waiting).index("by_lane_and_rank", ["lane", "rank"]).index("by_task", ["task"]),
 
   // In: submit, the end of a run. Out: timers, cancel.
   delayed: defineTable({ ...waiting, dueAt: v.number() })
@@ -104,7 +104,8 @@ export default defineSchema({
     generation: v.number(), // a scheduled pass of another generation is superseded and does nothing
     job: v.union(v.id("_scheduled_functions"), v.null()),
     batch: v.number(), // dispatch: assignments of a pass; 1 after a crash of the loop
-    suspect: v.union(v.number(), v.null()), // the generation that the watchdog restarted with batch 1
+    suspect: v.union(v.id("ready"), v.null()), // dispatch: the one item that the pass after a crash takes
+    setAside: v.boolean(), // dispatch: an item was set aside since the last pass that came to its end
     cursor: v.string(), // dispatch: the lane behind which the next pass begins
     inUse: v.record(v.string(), v.number()), // dispatch: session -> runs it holds
   }),
@@ -129,10 +130,11 @@ export default defineSchema({
   sessions: defineTable({
     worker: v.id("workers"),
     incarnation: v.string(),
+    key: v.id("keys"), // only its holder speaks for the session
     ended: v.union(v.string(), v.null()), // the reason
   }).index("by_worker_and_incarnation", ["worker", "incarnation"]),
 
-  // Written by: that worker's sync only, until its session ends.
+  // Written by: that worker's sync only, until the session is ended.
   heartbeats: defineTable({
     session: v.id("sessions"),
     seq: v.number(),
@@ -142,7 +144,7 @@ export default defineSchema({
     .index("by_session", ["session"])
     .index("by_state_and_expiresAt", ["state", "expiresAt"]),
 
-  // One attempt. Written by: dispatch (insert), its worker's sync, timers.
+  // One attempt. Written by: dispatch (insert), its worker's sync, timers, cancel, and the end of its session.
   runs: defineTable({
     task: v.id("tasks"),
     attempt: v.number(),
@@ -160,10 +162,10 @@ export default defineSchema({
     .index("by_task_and_attempt", ["task", "attempt"])
     .index("by_state_and_deadlineAt", ["state", "deadlineAt"]),
 
-  // A run has ended and its worker has room again. Inserted by sync and timers, settled and removed by dispatch.
+  // A run has ended and its worker has room again. Inserted with the end of a run, settled and removed by dispatch.
   freed: defineTable({ session: v.id("sessions") }),
 
-  // What a worker is told. Inserted by the API and timers, removed when its sync acknowledges it.
+  // What a worker is told. Inserted by the API and timers, removed when its sync acknowledges it or its session ends.
   controls: defineTable({
     session: v.id("sessions"),
     kind: vControlKind,

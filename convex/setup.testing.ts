@@ -14,6 +14,7 @@ export const probe = {
   removeTask: makeFunctionReference<"mutation", { task: Id<"tasks"> }, null>("probe:removeTask"),
   countTasks: makeFunctionReference<"query", Record<string, never>, number>("probe:countTasks"),
   keyRows: makeFunctionReference<"query", Record<string, never>, string>("probe:keyRows"),
+  ownerlessRuns: makeFunctionReference<"query", Record<string, never>, number>("probe:ownerlessRuns"),
   pendingJobs: makeFunctionReference<"query", Record<string, never>, string[]>("probe:pendingJobs"),
   strandDispatch: makeFunctionReference<"mutation", { again: boolean }, null>("probe:strandDispatch"),
 };
@@ -66,14 +67,14 @@ export class Deployment {
 
   async worker(
     name = "w",
-    more: { capacity?: number; incarnation?: string; llm?: boolean } = {},
+    more: { capacity?: number; incarnation?: string; llm?: boolean; brings?: string[] } = {},
   ): Promise<TestWorker> {
     const registered = await this.t.mutation(api.worker.register, {
       key: KEYS.worker,
       worker: name,
       incarnation: more.incarnation ?? "1",
       queues: ["default"],
-      agents: [{ name: "echo", description: "says what it hears" }],
+      agents: (more.brings ?? ["echo"]).map((agent) => ({ name: agent, description: "says what it hears" })),
       llm: more.llm ?? true,
       capacity: more.capacity ?? 10,
       version: "test",

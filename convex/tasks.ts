@@ -8,7 +8,7 @@ import { vEventView, vSubmitted, vTaskSpec, vTaskStatus, vTaskView } from "./val
 export const submit = submitMutation({
   args: { tasks: v.array(vTaskSpec) },
   returns: v.array(vSubmitted),
-  handler: (ctx, { tasks }) => Tasks.submit(ctx, tasks),
+  handler: (ctx, { tasks }) => Tasks.submit(ctx, ctx.caller, tasks),
 });
 
 export const get = submitQuery({

@@ -5,15 +5,14 @@
 import { v, type Infer } from "convex/values";
 import { internal } from "./_generated/api";
 import type { Doc } from "./_generated/dataModel";
-import { internalMutation, type MutationCtx } from "./_generated/server";
-import { SET_ASIDE_MS, TIMER_BATCH, WATCHDOG_BATCH } from "./constants";
-import { due, expired, expireRun, expireSession, nextDue } from "./model/expiry";
+import { internalMutation, internalQuery, type MutationCtx } from "./_generated/server";
+import { ACCEPT_MS, SET_ASIDE_MS, TIMER_BATCH, WATCHDOG_BATCH } from "./constants";
+import { due, expired, expireRun, expireSession, nextDelayed, nextLease } from "./model/expiry";
 import { look, withRoom } from "./model/look";
 import { loop, startDispatch, startTimers, stateOf, wakeDispatch, wakeTimersBy } from "./model/loops";
 import { plan } from "./model/plan";
-import { endRuns as endRunsPage } from "./model/sessions";
-import { quarantine } from "./model/tasks";
-import { moveToReady } from "./model/waiting";
+import { endRun as endRunOf, endRuns as endRunsPage, leaseMs } from "./model/sessions";
+import { moveToReady, setAside } from "./model/waiting";
 import { vFault } from "./validators";
 
 const vDue = v.union(
@@ -34,16 +33,33 @@ export const tick = internalMutation({
     const now = Date.now();
     await ctx.db.patch("loops", row._id, { wakeAt: null });
     const batch = Math.min(TIMER_BATCH, state.batch * 2); // grows back after a crash of the loop
-    await ctx.db.patch("loopState", state._id, { job: null, batch, suspect: null });
-    const { delayed, runs, sessions } = await due(ctx, now, state.batch);
+    await ctx.db.patch("loopState", state._id, { job: null, batch });
+    const { delayed, runs, sessions } = await due(ctx, now, Math.min(state.batch, TIMER_BATCH));
     for (const id of delayed) await handleOrSetAside(ctx, { kind: "delayed", id }, now);
     for (const id of runs) await handleOrSetAside(ctx, { kind: "run", id }, now);
     for (const id of sessions) await handleOrSetAside(ctx, { kind: "session", id }, now);
-    const next = await nextDue(ctx);
-    if (next !== null) await wakeTimersBy(ctx, Math.max(next, now));
+    await sleepUntilDue(ctx, now);
     return null;
   },
 });
+
+/** What `tick` reads from a snapshot. */
+export const lease = internalQuery({
+  args: {},
+  returns: v.union(v.number(), v.null()),
+  handler: (ctx) => nextLease(ctx),
+});
+
+/**
+ * While there are leases their earliest is read from a snapshot, since accepts and heartbeats move them all the time; one
+ * that begins meanwhile ends no sooner than a lease from now, and by then the timers have looked again.
+ */
+async function sleepUntilDue(ctx: MutationCtx, now: number): Promise<void> {
+  const seen: number | null = await ctx.runQuery(internal.timers.lease, {}, { useStaleSnapshot: true });
+  const leased = seen === null ? await nextLease(ctx) : Math.min(seen, now + Math.min(leaseMs(), ACCEPT_MS));
+  const due = [await nextDelayed(ctx), leased].filter((at) => at !== null);
+  if (due.length > 0) await wakeTimersBy(ctx, Math.max(now, Math.min(...due)));
+}
 
 /** One thing whose time has come, in a sub-transaction of its own. */
 export const handle = internalMutation({
@@ -75,6 +91,16 @@ async function handleOrSetAside(ctx: MutationCtx, item: Due, now: number): Promi
     }
   }
 }
+
+/** One run of a session that ended, in a sub-transaction of its own. */
+export const endRun = internalMutation({
+  args: { run: v.id("runs"), why: v.union(vFault, v.null()), blamed: v.boolean() },
+  returns: v.null(),
+  handler: async (ctx, { run, why, blamed }) => {
+    await endRunOf(ctx, run, why, blamed);
+    return null;
+  },
+});
 
 /** The next page of the runs of a session that ended. */
 export const endRuns = internalMutation({
@@ -116,38 +142,38 @@ async function isDead(ctx: MutationCtx, state: Doc<"loopState">): Promise<boolea
 }
 
 /**
- * A pass that ran out of time or memory cannot catch that itself: it starts again with one item at a time, and if it then
- * dies on its first item, that item is the cause and is set aside.
+ * A pass that ran out of time or memory cannot catch that itself. It is started again for one item alone, and if it dies on
+ * that too, the item is set aside; but only one until a pass has come to its end, since it may be no item's fault.
  */
 async function reviveDispatch(ctx: MutationCtx): Promise<void> {
   const row = await loop(ctx, "dispatch");
   if (!row.running) {
     // Asleep, and rightly so: but a wake-up that got lost, by whatever defect, costs no more than a minute.
     const waits = await ctx.db.query("ready").withIndex("by_lane_and_rank").first();
-    if (waits !== null) await wakeDispatch(ctx, row.starved ? "room" : "work");
+    if (waits !== null) await wakeDispatch(ctx);
     return;
   }
   const state = await stateOf(ctx, row);
   if (!(await isDead(ctx, state))) return;
   console.error(`dispatch: pass ${state.generation} died; starting again`);
-  if (state.suspect === state.generation) {
-    const sight = await look(ctx, state.cursor, 1);
-    const [culprit] = plan(sight.lanes, withRoom(sight.workers, state.inUse), 1).picks;
-    if (culprit !== undefined) await quarantine(ctx, culprit.ready, "the loop died on it twice");
+  if (state.suspect !== null && !state.setAside) {
+    await setAside(ctx, state.suspect, "the dispatch loop died on it");
+    await startDispatch(ctx, state, { batch: 1, suspect: null, setAside: true });
+    return;
   }
-  await startDispatch(ctx, state, { batch: 1, suspect: state.generation + 1 });
+  const sight = await look(ctx, state.cursor, 1);
+  const [suspect] = plan(sight.lanes, withRoom(sight.workers, state.inUse), 1).picks;
+  await startDispatch(ctx, state, { batch: 1, suspect: suspect?.ready ?? null });
 }
 
 async function reviveTimers(ctx: MutationCtx, now: number): Promise<void> {
   const row = await loop(ctx, "timers");
   const state = await stateOf(ctx, row);
-  if (row.wakeAt === null) {
-    const next = await nextDue(ctx);
-    if (next !== null) await wakeTimersBy(ctx, Math.max(next, now));
+  if (row.wakeAt === null || !(await isDead(ctx, state))) {
+    await sleepUntilDue(ctx, now); // a wake-up that got lost costs no more than a minute
     return;
   }
-  if (!(await isDead(ctx, state))) return;
   console.error(`timers: pass ${state.generation} died; starting again`);
   await ctx.db.patch("loopState", state._id, { batch: 1 });
-  await startTimers(ctx, state, now);
+  await startTimers(ctx, { ...state, batch: 1 }, now);
 }

@@ -124,6 +124,7 @@ export const vAssignment = v.object({
   llm: v.union(vLlm, v.null()),
   timeoutMs: v.union(v.number(), v.null()),
   isolate: v.boolean(),
+  once: v.boolean(),
 });
 export type Assignment = Infer<typeof vAssignment>;
 
@@ -138,6 +139,7 @@ export const vControl = v.object({
 
 export const vInbox = v.object({
   live: v.boolean(),
+  ended: v.union(v.string(), v.null()),
   assigned: v.array(vAssignment),
   controls: v.array(vControl),
   watched: v.array(v.id("runs")),
@@ -157,6 +159,7 @@ export const vRegistered = v.object({
 
 export const vSynced = v.object({
   live: v.boolean(),
+  ended: v.union(v.string(), v.null()),
   assigned: v.array(vAssignment),
   lost: v.array(v.id("runs")),
   controls: v.array(vControl),
@@ -195,6 +198,7 @@ export const vEventType = v.union(
   v.literal("task_succeeded"),
   v.literal("task_failed"),
   v.literal("task_cancelled"),
+  v.literal("task_set_aside"),
   v.literal("cancel_requested"),
   v.literal("run_assigned"),
   v.literal("run_refused"),

@@ -2,7 +2,7 @@ import { v } from "convex/values";
 import { internalQuery } from "./_generated/server";
 import { refuse } from "./errors";
 import { workerMutation, workerQuery } from "./functions";
-import { isLive } from "./model/runs";
+import { blameLate, isLive } from "./model/runs";
 import * as Sessions from "./model/sessions";
 import { sync as syncOnce } from "./model/sync";
 import { readText } from "./model/text";
@@ -28,7 +28,8 @@ export const register = workerMutation({
 export const inbox = workerQuery({
   args: { session: v.id("sessions") },
   returns: vInbox,
-  handler: (ctx, { session }) => Sessions.inbox(ctx, session),
+  handler: async (ctx, { session }) =>
+    Sessions.inbox(ctx, await Sessions.sessionOf(ctx, ctx.caller, session)),
 });
 
 /** What `sync` reads from the snapshot at which it began. */
@@ -36,7 +37,7 @@ export const standing = internalQuery({
   args: { session: v.id("sessions"), ending: v.array(v.id("runs")) },
   returns: v.object({ inbox: vInbox, holdsMore: v.boolean() }),
   handler: async (ctx, { session, ending }) => ({
-    inbox: await Sessions.inbox(ctx, session),
+    inbox: await Sessions.inbox(ctx, (await ctx.db.get("sessions", session))!),
     holdsMore: await Sessions.holdsMore(ctx, session, ending),
   }),
 });
@@ -51,13 +52,14 @@ export const sync = workerMutation({
     acknowledged: v.array(v.id("controls")),
   },
   returns: vSynced,
-  handler: (ctx, body) => syncOnce(ctx, body),
+  handler: (ctx, body) => syncOnce(ctx, ctx.caller, body),
 });
 
 export const input = workerQuery({
   args: { session: v.id("sessions"), run: v.id("runs") },
   returns: v.string(),
   handler: async (ctx, { session, run: id }) => {
+    await Sessions.sessionOf(ctx, ctx.caller, session);
     const run = await ctx.db.get("runs", id);
     if (run?.session !== session || !isLive(run)) {
       throw refuse("session_ended", `Run ${id} is not this session's any more.`);
@@ -71,8 +73,8 @@ export const drain = workerMutation({
   args: { session: v.id("sessions"), final: v.boolean() },
   returns: v.object({ live: v.boolean() }),
   handler: async (ctx, { session: id, final }) => {
-    const session = await ctx.db.get("sessions", id);
-    if (session === null || session.ended !== null) return { live: false };
+    const session = await Sessions.sessionOf(ctx, ctx.caller, id);
+    if (session.ended !== null) return { live: false };
     if (final) await Sessions.endSession(ctx, id, null, null);
     else await Sessions.drain(ctx, session);
     return { live: !final };
@@ -82,13 +84,14 @@ export const drain = workerMutation({
 export const crashed = workerMutation({
   args: { session: v.id("sessions"), blamed: v.union(v.id("runs"), v.null()) },
   returns: v.null(),
-  handler: async (ctx, { session, blamed }) => {
-    await Sessions.endSession(
-      ctx,
-      session,
-      Sessions.fault("worker_died", "the worker's process ended while it held this run"),
-      blamed,
-    );
+  handler: async (ctx, { session: id, blamed }) => {
+    const session = await Sessions.sessionOf(ctx, ctx.caller, id);
+    const why = Sessions.fault("worker_died", "the worker's process ended while it held this run");
+    if (session.ended === null) await Sessions.endSession(ctx, id, why, blamed);
+    else if (blamed !== null) {
+      const run = await ctx.db.get("runs", blamed);
+      if (run?.session === id) await blameLate(ctx, run);
+    }
     return null;
   },
 });

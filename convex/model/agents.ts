@@ -1,11 +1,18 @@
 /** The registry: which agents exist, and what the built-in LLM agent should be under each name. */
 import type { Doc } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
-import { DEFAULT_RETRY, MAX_AGENTS, MAX_ATTEMPTS, MAX_DELAY_MS } from "../constants";
+import {
+  DEFAULT_RETRY,
+  MAX_AGENTS,
+  MAX_ATTEMPTS,
+  MAX_DELAY_MS,
+  MAX_LINE_CHARS,
+  MAX_PROMPT_BYTES,
+} from "../constants";
 import { refuse } from "../errors";
 import type { AgentSpec, Retry } from "../validators";
 import { hashKey } from "./keys";
-import { checkInteger, checkName, checkNumber } from "./text";
+import { checkInteger, checkName, checkNumber, fitsIn } from "./text";
 
 export function findAgent(ctx: QueryCtx, name: string): Promise<Doc<"agents"> | null> {
   return ctx.db
@@ -14,8 +21,8 @@ export function findAgent(ctx: QueryCtx, name: string): Promise<Doc<"agents"> | 
     .unique();
 }
 
-export function listAgents(ctx: QueryCtx): Promise<Doc<"agents">[]> {
-  return ctx.db.query("agents").withIndex("by_name").take(MAX_AGENTS);
+export function listAgents(ctx: QueryCtx, limit = MAX_AGENTS): Promise<Doc<"agents">[]> {
+  return ctx.db.query("agents").withIndex("by_name").take(limit);
 }
 
 /** A retry policy over its defaults, each number within its bounds. */
@@ -40,6 +47,13 @@ export async function syncAgents(
   for (const spec of specs) {
     const { description, llm } = spec;
     const name = checkName("agents.name", spec.name);
+    checkDescription(name, description);
+    if (!fitsIn(llm.prompt, MAX_PROMPT_BYTES)) {
+      throw refuse(
+        "payload_too_large",
+        `agents.${name}.llm.prompt: over ${MAX_PROMPT_BYTES} bytes; shorten it.`,
+      );
+    }
     const retry = retryPolicy(`agents.${name}.retry`, spec.retry, DEFAULT_RETRY);
     const timeoutMs =
       spec.timeoutMs === undefined
@@ -62,6 +76,12 @@ export async function syncAgents(
   return answer;
 }
 
+function checkDescription(name: string, description: string): void {
+  if (description.length > MAX_LINE_CHARS) {
+    throw refuse("invalid_argument", `agents.${name}.description: at most ${MAX_LINE_CHARS} characters.`);
+  }
+}
+
 /** Enter the Python agents that a worker brings, so that tasks can name them. */
 export async function bringAgents(
   ctx: MutationCtx,
@@ -72,6 +92,7 @@ export async function bringAgents(
   }
   for (const { name, description } of agents) {
     checkName("agents.name", name);
+    checkDescription(name, description);
     const known = await findAgent(ctx, name);
     if (known?.kind === "llm") {
       throw refuse(

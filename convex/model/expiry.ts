@@ -1,8 +1,9 @@
 /** What becomes of things whose time is up. */
 import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
-import { wakeDispatch } from "./loops";
-import { end, isLive } from "./runs";
+import { TIMER_SESSIONS } from "../constants";
+import { wakeIfStarved } from "./loops";
+import { end, isLive, lose } from "./runs";
 import { endSession, fault, heartbeatOf } from "./sessions";
 
 /** The first `limit` things of each kind whose time has come at `now`. */
@@ -22,7 +23,7 @@ export async function due(ctx: QueryCtx, now: number, limit: number) {
         .take(limit)),
     );
   }
-  const heartbeats = await expired(ctx, "busy", now, limit);
+  const heartbeats = await expired(ctx, "busy", now, Math.min(limit, TIMER_SESSIONS));
   return {
     delayed: delayed.map((row) => row._id),
     runs: runs.map((run) => run._id),
@@ -42,10 +43,18 @@ export function expired(
     .take(limit);
 }
 
-/** When the next thing is due, in milliseconds since the epoch; null when nothing is. */
-export async function nextDue(ctx: QueryCtx): Promise<number | null> {
+/** When the next delayed task is due, in milliseconds since the epoch; null when there is none. */
+export async function nextDelayed(ctx: QueryCtx): Promise<number | null> {
   const first = await ctx.db.query("delayed").withIndex("by_dueAt").first();
-  const times = first === null ? [] : [first.dueAt];
+  return first?.dueAt ?? null;
+}
+
+/**
+ * When the next deadline of a run or the next lease of a busy worker is due; null when there is none. These rows change with
+ * every accept and heartbeat, so the timers read them from a snapshot while there are any.
+ */
+export async function nextLease(ctx: QueryCtx): Promise<number | null> {
+  const times: number[] = [];
   for (const state of ["assigned", "running"] as const) {
     const run = await ctx.db
       .query("runs")
@@ -68,25 +77,21 @@ export async function nextDue(ctx: QueryCtx): Promise<number | null> {
 export async function expireRun(ctx: MutationCtx, id: Id<"runs">, now: number): Promise<void> {
   const run = await ctx.db.get("runs", id);
   if (run === null || !isLive(run) || run.deadlineAt === 0 || run.deadlineAt > now) return;
-  const task = (await ctx.db.get("tasks", run.task))!;
+  const task = await ctx.db.get("tasks", run.task);
+  const notAccepted = fault("not_accepted", "the worker did not take the run that it was given");
   if (run.state === "assigned" && (await heartbeatOf(ctx, run.session)).state === "idle") {
     // Not a word from this worker since it was given work.
-    await endSession(
-      ctx,
-      run.session,
-      fault("not_accepted", "the worker did not take the run that it was given"),
-      null,
-    );
+    await endSession(ctx, run.session, notAccepted, null);
     return;
   }
   await ctx.db.insert("controls", { session: run.session, kind: "cancel", run: id, reason: "out of time" });
-  if (task.cancelRequested) await end(ctx, run, { kind: "cancelled" }, run.usage, now);
-  else if (run.state === "assigned") await end(ctx, run, { kind: "released" }, run.usage, now);
+  if (task?.cancelRequested) await end(ctx, run, { kind: "cancelled" }, run.usage, now);
+  else if (run.state === "assigned") await lose(ctx, run, notAccepted, false, now);
   else {
-    const error = fault("timed_out", `the run was not over within its limit of ${task.timeoutMs} ms`);
+    const error = fault("timed_out", `the run was not over within its limit of ${task?.timeoutMs ?? 0} ms`);
     await end(ctx, run, { kind: "failed", error, retryable: true, notBeforeMs: null }, run.usage, now);
   }
-  await wakeDispatch(ctx, "room");
+  await wakeIfStarved(ctx);
 }
 
 /** A busy worker that was silent past its lease, or an idle one past its longer one. */

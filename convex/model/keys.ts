@@ -2,6 +2,7 @@ import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
 import { refuse } from "../errors";
 import type { Role } from "../validators";
+import { checkName } from "./text";
 
 export type Caller = { key: Id<"keys">; role: Role; queues: string[] | null };
 
@@ -34,6 +35,12 @@ export async function authorize(
   return { key: row._id, role: row.role, queues: row.queues };
 }
 
+/** Refuse a queue that the caller's key does not serve. */
+export function checkScope(caller: Caller, queue: string): void {
+  if (caller.queues === null || caller.queues.includes(queue)) return;
+  throw refuse("forbidden", `This key serves ${caller.queues.join(", ")} and not the queue ${queue}.`);
+}
+
 function endedBecause(row: Doc<"keys">, now: number): string | null {
   if (row.revokedAt !== null) return "was revoked";
   if (row.expiresAt !== null && row.expiresAt <= now) return "has expired";
@@ -48,6 +55,8 @@ export async function store(
   if (!/^[0-9a-f]{64}$/.test(row.hash)) {
     throw refuse("invalid_argument", "hash: expected the SHA-256 of the key as 64 hexadecimal digits.");
   }
+  if (row.label.length > 200) throw refuse("invalid_argument", "label: at most 200 characters.");
+  for (const queue of row.queues ?? []) checkName("queues", queue);
   const known = await ctx.db
     .query("keys")
     .withIndex("by_hash", (q) => q.eq("hash", row.hash))

@@ -2,25 +2,28 @@
 import type { Doc, Id } from "../_generated/dataModel";
 import type { QueryCtx } from "../_generated/server";
 import { DISPATCH_LANES, FREED_BATCH, MAX_LIVE_WORKERS } from "../constants";
-import type { Roster, Waiting } from "./plan";
+import { canRun, type Roster, type Waiting } from "./plan";
+import { behindAgent } from "./waiting";
 
 export type Sight = {
   freed: { _id: Id<"freed">; session: Id<"sessions"> }[];
-  lanes: Waiting[][];
+  lanes: Waiting[][]; // the head of each lane, in the order in which they take their turns
   cutShort: boolean; // some lane has more waiting than was read
   unseen: string | null; // lanes lie behind this one that were not read
+  stranded: boolean; // there are lanes that no live worker can run
   workers: Doc<"workers">[];
 };
 
 /**
- * @param cursor - the lane behind which to begin; lanes are read in a circle
+ * @param cursor - the lane that had the last turn; the circle of lanes begins behind it
  * @param batch - how many tasks to read over all lanes together
  */
 export async function look(ctx: QueryCtx, cursor: string, batch: number): Promise<Sight> {
+  const workers = await liveWorkers(ctx);
   return {
     freed: await ctx.db.query("freed").take(FREED_BATCH),
-    ...(await lanesInUse(ctx, cursor, batch)),
-    workers: await liveWorkers(ctx),
+    ...(await lanesInUse(ctx, cursor, batch, workers)),
+    workers,
   };
 }
 
@@ -31,44 +34,55 @@ export function liveWorkers(ctx: QueryCtx): Promise<Doc<"workers">[]> {
     .take(MAX_LIVE_WORKERS);
 }
 
-/** The head of each lane: all that waits if that is less than `batch`, else an equal share of every lane. */
-export async function lanesInUse(
+/** What waits: all of it if that is less than `batch`, else an equal share of each lane that somebody can run. */
+async function lanesInUse(
   ctx: QueryCtx,
   cursor: string,
   batch: number,
-): Promise<Pick<Sight, "lanes" | "cutShort" | "unseen">> {
+  workers: Doc<"workers">[],
+): Promise<Pick<Sight, "lanes" | "cutShort" | "unseen" | "stranded">> {
   const rows = await ctx.db.query("ready").withIndex("by_lane_and_rank").take(batch);
-  if (rows.length < batch) return { lanes: byLane(rows), cutShort: false, unseen: null };
-  const { heads, unseen } = await headsOfLanes(ctx, cursor);
-  if (heads.length === 1) return { lanes: [rows], cutShort: true, unseen };
-  const share = Math.ceil(batch / heads.length);
-  const lanes: Waiting[][] = [];
-  for (const head of heads) {
-    const line = ctx.db.query("ready").withIndex("by_lane_and_rank", (q) => q.eq("lane", head.lane));
-    lanes.push(share === 1 ? [head] : await line.take(share));
+  if (rows.length < batch) {
+    return { lanes: inTurn(rows, cursor), cutShort: false, unseen: null, stranded: false };
   }
-  return { lanes, cutShort: lanes.some((line) => line.length === share), unseen };
+  const { heads, unseen, stranded } = await headsOfLanes(ctx, cursor, workers);
+  const share = Math.ceil(batch / Math.max(1, heads.length));
+  const lanes: Waiting[][] = [];
+  for (const { lane } of heads) {
+    const line = ctx.db.query("ready").withIndex("by_lane_and_rank", (q) => q.eq("lane", lane));
+    lanes.push(await line.take(share));
+  }
+  return { lanes, cutShort: lanes.some((line) => line.length === share), unseen, stranded };
 }
 
-function byLane(rows: Doc<"ready">[]): Waiting[][] {
+function inTurn(rows: Doc<"ready">[], cursor: string): Waiting[][] {
   const lanes = new Map<string, Waiting[]>();
   for (const row of rows) {
     const line = lanes.get(row.lane);
     if (line === undefined) lanes.set(row.lane, [row]);
     else line.push(row);
   }
-  return [...lanes.values()];
+  const order = [...lanes.keys()];
+  const begin = order.findIndex((lane) => lane > cursor);
+  const turned = begin < 0 ? order : [...order.slice(begin), ...order.slice(0, begin)];
+  return turned.map((lane) => lanes.get(lane)!);
 }
 
-/** One step over the index for each lane in use, so no table of lanes has to be kept up with. */
+/**
+ * One step over the index for each lane in use, so no table of lanes has to be kept up with; and one step over all the
+ * lanes of an agent that no live worker plays, so that these hide nothing.
+ */
 async function headsOfLanes(
   ctx: QueryCtx,
   cursor: string,
-): Promise<{ heads: Doc<"ready">[]; unseen: string | null }> {
+  workers: Doc<"workers">[],
+): Promise<{ heads: Doc<"ready">[]; unseen: string | null; stranded: boolean }> {
+  const able = withRoom(workers, {});
   const heads: Doc<"ready">[] = [];
   let behind = cursor;
   let around = cursor === "";
-  for (;;) {
+  let stranded = false;
+  for (let steps = 0; steps < 2 * DISPATCH_LANES; steps++) {
     const head = await ctx.db
       .query("ready")
       .withIndex("by_lane_and_rank", (q) => q.gt("lane", behind))
@@ -78,11 +92,18 @@ async function headsOfLanes(
       behind = "";
       continue;
     }
-    if (head === null || (around && cursor !== "" && head.lane > cursor)) return { heads, unseen: null };
-    if (heads.length === DISPATCH_LANES) return { heads, unseen: behind };
-    heads.push(head);
-    behind = head.lane;
+    if (head === null || (around && cursor !== "" && head.lane > cursor))
+      return { heads, unseen: null, stranded };
+    if (heads.length === DISPATCH_LANES) break;
+    if (able.some((worker) => canRun(worker, head))) {
+      heads.push(head);
+      behind = head.lane;
+    } else {
+      stranded = true;
+      behind = behindAgent(head);
+    }
   }
+  return { heads, unseen: behind, stranded };
 }
 
 /** The workers that may be given work, each with the room it has left. */

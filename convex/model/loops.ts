@@ -2,7 +2,7 @@
 import { internal } from "../_generated/api";
 import type { Doc } from "../_generated/dataModel";
 import type { MutationCtx } from "../_generated/server";
-import { DISPATCH_BATCH } from "../constants";
+import { DISPATCH_BATCH, LONGEST_SLEEP_MS } from "../constants";
 
 export type LoopName = Doc<"loops">["name"];
 
@@ -18,6 +18,7 @@ export async function loop(ctx: MutationCtx, name: LoopName): Promise<Doc<"loops
     job: null,
     batch: DISPATCH_BATCH,
     suspect: null,
+    setAside: false,
     cursor: "",
     inUse: {},
   });
@@ -30,22 +31,28 @@ export async function stateOf(ctx: MutationCtx, row: Doc<"loops">): Promise<Doc<
   return (await ctx.db.get("loopState", row.state))!;
 }
 
-/**
- * Wake dispatch because there is new work, or room for work that waits.
- * While the loop runs this is one read; room matters only to a loop that fell asleep for want of it.
- */
-export async function wakeDispatch(ctx: MutationCtx, because: "work" | "room"): Promise<void> {
+/** Wake dispatch because there is new work. While the loop runs this is one read. */
+export async function wakeDispatch(ctx: MutationCtx): Promise<void> {
   const row = await loop(ctx, "dispatch");
-  if (row.running || (because === "room" && !row.starved)) return;
+  if (row.running) return;
   await ctx.db.patch("loops", row._id, { running: true, starved: false });
   await startDispatch(ctx, await stateOf(ctx, row), {});
+}
+
+/**
+ * Tell dispatch that there is room again; it matters only to a loop that fell asleep for want of it. The wake-up is
+ * scheduled, so that syncs which free room at the same time write no common row.
+ */
+export async function wakeIfStarved(ctx: MutationCtx): Promise<void> {
+  const row = await loop(ctx, "dispatch");
+  if (!row.running && row.starved) await ctx.scheduler.runAfter(0, internal.dispatch.wake, {});
 }
 
 /** Schedule the next pass of dispatch; one that was scheduled before is superseded. */
 export async function startDispatch(
   ctx: MutationCtx,
   state: Doc<"loopState">,
-  change: Partial<Pick<Doc<"loopState">, "batch" | "suspect" | "inUse" | "cursor">>,
+  change: Partial<Pick<Doc<"loopState">, "batch" | "suspect" | "setAside" | "inUse" | "cursor">>,
   delayMs = 0,
 ): Promise<void> {
   const generation = state.generation + 1;
@@ -53,8 +60,9 @@ export async function startDispatch(
   await ctx.db.patch("loopState", state._id, { ...change, generation, job });
 }
 
-/** See to it that the timers run at `at` (milliseconds since the epoch) or before. */
-export async function wakeTimersBy(ctx: MutationCtx, at: number): Promise<void> {
+/** See to it that the timers run at `due` (milliseconds since the epoch) or before, and within a day in any case. */
+export async function wakeTimersBy(ctx: MutationCtx, due: number): Promise<void> {
+  const at = Math.min(due, Date.now() + LONGEST_SLEEP_MS);
   const row = await loop(ctx, "timers");
   if (row.wakeAt !== null && row.wakeAt <= at) return;
   await ctx.db.patch("loops", row._id, { wakeAt: at });

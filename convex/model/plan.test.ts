@@ -7,6 +7,7 @@ const id = <T extends "ready" | "workers" | "sessions">(text: string) => text as
 function line(lane: string, length: number, more: Partial<Waiting> = {}): Waiting[] {
   return Array.from({ length }, (_, i) => ({
     _id: id<"ready">(`${lane}${i}`),
+    lane,
     queue: "default",
     agent: "a",
     kind: "python" as const,
@@ -30,8 +31,8 @@ const order = (result: ReturnType<typeof plan>) => result.picks.map((pick) => pi
 
 describe("plan", () => {
   test("nothing waits, or nobody is there", () => {
-    expect(plan([], [worker("w", 5)], 10)).toEqual({ picks: [], starved: false });
-    expect(plan([line("x", 2)], [], 10)).toEqual({ picks: [], starved: true });
+    expect(plan([], [worker("w", 5)], 10)).toEqual({ picks: [], last: null, starved: false });
+    expect(plan([line("x", 2)], [], 10)).toEqual({ picks: [], last: null, starved: true });
   });
 
   test("lanes take turns, so a long lane delays no short one", () => {
@@ -42,6 +43,11 @@ describe("plan", () => {
       "y1",
       "x2",
     ]);
+  });
+
+  test("the lane that had the last turn is told, so that the next pass begins behind it", () => {
+    expect(plan([line("x", 9), line("y", 2)], [worker("w", 2)], 10).last).toBe("y");
+    expect(plan([line("x", 9), line("y", 2)], [worker("w", 3)], 10).last).toBe("x");
   });
 
   test("never more than a worker has room for, nor more than the batch", () => {

@@ -1,7 +1,7 @@
 /** Which waiting task goes to which worker. Pure, so that fairness and limits are tested as tables. */
 import type { Doc, Id } from "../_generated/dataModel";
 
-export type Waiting = Pick<Doc<"ready">, "_id" | "queue" | "agent" | "kind">;
+export type Waiting = Pick<Doc<"ready">, "_id" | "lane" | "queue" | "agent" | "kind">;
 
 export type Roster = {
   worker: Id<"workers">;
@@ -12,7 +12,8 @@ export type Roster = {
   free: number; // runs it can still take
 };
 
-export type Pick_ = { ready: Id<"ready">; worker: Id<"workers">; session: Id<"sessions"> };
+/** A task, and the worker that is to have it. */
+export type Assignable = { ready: Id<"ready">; worker: Id<"workers">; session: Id<"sessions"> };
 
 /** Whether `worker` serves the queue of `task` and knows its agent. */
 export function canRun(worker: Roster, task: Pick<Waiting, "queue" | "agent" | "kind">): boolean {
@@ -27,13 +28,13 @@ export function canRun(worker: Roster, task: Pick<Waiting, "queue" | "agent" | "
  * to the worker with the most room that can run it. A lane whose head fits nowhere is left out: all of a lane is alike.
  *
  * @param lanes - for each lane the head of its line, in order
- * @returns the picks, and whether some lane still waits only because nobody has room for it
+ * @returns the picks; the lane that had the last turn; whether some lane still waits only because nobody has room for it
  */
 export function plan(
   lanes: readonly (readonly Waiting[])[],
   workers: readonly Roster[],
   batch: number,
-): { picks: Pick_[]; starved: boolean } {
+): { picks: Assignable[]; last: string | null; starved: boolean } {
   const free = new Map(workers.map((worker) => [worker.session, worker.free]));
   const open = lanes.flatMap((line) => {
     const head = line[0];
@@ -41,7 +42,8 @@ export function plan(
       ? []
       : [{ line, at: 0, able: workers.filter((worker) => canRun(worker, head)) }];
   });
-  const picks: Pick_[] = [];
+  const picks: Assignable[] = [];
+  let last: string | null = null;
   let starved = false;
   while (open.length > 0 && picks.length < batch) {
     for (let i = 0; i < open.length && picks.length < batch;) {
@@ -55,11 +57,12 @@ export function plan(
       }
       picks.push({ ready: task._id, worker: worker.worker, session: worker.session });
       free.set(worker.session, free.get(worker.session)! - 1);
+      last = task.lane;
       lane.at += 1;
       i += 1;
     }
   }
-  return { picks, starved };
+  return { picks, last, starved };
 }
 
 function roomiest(able: readonly Roster[], free: ReadonlyMap<Id<"sessions">, number>): Roster | undefined {

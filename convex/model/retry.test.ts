@@ -1,10 +1,11 @@
 import { describe, expect, test } from "vitest";
-import { DEFAULT_RETRY, ISOLATE_AFTER_LOSSES, MAX_LOSSES } from "../constants";
+import { DEFAULT_RETRY, ISOLATE_AFTER_LOSSES, MAX_DELAY_MS, MAX_LOSSES } from "../constants";
 import { backoffMs, judge, type Ending, type Standing } from "./retry";
 
 const fresh: Standing = {
   failures: 0,
   losses: 0,
+  releases: 0,
   isolate: false,
   cancelRequested: false,
   retry: DEFAULT_RETRY,
@@ -15,9 +16,10 @@ const failed: Ending = {
   retryable: true,
   notBeforeMs: null,
 };
-const lost = (blamed: boolean): Ending => ({
+const lost = (blamed: boolean, begun = true): Ending => ({
   kind: "lost",
   error: { code: "heartbeat_timeout", message: "silent" },
+  begun,
   blamed,
 });
 const almostOne = 1 - Number.EPSILON;
@@ -57,12 +59,28 @@ describe("judge", () => {
     expect(judge({ ...failed, notBeforeMs: 10 }, fresh, 0.5)).toMatchObject({ delayMs: 500 });
   });
 
-  test("a released run burns no attempt and goes back at once", () => {
-    expect(judge({ kind: "released" }, { ...fresh, failures: 2 }, 0.9)).toMatchObject({
+  test.each([
+    [Infinity, MAX_DELAY_MS],
+    [MAX_DELAY_MS + 1, MAX_DELAY_MS],
+    [NaN, 500],
+    [-1, 500],
+  ])("an agent that asks for %d ms does not put its task beyond every clock", (notBeforeMs, delayMs) => {
+    expect(judge({ ...failed, notBeforeMs }, fresh, 0.5)).toMatchObject({ next: "retry", delayMs });
+  });
+
+  test("a released run burns no attempt, keeps its place and comes back at once, but not for ever at once", () => {
+    const released = (releases: number) =>
+      judge({ kind: "released" }, { ...fresh, failures: 2, releases }, 0.5);
+    expect(released(0)).toMatchObject({
       next: "retry",
       failures: 2,
+      releases: 1,
       delayMs: 0,
+      keepsPlace: true,
     });
+    expect(released(1)).toMatchObject({ releases: 2, delayMs: 500 });
+    expect(released(2)).toMatchObject({ releases: 3, delayMs: 1_000 });
+    expect(judge(failed, { ...fresh, releases: 5 }, 0.5).releases).toBe(0);
   });
 
   test("a run lost with its worker burns no attempt, one to blame for it does and is isolated", () => {
@@ -81,9 +99,10 @@ describe("judge", () => {
     expect(judge(lost(true), { ...fresh, failures: 2 }, 0)).toMatchObject({ next: "failed", failures: 3 });
   });
 
-  test("a task that may run once is not run again after a loss", () => {
+  test("a task that may run once is not run again after a loss, unless that run had not begun", () => {
     const once = { ...fresh, retry: { ...DEFAULT_RETRY, maxAttempts: 1 } };
     expect(judge(lost(false), once, 0)).toMatchObject({ next: "failed", failures: 1 });
+    expect(judge(lost(false, false), once, 0)).toMatchObject({ next: "retry", failures: 0 });
   });
 
   test("losses isolate the task and end it at their own limit, not one before", () => {

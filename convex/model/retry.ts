@@ -1,23 +1,28 @@
 /** What follows from the end of a run. Pure: time and chance are passed in. */
-import { ISOLATE_AFTER_LOSSES, MAX_LOSSES } from "../constants";
+import { ISOLATE_AFTER_LOSSES, MAX_DELAY_MS, MAX_LOSSES } from "../constants";
 import type { Fault, Outcome, Retry } from "../validators";
 
-/** How a run ended: reported by its worker, or found by the control plane. */
-export type Ending = Outcome | { kind: "lost"; error: Fault; blamed: boolean }; // its worker went silent or died; blamed: while stepping this run
+/**
+ * How a run ended: reported by its worker, or found by the control plane.
+ * `lost`: its worker went silent or died. begun: it had accepted the run; blamed: it died while it executed this very run.
+ */
+export type Ending = Outcome | { kind: "lost"; error: Fault; begun: boolean; blamed: boolean };
 
 export type Standing = {
   failures: number;
   losses: number;
+  releases: number; // in a row
   isolate: boolean;
   cancelRequested: boolean;
   retry: Retry;
 };
 
-export type Verdict = Pick<Standing, "failures" | "losses" | "isolate"> &
+export type Verdict = Pick<Standing, "failures" | "losses" | "releases" | "isolate"> &
   (
     | { next: "succeeded" | "cancelled" }
     | { next: "failed"; error: Fault }
-    | { next: "retry"; delayMs: number; error: Fault | null }
+    // keepsPlace: the task did nothing wrong, so it goes back to where it stood in line.
+    | { next: "retry"; delayMs: number; keepsPlace: boolean; error: Fault | null }
   );
 
 /**
@@ -32,36 +37,48 @@ export function backoffMs(retry: Retry, failures: number, random: number): numbe
   return random * Math.min(retry.maxMs, retry.initialMs * retry.base ** (failures - 1));
 }
 
+/** A wait that a worker asked for, made safe: an agent's mistake must not put its task beyond every clock. */
+export function boundedWaitMs(ms: number | null): number {
+  return ms === null || Number.isNaN(ms) ? 0 : Math.min(Math.max(ms, 0), MAX_DELAY_MS);
+}
+
 /**
  * Decide what becomes of the task when a run of it has ended.
  *
- * A failure burns an attempt. A released run burns none. A run that was lost burns one only if it is to blame for its
- * worker's end, or if the task may run just once: else a single poison task would use up the attempts of every task that
- * happened to run beside it. Losses have a limit of their own, and after some of them the task runs in a process of its own.
+ * A failure burns an attempt. A released run burns none, and comes back at once the first time and with backoff from then
+ * on. A run that was lost burns one only if it is to blame for its worker's end, or if it had begun and the task may run
+ * just once: else a single poison task would use up the attempts of every task that happened to run beside it. Losses have
+ * a limit of their own, and after some of them the task runs in a process of its own.
  */
 export function judge(ending: Ending, task: Standing, random: number): Verdict {
   const { failures, losses, isolate } = task;
+  const same = { failures, losses, isolate, releases: 0 };
   switch (ending.kind) {
     case "succeeded":
-      return { failures, losses, isolate, next: "succeeded" };
+      return { ...same, next: "succeeded" };
     case "cancelled":
-      return { failures, losses, isolate, next: "cancelled" };
-    case "released":
-      if (task.cancelRequested) return { failures, losses, isolate, next: "cancelled" };
-      return { failures, losses, isolate, next: "retry", delayMs: 0, error: null };
+      return { ...same, next: "cancelled" };
+    case "released": {
+      const releases = task.releases + 1;
+      if (task.cancelRequested) return { ...same, releases, next: "cancelled" };
+      const delayMs = releases === 1 ? 0 : backoffMs(task.retry, releases - 1, random);
+      return { ...same, releases, next: "retry", delayMs, keepsPlace: true, error: null };
+    }
     case "failed": {
-      const burnt = { failures: failures + 1, losses, isolate };
+      const burnt = { ...same, failures: failures + 1 };
       if (task.cancelRequested) return { ...burnt, next: "cancelled" };
       if (!ending.retryable || burnt.failures >= task.retry.maxAttempts) {
         return { ...burnt, next: "failed", error: ending.error };
       }
-      const delayMs = Math.max(backoffMs(task.retry, burnt.failures, random), ending.notBeforeMs ?? 0);
-      return { ...burnt, next: "retry", delayMs, error: ending.error };
+      const backoff = backoffMs(task.retry, burnt.failures, random);
+      const delayMs = Math.max(backoff, boundedWaitMs(ending.notBeforeMs));
+      return { ...burnt, next: "retry", delayMs, keepsPlace: false, error: ending.error };
     }
     case "lost": {
-      const once = task.retry.maxAttempts === 1;
+      const spent = ending.blamed || (ending.begun && task.retry.maxAttempts === 1);
       const burnt = {
-        failures: failures + (ending.blamed || once ? 1 : 0),
+        ...same,
+        failures: failures + (spent ? 1 : 0),
         losses: losses + 1,
         isolate: isolate || ending.blamed || losses + 1 >= ISOLATE_AFTER_LOSSES,
       };
@@ -70,7 +87,7 @@ export function judge(ending: Ending, task: Standing, random: number): Verdict {
         return { ...burnt, next: "failed", error: ending.error };
       }
       const delayMs = backoffMs(task.retry, ending.blamed ? burnt.failures : 1, random);
-      return { ...burnt, next: "retry", delayMs, error: ending.error };
+      return { ...burnt, next: "retry", delayMs, keepsPlace: !ending.blamed, error: ending.error };
     }
   }
 }

@@ -1,17 +1,17 @@
 /** One attempt of a task, from its assignment to its end. */
 import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
-import { ACCEPT_MS, MAX_WATCH_MS, TAIL_CHUNKS, TIMEOUT_GRACE_MS } from "../constants";
+import { ACCEPT_MS, MAX_LINE_CHARS, MAX_WATCH_MS, TAIL_CHUNKS, TIMEOUT_GRACE_MS } from "../constants";
 import { refuse } from "../errors";
 import type { Assignment, Chunk, Fault, RunState, TaskView, Usage } from "../validators";
 import { findAgent } from "./agents";
 import { record } from "./events";
 import { wakeTimersBy } from "./loops";
-import type { Pick_ } from "./plan";
+import type { Assignable } from "./plan";
 import { judge, type Ending } from "./retry";
 import { close, get as getTask } from "./tasks";
 import { keepText } from "./text";
-import { putInLine } from "./waiting";
+import { putInLine, takeOutOfLine } from "./waiting";
 
 /**
  * Assign a ready task to a worker's inbox as a new run.
@@ -19,7 +19,7 @@ import { putInLine } from "./waiting";
  *
  * @returns whether it was assigned: not when the task or the worker went away since the loop looked
  */
-export async function assign(ctx: MutationCtx, pick: Pick_, now: number): Promise<boolean> {
+export async function assign(ctx: MutationCtx, pick: Assignable, now: number): Promise<boolean> {
   const ready = await ctx.db.get("ready", pick.ready);
   const worker = await ctx.db.get("workers", pick.worker);
   if (ready === null || worker?.session !== pick.session || !worker.live || worker.draining) return false;
@@ -54,12 +54,14 @@ export function isLive(run: Pick<Doc<"runs">, "state">): boolean {
   return run.state === "assigned" || run.state === "running";
 }
 
-/** The worker has begun. From here on the run is bound by its own time limit. */
+/** The worker has begun. From here on the run is bound by its own time limit, and by the grace of a cancel. */
 export async function accept(ctx: MutationCtx, run: Doc<"runs">, now: number): Promise<void> {
   if (run.state !== "assigned") return;
-  const task = (await ctx.db.get("tasks", run.task))!;
-  let deadlineAt = task.cancelRequested ? run.deadlineAt : 0;
-  if (deadlineAt === 0 && task.timeoutMs !== null) deadlineAt = now + task.timeoutMs + TIMEOUT_GRACE_MS;
+  const task = await ctx.db.get("tasks", run.task);
+  const limits = [];
+  if (task?.cancelRequested) limits.push(run.deadlineAt);
+  if (task && task.timeoutMs !== null) limits.push(now + task.timeoutMs + TIMEOUT_GRACE_MS);
+  const deadlineAt = limits.length === 0 ? 0 : Math.min(...limits);
   await ctx.db.patch("runs", run._id, { state: "running", startedAt: now, deadlineAt });
   if (deadlineAt > 0) await wakeTimersBy(ctx, deadlineAt);
 }
@@ -83,14 +85,15 @@ export async function end(
   usage: Usage | null,
   now: number,
 ): Promise<void> {
-  const error = "error" in ending ? ending.error : null;
+  const error = "error" in ending ? shortened(ending.error) : null;
   const state = STATE_AFTER[ending.kind];
   await ctx.db.patch("runs", run._id, { state, endedAt: now, usage, error });
   await ctx.db.insert("freed", { session: run.session });
-  const task = (await ctx.db.get("tasks", run.task))!;
+  const task = await ctx.db.get("tasks", run.task);
+  if (task === null) return; // removed by hand: there is nothing to follow
   const verdict = judge(ending, task, Math.random());
-  const { failures, losses, isolate } = verdict;
-  const change = { failures, losses, isolate, usage: add(task.usage, usage) };
+  const { failures, losses, releases, isolate } = verdict;
+  const change = { failures, losses, releases, isolate, usage: add(task.usage, usage) };
   const data = { attempt: run.attempt, run: state, ...(error === null ? {} : { code: error.code }) };
   switch (verdict.next) {
     case "succeeded": {
@@ -107,16 +110,16 @@ export async function end(
       await close(ctx, task, "cancelled", run._id, data, change);
       return;
     case "failed":
-      await close(ctx, task, "failed", run._id, data, { ...change, error: verdict.error });
+      await close(ctx, task, "failed", run._id, data, { ...change, error });
       return;
     case "retry": {
       const dueAt = now + verdict.delayMs;
-      const status = await putInLine(ctx, task, dueAt, now);
+      const status = await putInLine(ctx, task, dueAt, now, verdict.keepsPlace ? task.dueAt : dueAt);
       await ctx.db.patch("tasks", task._id, {
         ...change,
         status,
-        dueAt,
-        error: verdict.error,
+        dueAt: verdict.keepsPlace ? task.dueAt : dueAt,
+        error,
         updated: ctx.db.vars.commitTs,
       });
       await record(ctx, task, "task_retried", run._id, { ...data, delayMs: Math.round(verdict.delayMs) });
@@ -132,27 +135,59 @@ export function lose(
   blamed: boolean,
   now: number,
 ): Promise<void> {
-  return end(ctx, run, { kind: "lost", error, blamed }, run.usage, now);
+  return end(ctx, run, { kind: "lost", error, begun: run.state === "running", blamed }, run.usage, now);
+}
+
+/**
+ * A report that comes after the run was lost: it was this run that took its worker down. It pays for that now, so that
+ * its neighbours do not pay again.
+ */
+export async function blameLate(ctx: MutationCtx, run: Doc<"runs">): Promise<void> {
+  const task = run.state === "lost" ? await ctx.db.get("tasks", run.task) : null;
+  if (task === null || task.endedAt !== null || task.isolate) return;
+  const failures = task.failures + 1;
+  if (failures < task.retry.maxAttempts || task.status === "running") {
+    await ctx.db.patch("tasks", task._id, { failures, isolate: true, updated: ctx.db.vars.commitTs });
+    return;
+  }
+  await takeOutOfLine(ctx, task._id);
+  await close(
+    ctx,
+    task,
+    "failed",
+    run._id,
+    { attempt: run.attempt, run: run.state },
+    { failures, error: run.error },
+  );
+}
+
+/** Codes and messages are kept in rows that lists read: a line, not a dump. */
+function shortened({ code, message }: Fault): Fault {
+  return { code: code.slice(0, 100), message: message.slice(0, MAX_LINE_CHARS) };
 }
 
 function add(total: Usage, more: Usage | null): Usage {
   if (more === null) return total;
   const sum = (a: number | null, b: number | null) => (a === null ? b : b === null ? a : a + b);
   return {
-    model: more.model ?? total.model,
+    model: more.model?.slice(0, 200) ?? total.model,
     calls: total.calls + more.calls,
     inputTokens: sum(total.inputTokens, more.inputTokens),
     outputTokens: sum(total.outputTokens, more.outputTokens),
   };
 }
 
-/** What a worker needs to begin. Large inputs stay behind: they are fetched one by one. */
+/**
+ * What a worker needs to begin; null when there is nothing to do any more. Large inputs stay behind: they are fetched one by
+ * one.
+ */
 export async function assignment(
   ctx: QueryCtx,
   run: Doc<"runs">,
   agents: Map<string, Doc<"agents"> | null>,
-): Promise<Assignment> {
-  const task = (await ctx.db.get("tasks", run.task))!;
+): Promise<Assignment | null> {
+  const task = await ctx.db.get("tasks", run.task);
+  if (task === null || task.cancelRequested) return null;
   // What a Python agent should be, its worker knows.
   if (task.kind === "llm" && !agents.has(task.agent))
     agents.set(task.agent, await findAgent(ctx, task.agent));
@@ -166,6 +201,7 @@ export async function assignment(
     llm: agents.get(task.agent)?.llm ?? null,
     timeoutMs: task.timeoutMs,
     isolate: task.isolate,
+    once: task.retry.maxAttempts === 1,
   };
 }
 

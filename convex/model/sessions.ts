@@ -18,24 +18,40 @@ import {
   MAX_SYNC_BYTES,
   MAX_SYNC_ITEMS,
   MAX_TEXT_BYTES,
+  MIN_LEASE_MS,
+  SET_ASIDE_MS,
 } from "../constants";
 import { refuse } from "../errors";
 import type { Fault, Inbox } from "../validators";
 import { bringAgents } from "./agents";
-import type { Caller } from "./keys";
-import { wakeDispatch, wakeTimersBy } from "./loops";
-import { assignment, end, lose } from "./runs";
+import { checkScope, type Caller } from "./keys";
+import { wakeIfStarved, wakeTimersBy } from "./loops";
+import { assignment, end, isLive, lose } from "./runs";
 import { checkInteger, checkName } from "./text";
 
-/** How long a busy worker may be silent, from the deployment's settings. */
+/** How long a busy worker may be silent: the deployment's setting, or the default where that is no use. */
 export function leaseMs(): number {
-  const set = env.SIGNALBOX_LEASE_MS;
-  if (set === undefined || set === "") return LEASE_MS;
-  const ms = Number(set);
-  if (!(ms >= 300 && ms <= IDLE_LEASE_MS)) {
-    throw refuse("invalid_argument", `SIGNALBOX_LEASE_MS: ${set} is outside 300 to ${IDLE_LEASE_MS}.`);
+  const ms = Number(env.SIGNALBOX_LEASE_MS ?? "");
+  return isLease(ms) ? ms : LEASE_MS;
+}
+
+const isLease = (ms: number) => ms >= MIN_LEASE_MS && ms <= IDLE_LEASE_MS;
+
+/** Said when a worker comes, not to those at work: they would take it for a fault of what they report. */
+function checkLease(): void {
+  const set = env.SIGNALBOX_LEASE_MS ?? "";
+  if (set !== "" && !isLease(Number(set))) {
+    const bounds = `${MIN_LEASE_MS} to ${IDLE_LEASE_MS}`;
+    throw refuse("invalid_argument", `SIGNALBOX_LEASE_MS of the deployment: ${set} is outside ${bounds}.`);
   }
-  return ms;
+}
+
+/** The session, if `caller` may speak for it: only the key that opened it may. */
+export async function sessionOf(ctx: QueryCtx, caller: Caller, id: Id<"sessions">): Promise<Doc<"sessions">> {
+  const session = await ctx.db.get("sessions", id);
+  if (session === null) throw refuse("not_found", `No session ${id}.`);
+  if (session.key !== caller.key) throw refuse("forbidden", `Session ${id} belongs to another key.`);
+  return session;
 }
 
 export const heartbeatMs = () => Math.floor(leaseMs() / HEARTBEATS_PER_LEASE);
@@ -60,6 +76,7 @@ export async function register(
   given: Registration,
 ): Promise<Id<"sessions">> {
   const now = Date.now();
+  checkLease();
   const name = checkName("worker", given.worker);
   checkName("incarnation", given.incarnation);
   checkInteger("capacity", given.capacity, 1, MAX_CAPACITY);
@@ -69,12 +86,7 @@ export async function register(
       `queues: ${given.queues.length} given; a worker serves 1 to ${MAX_QUEUES}.`,
     );
   }
-  for (const queue of given.queues) {
-    checkName("queues", queue);
-    if (caller.queues !== null && !caller.queues.includes(queue)) {
-      throw refuse("forbidden", `This key serves ${caller.queues.join(", ")} and not the queue ${queue}.`);
-    }
-  }
+  for (const queue of given.queues) checkScope(caller, checkName("queues", queue));
   const known = await ctx.db
     .query("workers")
     .withIndex("by_name", (q) => q.eq("name", name))
@@ -87,7 +99,8 @@ export async function register(
         q.eq("worker", known._id).eq("incarnation", given.incarnation),
       )
       .unique());
-  if (again) return again._id;
+  if (again) return (await sessionOf(ctx, caller, again._id))._id;
+  for (const queue of known?.queues ?? []) checkScope(caller, queue); // nobody takes over a worker beyond its scope
   if (known?.session)
     await endSession(
       ctx,
@@ -103,15 +116,16 @@ export async function register(
     agents: await bringAgents(ctx, given.agents),
     llm: given.llm,
     capacity: given.capacity,
-    version: given.version,
+    version: given.version.slice(0, 100),
     live: true,
     draining: false,
   };
   const worker = known?._id ?? (await ctx.db.insert("workers", { ...profile, session: null }));
-  const session = await ctx.db.insert("sessions", { worker, incarnation: given.incarnation, ended: null });
+  const { incarnation } = given;
+  const session = await ctx.db.insert("sessions", { worker, incarnation, key: caller.key, ended: null });
   await ctx.db.insert("heartbeats", { session, seq: 0, state: "idle", expiresAt: now + IDLE_LEASE_MS });
   await ctx.db.patch("workers", worker, { ...profile, session });
-  await wakeDispatch(ctx, "room");
+  await wakeIfStarved(ctx);
   return session;
 }
 
@@ -148,10 +162,8 @@ export async function heartbeatOf(ctx: QueryCtx, session: Id<"sessions">): Promi
 }
 
 /** What waits for a session. It reads no heartbeat, so a subscription to it sleeps while its worker merely lives. */
-export async function inbox(ctx: QueryCtx, id: Id<"sessions">): Promise<Inbox> {
-  const session = await ctx.db.get("sessions", id);
-  if (session === null) throw refuse("not_found", `No session ${id}.`);
-  if (session.ended !== null) return { live: false, assigned: [], controls: [], watched: [] };
+export async function inbox(ctx: QueryCtx, { _id: id, ended }: Doc<"sessions">): Promise<Inbox> {
+  if (ended !== null) return { live: false, ended, assigned: [], controls: [], watched: [] };
   const runs = await ctx.db
     .query("runs")
     .withIndex("by_session_and_state", (q) => q.eq("session", id).eq("state", "assigned"))
@@ -161,6 +173,7 @@ export async function inbox(ctx: QueryCtx, id: Id<"sessions">): Promise<Inbox> {
   let bytes = 0;
   for (const run of runs) {
     const item = await assignment(ctx, run, agents);
+    if (item === null) continue;
     assigned.push(item);
     bytes += (item.input?.length ?? 0) + (item.llm?.prompt.length ?? 0);
     if (bytes >= INBOX_BYTES) break;
@@ -175,6 +188,7 @@ export async function inbox(ctx: QueryCtx, id: Id<"sessions">): Promise<Inbox> {
     .take(INBOX_WATCHES);
   return {
     live: true,
+    ended: null,
     assigned,
     controls: controls.map(({ _id, kind, run, reason }) => ({ control: _id, kind, run, reason })),
     watched: watches.map((watch) => watch.run),
@@ -243,15 +257,18 @@ export async function endSession(
   await endRuns(ctx, id, why, blamed);
 }
 
-/** Give back a page of an ended session's runs, and schedule the next page. */
+/**
+ * Give back a page of an ended session's runs, and schedule the next page. Each in a sub-transaction of its own: one that
+ * throws is left for later and holds up neither the others nor the end of the session.
+ */
 export async function endRuns(
   ctx: MutationCtx,
   session: Id<"sessions">,
   why: Fault | null,
   blamed: Id<"runs"> | null,
 ): Promise<void> {
-  const now = Date.now();
   let left = END_RUNS_BATCH;
+  let failed = false;
   for (const state of ["running", "assigned"] as const) {
     if (left === 0) break;
     const runs = await ctx.db
@@ -259,20 +276,35 @@ export async function endRuns(
       .withIndex("by_session_and_state", (q) => q.eq("session", session).eq("state", state))
       .take(left);
     left -= runs.length;
-    for (const run of runs) {
-      if (why === null) await end(ctx, run, { kind: "released" }, run.usage, now);
-      else await lose(ctx, run, why, run._id === blamed, now);
+    for (const { _id: run } of runs) {
+      try {
+        await ctx.runMutation(internal.timers.endRun, { run, why, blamed: run === blamed });
+      } catch (error) {
+        failed = true;
+        console.error(`run ${run} of an ended session is left for later: ${String(error)}`);
+      }
     }
   }
-  await wakeDispatch(ctx, "room");
-  if (left === 0) {
-    await ctx.scheduler.runAfter(0, internal.timers.endRuns, { session, why, blamed });
-    return;
-  }
-  // Nothing will be acknowledged any more.
+  await wakeIfStarved(ctx);
   const controls = await ctx.db
     .query("controls")
     .withIndex("by_session", (q) => q.eq("session", session))
     .take(INBOX_CONTROLS);
-  for (const control of controls) await ctx.db.delete("controls", control._id);
+  for (const control of controls) await ctx.db.delete("controls", control._id); // nobody will acknowledge them
+  if (left > 0 && !failed && controls.length < INBOX_CONTROLS) return;
+  await ctx.scheduler.runAfter(failed ? SET_ASIDE_MS : 0, internal.timers.endRuns, { session, why, blamed });
+}
+
+/** End one run of a session that has ended. */
+export async function endRun(
+  ctx: MutationCtx,
+  id: Id<"runs">,
+  why: Fault | null,
+  blamed: boolean,
+): Promise<void> {
+  const run = await ctx.db.get("runs", id);
+  if (run === null || !isLive(run)) return;
+  const now = Date.now();
+  if (why === null) await end(ctx, run, { kind: "released" }, run.usage, now);
+  else await lose(ctx, run, why, blamed, now);
 }

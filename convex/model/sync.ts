@@ -2,13 +2,20 @@
 import { internal } from "../_generated/api";
 import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx } from "../_generated/server";
-import { IDLE_HEARTBEAT_MS, MAX_CHUNK_BYTES, MAX_SYNC_ITEMS, WATCHED_SYNC_MS } from "../constants";
+import {
+  IDLE_HEARTBEAT_MS,
+  MAX_CHUNK_BYTES,
+  MAX_SYNC_BYTES,
+  MAX_SYNC_ITEMS,
+  WATCHED_SYNC_MS,
+} from "../constants";
 import { refuse } from "../errors";
-import type { Chunk, Finished, Outcome, Synced } from "../validators";
+import type { Chunk, Finished, Outcome, RunState, Synced } from "../validators";
 import { record } from "./events";
-import { wakeDispatch } from "./loops";
+import { wakeIfStarved } from "./loops";
 import { accept, end, isLive } from "./runs";
-import { beat, heartbeatMs, heartbeatOf } from "./sessions";
+import type { Caller } from "./keys";
+import { beat, heartbeatMs, heartbeatOf, sessionOf } from "./sessions";
 import { checkJson, fitsIn } from "./text";
 
 export type Body = {
@@ -29,13 +36,12 @@ const FENCED = "the run is no longer this session's";
  * read from the snapshot at which the transaction began, outside its read set, so dispatch and sync do not either. A repeat
  * writes nothing but the lease, and its answer is computed afresh from state.
  */
-export async function sync(ctx: MutationCtx, body: Body): Promise<Synced> {
+export async function sync(ctx: MutationCtx, caller: Caller, body: Body): Promise<Synced> {
   checkShape(body);
-  const session = await ctx.db.get("sessions", body.session);
-  if (session === null) throw refuse("not_found", `No session ${body.session}.`);
+  const session = await sessionOf(ctx, caller, body.session);
   const heartbeat = await heartbeatOf(ctx, session._id);
   const fresh = body.seq > heartbeat.seq;
-  if (session.ended !== null) return refuseAll(ctx, heartbeat, body, fresh);
+  if (session.ended !== null) return refuseAll(ctx, heartbeat, body, fresh, session.ended);
 
   const finishing = body.finished.map((item) => item.run);
   const { inbox, holdsMore } = await ctx.runQuery(
@@ -45,6 +51,7 @@ export async function sync(ctx: MutationCtx, body: Body): Promise<Synced> {
   );
   const now = Date.now();
   const runs = await Runs.of(ctx, session._id, body);
+  const held = new Set(body.chunks.map((chunk) => chunk.run).filter((id) => runs.live(id) !== undefined));
   const results: Synced["results"] = [];
   for (const item of body.finished) {
     const reason = await finish(ctx, runs, item, fresh, now);
@@ -57,27 +64,29 @@ export async function sync(ctx: MutationCtx, body: Body): Promise<Synced> {
     }
     for (const chunk of body.chunks) {
       // Text of a run that ends in this very request still belongs to it.
-      if (runs.live(chunk.run) !== undefined) await ctx.db.insert("chunks", chunk);
+      if (held.has(chunk.run)) await ctx.db.insert("chunks", chunk);
     }
-    if (finishing.length > 0) await wakeDispatch(ctx, "room");
+    if (finishing.length > 0) await wakeIfStarved(ctx);
     for (const id of body.acknowledged) {
       const control = await ctx.db.get("controls", id);
       if (control?.session === session._id) await ctx.db.delete("controls", id);
     }
   }
 
+  const watched = inbox.watched.filter((run) => !finishing.includes(run));
   const taken = new Set([...body.accepted, ...finishing]);
   const acknowledged = new Set(body.acknowledged);
   const lease = await beat(ctx, heartbeat, Math.max(body.seq, heartbeat.seq), holdsMore);
   return {
     live: true,
+    ended: null,
     assigned: inbox.assigned.filter((assigned) => !taken.has(assigned.run)),
     lost: runs.lost(new Set(results.filter((result) => result.accepted).map(({ run }) => run))),
     controls: inbox.controls.filter(({ control }) => !acknowledged.has(control)),
-    watched: inbox.watched.filter((run) => !finishing.includes(run)),
+    watched,
     results,
     leaseMs: lease,
-    nextSyncMs: inbox.watched.length > 0 ? WATCHED_SYNC_MS : holdsMore ? heartbeatMs() : IDLE_HEARTBEAT_MS,
+    nextSyncMs: !holdsMore ? IDLE_HEARTBEAT_MS : watched.length > 0 ? WATCHED_SYNC_MS : heartbeatMs(),
   };
 }
 
@@ -85,6 +94,16 @@ function checkShape(body: Body): void {
   const items = body.accepted.length + body.chunks.length + body.finished.length + body.acknowledged.length;
   if (items > MAX_SYNC_ITEMS) {
     throw refuse("invalid_argument", `sync: ${items} items, at most ${MAX_SYNC_ITEMS} in a request.`);
+  }
+  let size = 0;
+  for (const { text } of body.chunks) size += text.length;
+  for (const { outcome } of body.finished)
+    if (outcome.kind === "succeeded") size += outcome.output?.length ?? 0;
+  if (size > MAX_SYNC_BYTES) {
+    throw refuse(
+      "payload_too_large",
+      `sync: ${size} characters of text, at most ${MAX_SYNC_BYTES} in a request.`,
+    );
   }
   for (const chunk of body.chunks) {
     if (!fitsIn(chunk.text, MAX_CHUNK_BYTES)) {
@@ -96,7 +115,7 @@ function checkShape(body: Body): void {
   }
 }
 
-/** The runs that a request mentions, each read once, as they were when it began. */
+/** The runs that a request mentions, each read once. */
 class Runs {
   private constructor(
     private readonly session: Id<"sessions">,
@@ -112,7 +131,7 @@ class Runs {
     return new Runs(session, byId);
   }
 
-  /** The run, if this session held it when the request began. */
+  /** The run, if this session holds it. */
   live(id: Id<"runs">): Doc<"runs"> | undefined {
     const run = this.own(id);
     return run !== undefined && isLive(run) ? run : undefined;
@@ -122,6 +141,11 @@ class Runs {
   own(id: Id<"runs">): Doc<"runs"> | undefined {
     const run = this.byId.get(id);
     return run?.session === this.session ? run : undefined;
+  }
+
+  /** From here on the request finds the run as it now is: named twice, it is ended once. */
+  ended(run: Doc<"runs">, state: RunState): void {
+    this.byId.set(run._id, { ...run, state });
   }
 
   any(id: Id<"runs">): Doc<"runs"> | null | undefined {
@@ -143,14 +167,18 @@ async function finish(
   now: number,
 ): Promise<string | null> {
   const run = runs.live(id);
+  const kept = checkOutput(outcome);
   if (run === undefined) {
     const ended = runs.own(id);
-    if (ended?.state === outcome.kind) return null;
+    if (ended?.state === kept.kind) return null;
     if (fresh) await recordRefusal(ctx, runs.any(id));
     return ended === undefined ? FENCED : `the run has ended: ${ended.state}`;
   }
   // A repeat writes nothing: its items were applied with the first request, or refused by it.
-  if (fresh) await end(ctx, run, checkOutput(outcome), usage, now);
+  if (fresh) {
+    await end(ctx, run, kept, usage, now);
+    runs.ended(run, kept.kind);
+  }
   return null;
 }
 
@@ -182,6 +210,7 @@ async function refuseAll(
   heartbeat: Doc<"heartbeats">,
   body: Body,
   fresh: boolean,
+  ended: string,
 ): Promise<Synced> {
   if (fresh) {
     await ctx.db.patch("heartbeats", heartbeat._id, { seq: body.seq });
@@ -194,6 +223,7 @@ async function refuseAll(
   ];
   return {
     live: false,
+    ended,
     assigned: [],
     lost: [...new Set(mentioned)],
     controls: [],

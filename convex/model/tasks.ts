@@ -8,6 +8,7 @@ import type { EventType, EventData, Submitted, TaskSpec, TaskStatus, TaskView } 
 import { findAgent, listAgents, retryPolicy } from "./agents";
 import { record } from "./events";
 import { wakeTimersBy } from "./loops";
+import { checkScope, type Caller } from "./keys";
 import { checkJson, checkName, checkNumber, keepText, readText } from "./text";
 import { putInLine, takeOutOfLine } from "./waiting";
 
@@ -17,7 +18,7 @@ export const NO_USAGE = { model: null, calls: 0, inputTokens: null, outputTokens
  * Accept tasks. Each item is taken or refused by itself; what was taken is durable when this commits.
  * A dedup key that its tenant has used names the task that exists.
  */
-export async function submit(ctx: MutationCtx, specs: TaskSpec[]): Promise<Submitted[]> {
+export async function submit(ctx: MutationCtx, caller: Caller, specs: TaskSpec[]): Promise<Submitted[]> {
   if (specs.length > MAX_SUBMIT) {
     throw refuse("invalid_argument", `tasks: ${specs.length} given, at most ${MAX_SUBMIT} in a call.`);
   }
@@ -26,7 +27,7 @@ export async function submit(ctx: MutationCtx, specs: TaskSpec[]): Promise<Submi
   for (const spec of specs) {
     try {
       if (!agents.has(spec.agent)) agents.set(spec.agent, await findAgent(ctx, spec.agent));
-      answers.push(await submitOne(ctx, spec, agents.get(spec.agent)!));
+      answers.push(await submitOne(ctx, caller, spec, agents.get(spec.agent)!));
     } catch (error) {
       // Only what was found before the first write of an item; anything else undoes the whole call.
       if (!(error instanceof ConvexError)) throw error;
@@ -37,11 +38,17 @@ export async function submit(ctx: MutationCtx, specs: TaskSpec[]): Promise<Submi
   return answers;
 }
 
-async function submitOne(ctx: MutationCtx, spec: TaskSpec, agent: Doc<"agents"> | null): Promise<Submitted> {
+async function submitOne(
+  ctx: MutationCtx,
+  caller: Caller,
+  spec: TaskSpec,
+  agent: Doc<"agents"> | null,
+): Promise<Submitted> {
   if (agent === null) throw await unknownAgent(ctx, spec.agent);
   const now = Date.now();
   const tenant = checkName("tenant", spec.tenant ?? "default");
   const queue = checkName("queue", spec.queue ?? "default");
+  checkScope(caller, queue);
   const priority = checkNumber("priority", spec.priority ?? 0, -MAX_PRIORITY, MAX_PRIORITY);
   const retry = retryPolicy("retry", spec.retry, agent.retry);
   const timeoutMs =
@@ -74,6 +81,7 @@ async function submitOne(ctx: MutationCtx, spec: TaskSpec, agent: Doc<"agents"> 
     attempt: 0,
     failures: 0,
     losses: 0,
+    releases: 0,
     isolate: false,
     retry,
     timeoutMs,
@@ -100,12 +108,13 @@ function dueTime(spec: TaskSpec, now: number): number {
     throw refuse("invalid_argument", "delayMs and runAt: give one of them.");
   }
   if (spec.delayMs !== undefined) return now + checkNumber("delayMs", spec.delayMs, 0, MAX_DELAY_MS);
-  if (spec.runAt !== undefined) return checkNumber("runAt", spec.runAt, 0, now + MAX_DELAY_MS);
+  // A time that has passed means now: it must not let the task pass those that have waited longer.
+  if (spec.runAt !== undefined) return Math.max(now, checkNumber("runAt", spec.runAt, 0, now + MAX_DELAY_MS));
   return now;
 }
 
 async function unknownAgent(ctx: QueryCtx, name: string) {
-  const known = (await listAgents(ctx)).slice(0, 10).map((agent) => agent.name);
+  const known = (await listAgents(ctx, 5)).map((agent) => agent.name);
   const hint = known.length > 0 ? `Known: ${known.join(", ")}.` : "None is registered.";
   return refuse(
     "unknown_agent",
@@ -127,7 +136,8 @@ export async function cancel(ctx: MutationCtx, id: Id<"tasks">): Promise<TaskSta
   }
   if (task.status === "running" && !task.cancelRequested) {
     const run = (await ctx.db.get("runs", task.run!))!;
-    const deadlineAt = Date.now() + CANCEL_GRACE_MS;
+    const grace = Date.now() + CANCEL_GRACE_MS;
+    const deadlineAt = run.deadlineAt > 0 ? Math.min(run.deadlineAt, grace) : grace;
     await ctx.db.patch("tasks", id, { cancelRequested: true, updated: ctx.db.vars.commitTs });
     await ctx.db.patch("runs", run._id, { deadlineAt });
     await ctx.db.insert("controls", {
@@ -164,20 +174,6 @@ export async function close(
     updated: ctx.db.vars.commitTs,
   });
   await record(ctx, task, CLOSED[status], run, data);
-}
-
-/** Take a task out that dispatch cannot handle, so that the loop goes on. The operator sees it as failed, with the reason. */
-export async function quarantine(ctx: MutationCtx, id: Id<"ready">, reason: string): Promise<void> {
-  const ready = await ctx.db.get("ready", id);
-  if (ready === null) return;
-  await ctx.db.delete("ready", id);
-  const task = await ctx.db.get("tasks", ready.task);
-  if (task === null) return;
-  const error = {
-    code: "quarantined",
-    message: `dispatch could not handle this task: ${reason.slice(0, 500)}`,
-  };
-  await close(ctx, task, "failed", null, { attempt: task.attempt, code: error.code }, { error });
 }
 
 export function view(task: Doc<"tasks">, output: string | null): TaskView {

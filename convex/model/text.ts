@@ -30,11 +30,11 @@ export function checkInteger(field: string, value: number, min: number, max: num
   return checkNumber(field, value, min, max);
 }
 
-/** Size in UTF-8. A UTF-16 unit is at most three bytes, so short texts need not be encoded. */
 export function utf8Bytes(text: string): number {
   return new TextEncoder().encode(text).length;
 }
 
+/** Whether a text takes at most `bytes` in UTF-8. A UTF-16 unit is at most three bytes, so short texts need not be encoded. */
 export function fitsIn(text: string, bytes: number): boolean {
   return text.length * 3 <= bytes || (text.length <= bytes && utf8Bytes(text) <= bytes);
 }

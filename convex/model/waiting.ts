@@ -1,12 +1,21 @@
 /** Tasks that wait: in a lane (`ready`) or for a time (`delayed`). */
 import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx } from "../_generated/server";
-import { AGEING_MS } from "../constants";
+import { AGEING_MS, SET_ASIDE_MS } from "../constants";
+import { record } from "./events";
 import { wakeDispatch, wakeTimersBy } from "./loops";
 
-/** All that constrains where a task may run. Names hold no slash, so lanes never run into each other. */
+/**
+ * All that constrains where a task may run. Names hold no slash, so lanes never run into each other; what decides which
+ * workers can run it comes first, so that a look over the lanes can pass by those that nobody can.
+ */
 export function laneOf(task: Pick<Doc<"tasks">, "queue" | "tenant" | "agent">): string {
-  return `${task.queue}/${task.tenant}/${task.agent}`;
+  return `${task.queue}/${task.agent}/${task.tenant}`;
+}
+
+/** Behind every lane of the same queue and agent. */
+export function behindAgent(task: Pick<Doc<"ready">, "queue" | "agent">): string {
+  return `${task.queue}/${task.agent}0`; // "0" follows "/"
 }
 
 /** Lowest first: by due time, where each step of priority is worth some waiting, so nothing starves. */
@@ -16,6 +25,8 @@ export function rankOf(dueAt: number, priority: number): number {
 
 /**
  * Put a task in line, now or at `dueAt`, and wake the loop that will take it out.
+ *
+ * @param since - from when its waiting counts: a task that comes back through no fault of its own keeps its place
  * @returns the status that the task now has
  */
 export async function putInLine(
@@ -23,16 +34,18 @@ export async function putInLine(
   task: Pick<Doc<"tasks">, "_id" | "queue" | "tenant" | "agent" | "kind" | "priority">,
   dueAt: number,
   now: number,
+  since: number = dueAt,
 ): Promise<"pending" | "delayed"> {
   const { queue, agent, kind, priority } = task;
-  const waiting = { lane: laneOf(task), task: task._id, queue, agent, kind, priority };
+  const rank = rankOf(since, priority);
+  const waiting = { lane: laneOf(task), task: task._id, queue, agent, kind, rank };
   if (dueAt > now) {
     await ctx.db.insert("delayed", { ...waiting, dueAt });
     await wakeTimersBy(ctx, dueAt);
     return "delayed";
   }
-  await ctx.db.insert("ready", { ...waiting, rank: rankOf(dueAt, priority) });
-  await wakeDispatch(ctx, "work");
+  await ctx.db.insert("ready", waiting);
+  await wakeDispatch(ctx);
   return "pending";
 }
 
@@ -41,10 +54,25 @@ export async function moveToReady(ctx: MutationCtx, id: Id<"delayed">): Promise<
   const row = await ctx.db.get("delayed", id);
   if (row === null) return;
   await ctx.db.delete("delayed", id);
-  const { lane, task, queue, agent, kind, priority, dueAt } = row;
-  await ctx.db.insert("ready", { lane, task, queue, agent, kind, priority, rank: rankOf(dueAt, priority) });
+  const { lane, task, queue, agent, kind, rank } = row;
+  await ctx.db.insert("ready", { lane, task, queue, agent, kind, rank });
   await ctx.db.patch("tasks", task, { status: "pending", updated: ctx.db.vars.commitTs });
-  await wakeDispatch(ctx, "work");
+  await wakeDispatch(ctx);
+}
+
+/** Take a task that dispatch cannot handle out of line for a while, so that the loop goes on; its history tells why. */
+export async function setAside(ctx: MutationCtx, id: Id<"ready">, reason: string): Promise<void> {
+  const row = await ctx.db.get("ready", id);
+  if (row === null) return;
+  await ctx.db.delete("ready", id);
+  const task = await ctx.db.get("tasks", row.task);
+  if (task === null) return; // removed by hand: then there is nothing to wait for
+  const { lane, queue, agent, kind, rank } = row;
+  const dueAt = Date.now() + SET_ASIDE_MS;
+  await ctx.db.insert("delayed", { lane, task: task._id, queue, agent, kind, rank, dueAt });
+  await ctx.db.patch("tasks", task._id, { status: "delayed", updated: ctx.db.vars.commitTs });
+  await record(ctx, task, "task_set_aside", null, { reason: reason.slice(0, 500), forMs: SET_ASIDE_MS });
+  await wakeTimersBy(ctx, dueAt);
 }
 
 /** Take a task out of line, wherever it stands. */
