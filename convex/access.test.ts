@@ -1,7 +1,6 @@
 import { getFunctionName, type FunctionReference } from "convex/server";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { api, internal } from "./_generated/api";
-import type { Id } from "./_generated/dataModel";
 import { hashKey } from "./model/keys";
 import { Deployment, KEYS, probe } from "./setup.testing";
 import type { Role } from "./validators";
@@ -269,8 +268,19 @@ describe("bad input", () => {
     await at.t.mutation(probe.removeTask, { task });
     await expect(at.t.mutation(api.tasks.cancel, { key: KEYS.submit, task })).rejects.toThrow("not_found");
     expect(await at.t.query(api.tasks.get, { key: KEYS.submit, task })).toBeNull();
-    const other = "garbage" as Id<"tasks">;
-    await expect(at.t.query(api.tasks.get, { key: KEYS.submit, task: other })).rejects.toThrow();
+    const key = KEYS.submit;
+    expect(await at.t.query(api.tasks.get, { key, task: "garbage" })).toBeNull();
+    const answers = [
+      at.t.mutation(api.tasks.cancel, { key, task: "garbage" }),
+      at.t.query(api.tasks.history, { key, task: "garbage" }),
+      at.t.mutation(api.runs.watch, { key, task: "garbage", forMs: 1 }),
+      at.t.query(api.runs.follow, { key, task: "garbage", run: null, after: -1 }),
+    ];
+    for (const answer of answers) await expect(answer).rejects.toThrow('No task \\"garbage\\".');
+    await expect(at.t.query(api.runs.tail, { key, run: task, after: -1 })).rejects.toThrow("No run");
+    await expect(at.t.query(api.tasks.list, { key, limit: NaN })).rejects.toThrow("limit");
+    await expect(at.t.query(api.tasks.list, { key, limit: 101 })).rejects.toThrow("1 to 100");
+    expect(await at.t.query(api.tasks.list, { key, limit: 100 })).toMatchObject({ tasks: [] });
   });
 });
 

@@ -3,6 +3,7 @@ import { submitMutation, submitQuery } from "./functions";
 import { MAX_EVENTS } from "./constants";
 import { history as readHistory } from "./model/events";
 import * as Tasks from "./model/tasks";
+import { knownId } from "./model/text";
 import { vEventView, vSubmitted, vTaskSpec, vTaskStatus, vTaskView } from "./validators";
 
 export const submit = submitMutation({
@@ -12,9 +13,12 @@ export const submit = submitMutation({
 });
 
 export const get = submitQuery({
-  args: { task: v.id("tasks") },
+  args: { task: v.string() },
   returns: v.union(vTaskView, v.null()),
-  handler: (ctx, { task }) => Tasks.get(ctx, task),
+  handler: async (ctx, { task }) => {
+    const id = ctx.db.normalizeId("tasks", task);
+    return id === null ? null : Tasks.get(ctx, id);
+  },
 });
 
 export const list = submitQuery({
@@ -30,13 +34,14 @@ export const list = submitQuery({
 });
 
 export const cancel = submitMutation({
-  args: { task: v.id("tasks") },
+  args: { task: v.string() },
   returns: v.object({ status: vTaskStatus }),
-  handler: async (ctx, { task }) => ({ status: await Tasks.cancel(ctx, task) }),
+  handler: async (ctx, { task }) => ({ status: await Tasks.cancel(ctx, knownId(ctx, "tasks", task)) }),
 });
 
 export const history = submitQuery({
-  args: { task: v.id("tasks"), cursor: v.optional(v.union(v.string(), v.null())) },
+  args: { task: v.string(), cursor: v.optional(v.union(v.string(), v.null())) },
   returns: v.object({ events: v.array(vEventView), cursor: v.union(v.string(), v.null()) }),
-  handler: (ctx, { task, cursor = null }) => readHistory(ctx, task, { cursor, numItems: MAX_EVENTS }),
+  handler: (ctx, { task, cursor = null }) =>
+    readHistory(ctx, knownId(ctx, "tasks", task), { cursor, numItems: MAX_EVENTS }),
 });

@@ -9,7 +9,7 @@ import { findAgent, listAgents, retryPolicy } from "./agents";
 import { record } from "./events";
 import { wakeTimersBy } from "./loops";
 import { checkScope, type Caller } from "./keys";
-import { checkJson, checkName, checkNumber, keepText, readText } from "./text";
+import { checkInteger, checkJson, checkName, checkNumber, keepText, readText } from "./text";
 import { putInLine, takeOutOfLine } from "./waiting";
 
 export const NO_USAGE = { model: null, calls: 0, inputTokens: null, outputTokens: null };
@@ -220,7 +220,7 @@ export async function list(
       : tasks.withIndex("by_tenant_and_status_and_updated", (q) =>
           q.eq("tenant", tenant).eq("status", status),
         );
-  const numItems = Math.min(Math.max(1, Math.trunc(limit)), MAX_LIST);
+  const numItems = checkInteger("limit", limit, 1, MAX_LIST);
   const page = await scope.order("desc").paginate({ numItems, cursor });
   return {
     tasks: page.page.map((task) => view(task, task.output)),

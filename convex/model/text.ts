@@ -17,6 +17,15 @@ export function checkName(field: string, name: string): string {
   return name;
 }
 
+/** An id that somebody typed. */
+export function knownId<T extends "tasks" | "runs">(ctx: QueryCtx, table: T, text: string): Id<T> {
+  const id = ctx.db.normalizeId(table, text);
+  if (id === null) {
+    throw refuse("not_found", `No ${table.slice(0, -1)} ${JSON.stringify(text.slice(0, 80))}.`);
+  }
+  return id;
+}
+
 /** A number within `min` and `max`, both included. */
 export function checkNumber(field: string, value: number, min: number, max: number): number {
   if (!(value >= min && value <= max)) {
