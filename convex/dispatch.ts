@@ -7,7 +7,7 @@ import { v } from "convex/values";
 import { internal } from "./_generated/api";
 import type { Doc, Id } from "./_generated/dataModel";
 import { internalMutation, internalQuery, type MutationCtx } from "./_generated/server";
-import { ACCEPT_MS, BLOCKED_LANES_MS, DISPATCH_BATCH, DISPATCH_LANES, FREED_BATCH } from "./constants";
+import { ACCEPT_MS, BLOCKED_LANES_MS, DISPATCH_BATCH, FREED_BATCH } from "./constants";
 import { look as lookAt, withRoom, type Sight } from "./model/look";
 import { loop, startDispatch, stateOf, wakeDispatch, wakeTimersBy } from "./model/loops";
 import { plan, type Assignable, type Waiting } from "./model/plan";
@@ -142,7 +142,7 @@ async function sleepOrGoOn(
 ): Promise<void> {
   let starved = false;
   if ((await ctx.db.query("ready").withIndex("by_lane_and_rank").first()) !== null) {
-    const sight = await lookAt(ctx, next.cursor, DISPATCH_LANES);
+    const sight = await lookAt(ctx, next.cursor, 1, 1);
     const planned = plan(sight.lanes, withRoom(sight.workers, next.inUse), 1);
     if (sight.freed.length > 0 || planned.picks.length > 0) {
       await startDispatch(ctx, state, next);

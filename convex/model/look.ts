@@ -18,10 +18,15 @@ export type Sight = {
  * @param cursor - the lane that had the last turn; the circle of lanes begins behind it
  * @param batch - how many tasks to read over all lanes together
  */
-export async function look(ctx: QueryCtx, cursor: string, batch: number): Promise<Sight> {
+export async function look(
+  ctx: QueryCtx,
+  cursor: string,
+  batch: number,
+  freed: number = FREED_BATCH,
+): Promise<Sight> {
   const workers = await liveWorkers(ctx);
   return {
-    freed: await ctx.db.query("freed").take(FREED_BATCH),
+    freed: await ctx.db.query("freed").take(freed),
     ...(await lanesInUse(ctx, cursor, batch, workers)),
     workers,
   };
@@ -48,9 +53,14 @@ async function lanesInUse(
   const { heads, unseen, stranded } = await headsOfLanes(ctx, cursor, workers);
   const share = Math.ceil(batch / Math.max(1, heads.length));
   const lanes: Waiting[][] = [];
-  for (const { lane } of heads) {
-    const line = ctx.db.query("ready").withIndex("by_lane_and_rank", (q) => q.eq("lane", lane));
-    lanes.push(await line.take(share));
+  for (const head of heads) {
+    if (share === 1) lanes.push([head]);
+    else if (rows[0]?.lane === head.lane && rows.at(share - 1)?.lane === head.lane)
+      lanes.push(rows.slice(0, share));
+    else {
+      const line = ctx.db.query("ready").withIndex("by_lane_and_rank", (q) => q.eq("lane", head.lane));
+      lanes.push(await line.take(share));
+    }
   }
   return { lanes, cutShort: lanes.some((line) => line.length === share), unseen, stranded };
 }
