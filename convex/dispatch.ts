@@ -82,7 +82,11 @@ export const assignAll = internalMutation({
   handler: async (ctx, { picks }) => {
     const now = Date.now();
     const taken: Id<"sessions">[] = [];
-    for (const pick of picks) if (await assign(ctx, pick, now)) taken.push(pick.session);
+    const workers = new Map<Id<"workers">, Doc<"workers"> | null>();
+    for (const pick of picks) {
+      if (!workers.has(pick.worker)) workers.set(pick.worker, await ctx.db.get("workers", pick.worker));
+      if (await assign(ctx, pick, workers.get(pick.worker)!, now)) taken.push(pick.session);
+    }
     if (taken.length > 0) await wakeTimersBy(ctx, now + ACCEPT_MS);
     return taken;
   },

@@ -34,12 +34,9 @@ export const inbox = workerQuery({
 
 /** What `sync` reads from the snapshot at which it began. */
 export const standing = internalQuery({
-  args: { session: v.id("sessions"), ending: v.array(v.id("runs")) },
+  args: { session: v.id("sessions"), accepted: v.array(v.id("runs")), finishing: v.array(v.id("runs")) },
   returns: v.object({ inbox: vInbox, holdsMore: v.boolean() }),
-  handler: async (ctx, { session, ending }) => ({
-    inbox: await Sessions.inbox(ctx, (await ctx.db.get("sessions", session))!),
-    holdsMore: await Sessions.holdsMore(ctx, session, ending),
-  }),
+  handler: (ctx, { session, accepted, finishing }) => Sessions.standing(ctx, session, accepted, finishing),
 });
 
 export const sync = workerMutation({

@@ -11,17 +11,22 @@ import type { Assignable } from "./plan";
 import { judge, type Ending } from "./retry";
 import { close, get as getTask } from "./tasks";
 import { keepText } from "./text";
-import { putInLine, takeOutOfLine } from "./waiting";
+import { putInLine, takeOutOfLine, wakeFor } from "./waiting";
 
 /**
  * Assign a ready task to a worker's inbox as a new run.
  * Only the dispatch loop calls this, so a task reaches one worker and limits are exact.
  *
+ * @param worker - the pick's worker as this transaction reads it
  * @returns whether it was assigned: not when the task or the worker went away since the loop looked
  */
-export async function assign(ctx: MutationCtx, pick: Assignable, now: number): Promise<boolean> {
+export async function assign(
+  ctx: MutationCtx,
+  pick: Assignable,
+  worker: Doc<"workers"> | null,
+  now: number,
+): Promise<boolean> {
   const ready = await ctx.db.get("ready", pick.ready);
-  const worker = await ctx.db.get("workers", pick.worker);
   if (ready === null || worker?.session !== pick.session || !worker.live || worker.draining) return false;
   const task = (await ctx.db.get("tasks", ready.task))!;
   const attempt = task.attempt + 1;
@@ -114,6 +119,7 @@ export async function end(
       return;
     case "retry": {
       const dueAt = now + verdict.delayMs;
+      await wakeFor(ctx, [dueAt], now);
       const status = await putInLine(ctx, task, dueAt, now, verdict.keepsPlace ? task.dueAt : dueAt);
       await ctx.db.patch("tasks", task._id, {
         ...change,

@@ -162,12 +162,20 @@ export async function heartbeatOf(ctx: QueryCtx, session: Id<"sessions">): Promi
 }
 
 /** What waits for a session. It reads no heartbeat, so a subscription to it sleeps while its worker merely lives. */
-export async function inbox(ctx: QueryCtx, { _id: id, ended }: Doc<"sessions">): Promise<Inbox> {
-  if (ended !== null) return { live: false, ended, assigned: [], controls: [], watched: [] };
-  const runs = await ctx.db
+export async function inbox(ctx: QueryCtx, session: Doc<"sessions">): Promise<Inbox> {
+  return session.ended === null
+    ? inboxWith(ctx, session._id, await assignedRuns(ctx, session._id))
+    : { live: false, ended: session.ended, assigned: [], controls: [], watched: [] };
+}
+
+function assignedRuns(ctx: QueryCtx, session: Id<"sessions">): Promise<Doc<"runs">[]> {
+  return ctx.db
     .query("runs")
-    .withIndex("by_session_and_state", (q) => q.eq("session", id).eq("state", "assigned"))
+    .withIndex("by_session_and_state", (q) => q.eq("session", session).eq("state", "assigned"))
     .take(INBOX_RUNS);
+}
+
+async function inboxWith(ctx: QueryCtx, session: Id<"sessions">, runs: Doc<"runs">[]): Promise<Inbox> {
   const agents = new Map<string, Doc<"agents"> | null>();
   const assigned = [];
   let bytes = 0;
@@ -180,11 +188,11 @@ export async function inbox(ctx: QueryCtx, { _id: id, ended }: Doc<"sessions">):
   }
   const controls = await ctx.db
     .query("controls")
-    .withIndex("by_session", (q) => q.eq("session", id))
+    .withIndex("by_session", (q) => q.eq("session", session))
     .take(INBOX_CONTROLS);
   const watches = await ctx.db
     .query("watches")
-    .withIndex("by_session_and_until", (q) => q.eq("session", id).gt("until", Date.now()))
+    .withIndex("by_session_and_until", (q) => q.eq("session", session).gt("until", Date.now()))
     .take(INBOX_WATCHES);
   return {
     live: true,
@@ -195,20 +203,33 @@ export async function inbox(ctx: QueryCtx, { _id: id, ended }: Doc<"sessions">):
   };
 }
 
-/** Whether the session holds a run besides `ending`. */
-export async function holdsMore(
+/**
+ * Where a living session stands once it has accepted and finished some runs: its inbox without these, and whether it still
+ * holds a run.
+ */
+export async function standing(
   ctx: QueryCtx,
-  id: Id<"sessions">,
-  ending: readonly Id<"runs">[],
-): Promise<boolean> {
-  for (const state of ["running", "assigned"] as const) {
-    const runs = await ctx.db
+  session: Id<"sessions">,
+  accepted: readonly Id<"runs">[],
+  finishing: readonly Id<"runs">[],
+): Promise<{ inbox: Inbox; holdsMore: boolean }> {
+  const ending = new Set(finishing);
+  const taken = new Set([...accepted, ...finishing]);
+  const assigned = await assignedRuns(ctx, session);
+  const running = () =>
+    ctx.db
       .query("runs")
-      .withIndex("by_session_and_state", (q) => q.eq("session", id).eq("state", state))
-      .take(ending.length + 1);
-    if (runs.some((run) => !ending.includes(run._id))) return true;
-  }
-  return false;
+      .withIndex("by_session_and_state", (q) => q.eq("session", session).eq("state", "running"))
+      .take(finishing.length + 1);
+  const holds = (runs: Doc<"runs">[]) => runs.some((run) => !ending.has(run._id));
+  return {
+    inbox: await inboxWith(
+      ctx,
+      session,
+      assigned.filter((run) => !taken.has(run._id)),
+    ),
+    holdsMore: assigned.length === INBOX_RUNS || holds(assigned) || holds(await running()),
+  };
 }
 
 /** Renew the lease from now on. */

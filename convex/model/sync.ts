@@ -46,7 +46,7 @@ export async function sync(ctx: MutationCtx, caller: Caller, body: Body): Promis
   const finishing = body.finished.map((item) => item.run);
   const { inbox, holdsMore } = await ctx.runQuery(
     internal.worker.standing,
-    { session: session._id, ending: finishing },
+    { session: session._id, accepted: body.accepted, finishing },
     { useStaleSnapshot: true },
   );
   const now = Date.now();
@@ -74,13 +74,12 @@ export async function sync(ctx: MutationCtx, caller: Caller, body: Body): Promis
   }
 
   const watched = inbox.watched.filter((run) => !finishing.includes(run));
-  const taken = new Set([...body.accepted, ...finishing]);
   const acknowledged = new Set(body.acknowledged);
   const lease = await beat(ctx, heartbeat, Math.max(body.seq, heartbeat.seq), holdsMore);
   return {
     live: true,
     ended: null,
-    assigned: inbox.assigned.filter((assigned) => !taken.has(assigned.run)),
+    assigned: inbox.assigned,
     lost: runs.lost(new Set(results.filter((result) => result.accepted).map(({ run }) => run))),
     controls: inbox.controls.filter(({ control }) => !acknowledged.has(control)),
     watched,

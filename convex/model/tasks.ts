@@ -10,7 +10,7 @@ import { record } from "./events";
 import { wakeTimersBy } from "./loops";
 import { checkScope, type Caller } from "./keys";
 import { checkInteger, checkJson, checkName, checkNumber, keepText, readText } from "./text";
-import { putInLine, takeOutOfLine } from "./waiting";
+import { putInLine, takeOutOfLine, wakeFor } from "./waiting";
 
 export const NO_USAGE = { model: null, calls: 0, inputTokens: null, outputTokens: null };
 
@@ -22,85 +22,104 @@ export async function submit(ctx: MutationCtx, caller: Caller, specs: TaskSpec[]
   if (specs.length > MAX_SUBMIT) {
     throw refuse("invalid_argument", `tasks: ${specs.length} given, at most ${MAX_SUBMIT} in a call.`);
   }
+  const now = Date.now();
   const agents = new Map<string, Doc<"agents"> | null>();
   const answers: Submitted[] = [];
+  const dueAts: number[] = [];
   for (const spec of specs) {
     try {
       if (!agents.has(spec.agent)) agents.set(spec.agent, await findAgent(ctx, spec.agent));
-      answers.push(await submitOne(ctx, caller, spec, agents.get(spec.agent)!));
+      const checked = await check(ctx, caller, spec, agents.get(spec.agent)!, now);
+      const known = await duplicateOf(ctx, checked);
+      if (known === null) dueAts.push(checked.dueAt);
+      answers.push({ ok: true, task: known ?? (await insert(ctx, checked, now)), duplicate: known !== null });
     } catch (error) {
-      // Only what was found before the first write of an item; anything else undoes the whole call.
+      // A check of this item; it comes before the item's first write. Anything else undoes the whole call.
       if (!(error instanceof ConvexError)) throw error;
       const { code, message } = error.data as Refusal;
       answers.push({ ok: false, code, message });
     }
   }
+  await wakeFor(ctx, dueAts, now);
   return answers;
 }
 
-async function submitOne(
-  ctx: MutationCtx,
+type Checked = Pick<
+  Doc<"tasks">,
+  "tenant" | "queue" | "agent" | "kind" | "priority" | "retry" | "timeoutMs" | "dueAt"
+> & { input: string; dedupKey: string | undefined };
+
+async function check(
+  ctx: QueryCtx,
   caller: Caller,
   spec: TaskSpec,
   agent: Doc<"agents"> | null,
-): Promise<Submitted> {
+  now: number,
+): Promise<Checked> {
   if (agent === null) throw await unknownAgent(ctx, spec.agent);
-  const now = Date.now();
-  const tenant = checkName("tenant", spec.tenant ?? "default");
+  const { dedupKey } = spec;
   const queue = checkName("queue", spec.queue ?? "default");
   checkScope(caller, queue);
-  const priority = checkNumber("priority", spec.priority ?? 0, -MAX_PRIORITY, MAX_PRIORITY);
-  const retry = retryPolicy("retry", spec.retry, agent.retry);
-  const timeoutMs =
-    spec.timeoutMs === undefined
-      ? agent.timeoutMs
-      : checkNumber("timeoutMs", spec.timeoutMs, 1, MAX_DELAY_MS);
-  const dueAt = dueTime(spec, now);
-  checkJson("input", spec.input);
-  if (spec.dedupKey !== undefined) {
-    const dedupKey = spec.dedupKey;
-    if (dedupKey.length < 1 || dedupKey.length > 256) {
-      throw refuse("invalid_argument", `dedupKey: ${dedupKey.length} characters; use 1 to 256.`);
-    }
-    const known = await ctx.db
-      .query("tasks")
-      .withIndex("by_tenant_and_dedupKey", (q) => q.eq("tenant", tenant).eq("dedupKey", dedupKey))
-      .first();
-    if (known !== null) return { ok: true, task: known._id, duplicate: true };
+  if (dedupKey !== undefined && (dedupKey.length < 1 || dedupKey.length > 256)) {
+    throw refuse("invalid_argument", `dedupKey: ${dedupKey.length} characters; use 1 to 256.`);
   }
-  const input = await keepText(ctx, spec.input);
-  const task = {
-    tenant,
+  return {
+    tenant: checkName("tenant", spec.tenant ?? "default"),
     queue,
     agent: agent.name,
     kind: agent.kind,
-    input: input.inline,
-    inputId: input.id,
-    status: dueAt > now ? ("delayed" as const) : ("pending" as const),
-    priority,
+    priority: checkNumber("priority", spec.priority ?? 0, -MAX_PRIORITY, MAX_PRIORITY),
+    retry: retryPolicy("retry", spec.retry, agent.retry),
+    timeoutMs:
+      spec.timeoutMs === undefined
+        ? agent.timeoutMs
+        : checkNumber("timeoutMs", spec.timeoutMs, 1, MAX_DELAY_MS),
+    dueAt: dueTime(spec, now),
+    input: checkJson("input", spec.input),
+    dedupKey,
+  };
+}
+
+async function duplicateOf(ctx: QueryCtx, { tenant, dedupKey }: Checked): Promise<Id<"tasks"> | null> {
+  if (dedupKey === undefined) return null;
+  const known = await ctx.db
+    .query("tasks")
+    .withIndex("by_tenant_and_dedupKey", (q) => q.eq("tenant", tenant).eq("dedupKey", dedupKey))
+    .first();
+  return known?._id ?? null;
+}
+
+async function insert(
+  ctx: MutationCtx,
+  { input, dedupKey, ...checked }: Checked,
+  now: number,
+): Promise<Id<"tasks">> {
+  const kept = await keepText(ctx, input);
+  const id = await ctx.db.insert("tasks", {
+    ...checked,
+    ...(dedupKey === undefined ? {} : { dedupKey }),
+    input: kept.inline,
+    inputId: kept.id,
+    status: checked.dueAt > now ? "delayed" : "pending",
     attempt: 0,
     failures: 0,
     losses: 0,
     releases: 0,
     isolate: false,
-    retry,
-    timeoutMs,
-    ...(spec.dedupKey === undefined ? {} : { dedupKey: spec.dedupKey }),
     run: null,
     cancelRequested: false,
     output: null,
     outputId: null,
     error: null,
     usage: NO_USAGE,
-    dueAt,
     startedAt: null,
     endedAt: null,
     updated: ctx.db.vars.commitTs,
-  };
-  const _id = await ctx.db.insert("tasks", task);
-  await putInLine(ctx, { ...task, _id }, dueAt, now);
-  await record(ctx, { _id, tenant }, "task_submitted", null, { agent: agent.name, queue });
-  return { ok: true, task: _id, duplicate: false };
+  });
+  const { tenant, agent, queue, dueAt } = checked;
+  await putInLine(ctx, { ...checked, _id: id }, dueAt, now);
+  await record(ctx, { _id: id, tenant }, "task_submitted", null, { agent, queue });
+  return id;
 }
 
 function dueTime(spec: TaskSpec, now: number): number {

@@ -24,7 +24,8 @@ export function rankOf(dueAt: number, priority: number): number {
 }
 
 /**
- * Put a task in line, now or at `dueAt`, and wake the loop that will take it out.
+ * Put a task in line, now or at `dueAt`. The caller then wakes the loop that will take it out (`wakeFor`), once for all the
+ * tasks of its transaction.
  *
  * @param since - from when its waiting counts: a task that comes back through no fault of its own keeps its place
  * @returns the status that the task now has
@@ -41,12 +42,17 @@ export async function putInLine(
   const waiting = { lane: laneOf(task), task: task._id, queue, agent, kind, rank };
   if (dueAt > now) {
     await ctx.db.insert("delayed", { ...waiting, dueAt });
-    await wakeTimersBy(ctx, dueAt);
     return "delayed";
   }
   await ctx.db.insert("ready", waiting);
-  await wakeDispatch(ctx);
   return "pending";
+}
+
+/** Wake the loops for tasks that were put in line, due at these times. */
+export async function wakeFor(ctx: MutationCtx, dueAts: readonly number[], now: number): Promise<void> {
+  if (dueAts.some((dueAt) => dueAt <= now)) await wakeDispatch(ctx);
+  const later = dueAts.filter((dueAt) => dueAt > now);
+  if (later.length > 0) await wakeTimersBy(ctx, Math.min(...later));
 }
 
 /** The time of a delayed task has come. */
