@@ -36,13 +36,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
         code: int = arguments.run(arguments)
-    except (SignalboxError, OSError) as error:
-        print(f"signalbox {arguments.command}: {Redactor().line(str(error))}", file=sys.stderr)
-        return FAILURE
-    except KeyboardInterrupt:
-        return 130  # as a shell reports SIGINT
+        sys.stdout.flush()
     except BrokenPipeError:
         # The reader went away, as `head` does; Python would complain once more while it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILURE
+    except (SignalboxError, OSError) as error:
+        print(f"signalbox {arguments.command}: {Redactor().line(_told(error))}", file=sys.stderr)
+        return FAILURE
+    except KeyboardInterrupt:
+        return 130  # as a shell reports SIGINT
     return code
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)

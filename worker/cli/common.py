@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import json
+import math
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +22,7 @@ from worker.local import DEVELOPMENT_ADMIN_KEY
 from worker.settings import Settings, environment
 
 _PATIENCE_S = 10.0  # of somebody at a terminal
+_ID = re.compile(r"[0-9a-z]{31,37}")  # as Convex writes the ids of documents
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -39,6 +42,36 @@ def add_command(commands: Commands, name: str, what: str, more: str = "") -> arg
 def with_json(parser: argparse.ArgumentParser, what: str = "print JSON instead of a table") -> None:
     """Add `--json`."""
     parser.add_argument("--json", action="store_true", help=what)
+
+
+def number(text: str) -> float:
+    """Return the finite number that an option is given."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
+    return value
+
+
+def positive(text: str) -> float:
+    """Return the number above 0 that an option is given."""
+    value = number(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not above 0")
+    return value
+
+
+def identifier(text: str, listed_by: str) -> str:
+    """Return an id that can be one.
+
+    Raises:
+        SettingsError: It cannot; the message names the command that lists such ids.
+    """
+    if not _ID.fullmatch(text):
+        raise SettingsError(f"{text!r} is not an id; `{listed_by}` lists them")
+    return text
 
 
 def client() -> Client:

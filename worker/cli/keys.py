@@ -10,7 +10,16 @@ from typing import Any
 
 import anyio
 
-from worker.cli.common import Commands, add_command, admin_backend, print_json, print_table, with_json
+from worker.cli.common import (
+    Commands,
+    add_command,
+    admin_backend,
+    identifier,
+    positive,
+    print_json,
+    print_table,
+    with_json,
+)
 from worker.client import Admin
 
 PREFIX = {"worker": "sbw_", "submit": "sbs_", "operator": "sbo_"}
@@ -39,7 +48,7 @@ def add_to(commands: Commands) -> None:
         help="worker: serve this queue alone (again for more); default: all",
     )
     create.add_argument(
-        "--days", type=float, metavar="N", help="it expires after so many days; default: never"
+        "--days", type=positive, metavar="N", help="it expires after so many days; default: never"
     )
     listing = add_command(verbs, "list", "list keys, newest first")
     revoke = add_command(verbs, "revoke", "end a key")
@@ -109,8 +118,9 @@ def _state(key: dict[str, Any], now_ms: float) -> str:
 
 
 async def _revoke(arguments: argparse.Namespace) -> int:
+    key = identifier(arguments.key, "signalbox keys list")
     async with admin_backend(arguments.url, arguments.admin_key) as backend:
-        await Admin(backend).revoke_key(arguments.key)
+        await Admin(backend).revoke_key(key)
     if arguments.json:
         print_json({"id": arguments.key, "revoked": True})
     else:

@@ -10,12 +10,25 @@ from datetime import UTC, datetime
 
 import anyio
 
-from worker.cli.common import Commands, add_command, client, print_json, print_table, read_text, with_json
+from worker.cli.common import (
+    Commands,
+    add_command,
+    client,
+    identifier,
+    number,
+    positive,
+    print_json,
+    print_table,
+    read_text,
+    with_json,
+)
 from worker.cli.reading import Reading, StartsOver
 from worker.client import ENDED, RetryPolicy, StreamUpdate, TaskSpec, TaskView
 from worker.errors import SettingsError
 
 STATUSES = ["pending", "delayed", "running", "succeeded", "failed", "cancelled"]
+_LISTED_BY = "signalbox tasks list"
+_ERROR_CHARS = 60  # of a message, in a table
 _TASK = "its id, as submit and list print it"
 
 
@@ -30,16 +43,22 @@ def add_to(commands: Commands) -> None:
     )
     submit.add_argument("--queue", metavar="NAME", help="whose workers do it; default: default")
     submit.add_argument("--tenant", metavar="NAME", help="for whom it is done; default: default")
-    submit.add_argument("--priority", type=float, metavar="N", help="higher goes first; default: 0")
+    submit.add_argument("--priority", type=number, metavar="N", help="higher goes first; default: 0")
     submit.add_argument(
         "--dedup-key", metavar="KEY", help="a key that was used before names that task instead of a new one"
     )
-    submit.add_argument("--delay", type=float, metavar="SECONDS", help="not before then")
+    submit.add_argument("--delay", type=number, metavar="SECONDS", help="not before then")
     submit.add_argument(
-        "--timeout", type=float, metavar="SECONDS", help="for each attempt; default: the agent's, else none"
+        "--timeout",
+        type=positive,
+        metavar="SECONDS",
+        help="for each attempt; default: the agent's",
     )
     submit.add_argument(
-        "--max-attempts", type=int, metavar="N", help="default: the agent's, else 3; 1 is never tried again"
+        "--max-attempts",
+        type=_count,
+        metavar="N",
+        help="default: the agent's, else 3; 1: never tried again",
     )
     submit.add_argument(
         "--follow",
@@ -127,8 +146,9 @@ async def _submit(arguments: argparse.Namespace) -> int:
 
 
 async def _tail(arguments: argparse.Namespace) -> int:
+    task = identifier(arguments.task, _LISTED_BY)
     async with client() as control:
-        return await _print_stream(control.follow(arguments.task), as_json=arguments.json)
+        return await _print_stream(control.follow(task), as_json=arguments.json)
 
 
 async def _print_stream(updates: AsyncIterator[StreamUpdate | TaskView], *, as_json: bool) -> int:
@@ -191,7 +211,7 @@ async def _list(arguments: argparse.Namespace) -> int:
             "status": task.status,
             "attempt": f"{task.attempt} (of {task.max_attempts})",
             "submitted": _instant(task.submitted_at),
-            "error": task.error.message[:60] if task.error and task.status != "succeeded" else None,
+            "error": _cut(task.error.message) if task.error and task.status != "succeeded" else None,
         }
         for task in tasks
     ]
@@ -202,9 +222,10 @@ async def _list(arguments: argparse.Namespace) -> int:
 
 
 async def _show(arguments: argparse.Namespace) -> int:
+    name = identifier(arguments.task, _LISTED_BY)
     async with client() as control:
-        task = await control.get(arguments.task)
-        history = await control.history(arguments.task) if task is not None else []
+        task = await control.get(name)
+        history = await control.history(name) if task is not None else []
     if task is None:
         raise SettingsError(f"No task {arguments.task}")
     if arguments.json:
@@ -212,30 +233,41 @@ async def _show(arguments: argparse.Namespace) -> int:
             {**task.model_dump(by_alias=True), "history": [e.model_dump(by_alias=True) for e in history]}
         )
         return 0
-    for name, value in task.model_dump(exclude={"output", "usage", "error"}).items():
-        shown = _instant(value) if name.endswith("_at") and value is not None else value
-        print(f"{name:<13} {'-' if shown is None else shown}")
+    for field, value in task.model_dump(exclude={"output", "usage", "error"}).items():
+        shown = _instant(value) if field.endswith("_at") and value is not None else _plain(value)
+        print(f"{field:<13} {shown}")
     if task.error is not None and task.status in ENDED:
         print(f"{'error':<13} {task.error.code}: {task.error.message}")
     if task.output is not None:
         print(f"{'output':<13} {task.output}")
     print("\nhistory")
     for event in history:
-        facts = "  ".join(f"{key}={value}" for key, value in event.data.items())
+        facts = "  ".join(f"{key}={_plain(value)}" for key, value in event.data.items())
         print(f"  {_instant(event.at)}  {event.type:<16} {facts}".rstrip())
     return 0
 
 
 async def _cancel(arguments: argparse.Namespace) -> int:
+    task = identifier(arguments.task, _LISTED_BY)
     async with client() as control:
-        status = await control.cancel(arguments.task)
+        status = await control.cancel(task)
     if arguments.json:
-        print_json({"task": arguments.task, "status": status})
+        print_json({"task": task, "status": status})
     elif status == "running":
         print("asked its worker to stop")
     else:
         print(status)
     return 0
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _ERROR_CHARS else f"{text[: _ERROR_CHARS - 1]}…"
+
+
+def _plain(value: object) -> object:
+    if value is None:
+        return "-"
+    return int(value) if isinstance(value, float) and value.is_integer() else value  # 1, not 1.0
 
 
 def _instant(ms: float) -> str:
