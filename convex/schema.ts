@@ -1,7 +1,7 @@
 import { defineSchema, defineTable } from "convex/server";
 import { v } from "convex/values";
 import {
-  vChunkKind,
+  vChunk,
   vControlKind,
   vEventData,
   vEventType,
@@ -180,14 +180,7 @@ export default defineSchema({
     .index("by_until", ["until"]),
 
   // Stream text. Inserted by the owner's sync.
-  chunks: defineTable({
-    run: v.id("runs"),
-    seq: v.number(),
-    call: v.number(),
-    attempt: v.number(),
-    kind: vChunkKind,
-    text: v.string(),
-  }).index("by_run_and_seq", ["run", "seq"]),
+  chunks: defineTable(vChunk).index("by_run_and_seq", ["run", "seq"]),
 
   // Inputs and outputs too large for their task's row. Insert only.
   outputs: defineTable({ text: v.string() }),

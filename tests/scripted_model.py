@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,9 +9,7 @@ from typing import Any
 
 import httpx
 
-from tests.host_process import REPOSITORY, find_node
-
-STOP_S = 10.0
+from worker.local import MODEL, LocalProcess, node_command
 
 
 @dataclass(frozen=True)
@@ -37,19 +33,5 @@ class ScriptedModel:
 @contextmanager
 def scripted_model() -> Iterator[ScriptedModel]:
     """Run the server on a free port."""
-    process = subprocess.Popen(
-        [find_node(), str(REPOSITORY / "scripted_model" / "server.mjs"), "--port", "0"],
-        stdout=subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    try:
-        ready = json.loads(process.stdout.readline())  # ends at once, with an empty line, if the server does
-        yield ScriptedModel(ready["url"], ready["baseUrl"])
-    finally:
-        process.terminate()
-        try:
-            process.wait(timeout=STOP_S)
-        finally:
-            process.kill()
-            process.wait()
-            process.stdout.close()
+    with LocalProcess(node_command(MODEL, ["--port", "0"])) as server:
+        yield ScriptedModel(server.ready["url"], server.ready["baseUrl"])
