@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import os
 import subprocess
@@ -12,10 +13,11 @@ from pathlib import Path
 import anyio
 import pytest
 
-from tests.deployment import REPOSITORY, deployed
+from tests.deployment import REPOSITORY, Deployment, deployed
 from worker.cli import main, parser
-from worker.cli.common import identifier, number, positive
-from worker.errors import SettingsError
+from worker.cli.common import number, positive
+from worker.client import AgentSpec, TaskSpec
+from worker.models import LlmSpec
 
 ID = "jd700000001fbemwmktexm7zkh5w8bkx"
 
@@ -55,15 +57,13 @@ def test_a_positive_number_is_above_0() -> None:
             positive(text)
 
 
-@pytest.mark.parametrize("text", ["", "abc", "a" * 30, "a" * 38, ID.upper(), f"{ID} "])
-def test_what_cannot_be_an_id_is_refused_with_the_place_where_ids_are(text: str) -> None:
-    with pytest.raises(SettingsError, match="is not an id; `signalbox tasks list` lists them"):
-        identifier(text, "signalbox tasks list")
-
-
-@pytest.mark.parametrize("text", [ID, "a" * 31, "9" * 37])
-def test_an_id_is_taken_as_it_is(text: str) -> None:
-    assert identifier(text, "signalbox tasks list") == text
+@pytest.mark.parametrize("text", ["abc", "a" * 30, "a" * 38, ID.upper(), "sbw_" + "x" * 43])
+def test_what_is_no_id_of_a_key_is_refused_and_not_repeated_as_it_may_be_the_key(
+    text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["keys", "revoke", text, "--url", "http://127.0.0.1:1"]) == 1
+    said = capsys.readouterr().err
+    assert said == "signalbox keys: That is not a key's id: `signalbox keys list` shows them\n"
 
 
 @pytest.mark.parametrize(
@@ -110,3 +110,26 @@ async def test_a_reader_that_went_away_is_no_matter_for_a_message(tmp_path: Path
         )
         os.close(writer)
     assert (ran.returncode, ran.stderr) == (1, b"")
+
+
+async def listed(at: Deployment, limit: int) -> tuple[int, str]:
+    """Return how many tasks a listing has, and what it says beside."""
+    ran = await anyio.run_process(
+        [sys.executable, "-m", "worker", "tasks", "list", "--limit", str(limit), "--json"],
+        cwd=REPOSITORY,
+        env={**os.environ, "CONVEX_URL": at.host.url, "SIGNALBOX_KEY": at.keys["operator"]},
+    )
+    return len(json.loads(ran.stdout)), ran.stderr.decode()
+
+
+@pytest.mark.timeout(60)
+async def test_a_long_list_of_tasks_is_read_page_by_page(tmp_path: Path) -> None:
+    writer = AgentSpec(
+        name="writer",
+        description="",
+        llm=LlmSpec(model=None, prompt="Write.", temperature=None, max_output_tokens=None),
+    )
+    async with deployed(tmp_path) as at:
+        await at.client.sync_agents([writer])
+        await at.client.submit_many(TaskSpec(agent="writer", input="null") for _ in range(201))
+        assert [await listed(at, limit) for limit in (100, 101, 300)] == [(100, ""), (101, ""), (201, "")]

@@ -6,7 +6,6 @@ import argparse
 import ipaddress
 import json
 import math
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +21,6 @@ from worker.local import DEVELOPMENT_ADMIN_KEY
 from worker.settings import Settings, environment
 
 _PATIENCE_S = 10.0  # of somebody at a terminal
-_ID = re.compile(r"[0-9a-z]{31,37}")  # as Convex writes the ids of documents
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -61,17 +59,6 @@ def positive(text: str) -> float:
     if value <= 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not above 0")
     return value
-
-
-def identifier(text: str, listed_by: str) -> str:
-    """Return an id that can be one.
-
-    Raises:
-        SettingsError: It cannot; the message names the command that lists such ids.
-    """
-    if not _ID.fullmatch(text):
-        raise SettingsError(f"{text!r} is not an id; `{listed_by}` lists them")
-    return text
 
 
 def client() -> Client:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import re
 import secrets
 import time
 from typing import Any
@@ -14,14 +15,15 @@ from worker.cli.common import (
     Commands,
     add_command,
     admin_backend,
-    identifier,
     positive,
     print_json,
     print_table,
     with_json,
 )
 from worker.client import Admin
+from worker.errors import SettingsError
 
+_ID = re.compile(r"[0-9a-z]{31,37}")  # as Convex writes the ids of documents
 PREFIX = {"worker": "sbw_", "submit": "sbs_", "operator": "sbo_"}
 
 
@@ -118,9 +120,10 @@ def _state(key: dict[str, Any], now_ms: float) -> str:
 
 
 async def _revoke(arguments: argparse.Namespace) -> int:
-    key = identifier(arguments.key, "signalbox keys list")
+    if not _ID.fullmatch(arguments.key):
+        raise SettingsError("That is not a key's id: `signalbox keys list` shows them")
     async with admin_backend(arguments.url, arguments.admin_key) as backend:
-        await Admin(backend).revoke_key(key)
+        await Admin(backend).revoke_key(arguments.key)
     if arguments.json:
         print_json({"id": arguments.key, "revoked": True})
     else:

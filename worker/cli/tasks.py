@@ -14,7 +14,6 @@ from worker.cli.common import (
     Commands,
     add_command,
     client,
-    identifier,
     number,
     positive,
     print_json,
@@ -27,7 +26,7 @@ from worker.client import ENDED, RetryPolicy, StreamUpdate, TaskSpec, TaskView
 from worker.errors import SettingsError
 
 STATUSES = ["pending", "delayed", "running", "succeeded", "failed", "cancelled"]
-_LISTED_BY = "signalbox tasks list"
+_PAGE = 100  # tasks in a call, as the control plane bounds it
 _ERROR_CHARS = 60  # of a message, in a table
 _TASK = "its id, as submit and list print it"
 
@@ -146,9 +145,8 @@ async def _submit(arguments: argparse.Namespace) -> int:
 
 
 async def _tail(arguments: argparse.Namespace) -> int:
-    task = identifier(arguments.task, _LISTED_BY)
     async with client() as control:
-        return await _print_stream(control.follow(task), as_json=arguments.json)
+        return await _print_stream(control.follow(arguments.task), as_json=arguments.json)
 
 
 async def _print_stream(updates: AsyncIterator[StreamUpdate | TaskView], *, as_json: bool) -> int:
@@ -193,7 +191,7 @@ async def _list(arguments: argparse.Namespace) -> int:
     cursor: str | None = None
     async with client() as control:
         while len(tasks) < arguments.limit:
-            limit = arguments.limit - len(tasks)  # the control plane gives at most a page
+            limit = min(_PAGE, arguments.limit - len(tasks))
             page = await control.tasks(
                 tenant=arguments.tenant, status=arguments.status, limit=limit, cursor=cursor
             )
@@ -222,10 +220,9 @@ async def _list(arguments: argparse.Namespace) -> int:
 
 
 async def _show(arguments: argparse.Namespace) -> int:
-    name = identifier(arguments.task, _LISTED_BY)
     async with client() as control:
-        task = await control.get(name)
-        history = await control.history(name) if task is not None else []
+        task = await control.get(arguments.task)
+        history = await control.history(arguments.task) if task is not None else []
     if task is None:
         raise SettingsError(f"No task {arguments.task}")
     if arguments.json:
@@ -248,11 +245,10 @@ async def _show(arguments: argparse.Namespace) -> int:
 
 
 async def _cancel(arguments: argparse.Namespace) -> int:
-    task = identifier(arguments.task, _LISTED_BY)
     async with client() as control:
-        status = await control.cancel(task)
+        status = await control.cancel(arguments.task)
     if arguments.json:
-        print_json({"task": task, "status": status})
+        print_json({"task": arguments.task, "status": status})
     elif status == "running":
         print("asked its worker to stop")
     else:
