@@ -99,7 +99,7 @@ export async function end(
   const verdict = judge(ending, task, Math.random());
   const { failures, losses, releases, isolate } = verdict;
   const change = { failures, losses, releases, isolate, usage: add(task.usage, usage) };
-  const data = { attempt: run.attempt, run: state, ...(error === null ? {} : { code: error.code }) };
+  const data = { attempt: run.attempt, state, ...(error === null ? {} : { code: error.code }) };
   switch (verdict.next) {
     case "succeeded": {
       const output = await keepText(ctx, ending.kind === "succeeded" ? ending.output : null);
@@ -162,7 +162,7 @@ export async function blameLate(ctx: MutationCtx, run: Doc<"runs">): Promise<voi
     task,
     "failed",
     run._id,
-    { attempt: run.attempt, run: run.state },
+    { attempt: run.attempt, state: run.state },
     { failures, error: run.error },
   );
 }

@@ -200,7 +200,7 @@ function checkOutput(outcome: Outcome): Outcome {
 
 async function recordRefusal(ctx: MutationCtx, run: Doc<"runs"> | null | undefined): Promise<void> {
   const task = run && (await ctx.db.get("tasks", run.task));
-  if (task) await record(ctx, task, "run_refused", run._id, { attempt: run.attempt, run: run.state });
+  if (task) await record(ctx, task, "run_refused", run._id, { attempt: run.attempt, state: run.state });
 }
 
 /** The session has ended: nothing of the request is applied, and the history says so once. */
