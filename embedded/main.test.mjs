@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmod, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -139,10 +139,10 @@ test("a data folder that is a file is one line", async () => {
   expect(stderr).toMatch(/^signalbox host: cannot write to the data folder [^\n]+\n$/);
 });
 
-test.skipIf(process.getuid?.() === 0)("a data folder that cannot be written is one line", async () => {
-  await chmod(folder, 0o500);
-  const { stderr, code } = await refused("--functions", FUNCTIONS);
-  await chmod(folder, 0o700);
+test("a data folder that cannot be made is one line", async () => {
+  const file = path.join(folder, "a file");
+  await writeFile(file, "");
+  const { stderr, code } = await refused("--functions", FUNCTIONS, "--data", path.join(file, "data"));
   expect(code).toBe(1);
   expect(stderr).toMatch(/^signalbox host: cannot write to the data folder [^\n]+\n$/);
 });
