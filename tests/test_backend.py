@@ -68,6 +68,36 @@ def test_the_same_call_is_the_same_bytes(args: dict[str, object]) -> None:
     assert json.loads(first) == {"path": "worker:sync", "args": args, "format": "convex_encoded_json"}
 
 
+def nested(levels: int) -> object:
+    value: object = None
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (math.inf, "not JSON"),
+        (math.nan, "not JSON"),
+        ({1, 2}, "not JSON"),
+        (nested(100_000), "not JSON"),
+        ("a\ud800b", "half a surrogate pair"),
+        ({"\udfff": 1}, "half a surrogate pair"),
+    ],
+    ids=["inf", "nan", "set", "deep", "surrogate", "surrogate key"],
+)
+@respx.mock(base_url=URL, assert_all_called=False)
+async def test_what_cannot_be_encoded_is_not_sent(
+    respx_mock: respx.MockRouter, value: object, says: str
+) -> None:
+    call = respx_mock.post("/api/mutation").mock(return_value=answer(None))
+    async with Backend(URL) as backend:
+        with pytest.raises(errors.RequestUnencodable, match=says):
+            await backend.mutation("a:b", {"x": value}, timeout=1)
+    assert not call.called
+
+
 @respx.mock(base_url=URL)
 async def test_a_query_and_a_mutation_bring_their_value(respx_mock: respx.MockRouter) -> None:
     query = respx_mock.post("/api/query").mock(return_value=answer({"n": 1}))
@@ -101,6 +131,9 @@ async def test_a_query_and_a_mutation_bring_their_value(respx_mock: respx.MockRo
         (httpx.Response(502, text="<html>bad gateway"), errors.BackendUnavailable, "502"),
         (httpx.Response(200, text="<html>a login page"), errors.ProtocolError, "<html>a login page"),
         (httpx.Response(404, json={"code": "NotFound", "message": "no"}), errors.ProtocolError, "no"),
+        (httpx.Response(400, json={"code": "BadJsonBody", "message": "no"}), errors.RequestRefused, "no"),
+        (httpx.Response(413, text="<html>too large"), errors.RequestRefused, "413"),
+        (refusal("invalid_argument", "x", status=400), errors.InvalidArgument, "x"),
         (httpx.Response(200, json=[1]), errors.ProtocolError, "[1]"),
         (httpx.Response(302, headers={"location": "/x"}), errors.ProtocolError, "302"),
         (httpx.Response(200, text="[" * 100_000), errors.ProtocolError, "[[["),

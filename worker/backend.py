@@ -31,6 +31,8 @@ from worker.errors import (
     ConnectionLost,
     FunctionFailed,
     ProtocolError,
+    RequestRefused,
+    RequestUnencodable,
     TransportError,
     function_error,
 )
@@ -74,10 +76,15 @@ def encode_call(path: str, args: dict[str, Json]) -> bytes:
     """Return the body of a call: the same arguments give the same bytes.
 
     Raises:
-        ValueError: An argument is not JSON.
+        RequestUnencodable: An argument is not JSON, or holds a lone surrogate, which UTF-8 cannot.
     """
     body = {"path": path, "args": args, "format": "convex_encoded_json"}
-    return json.dumps(body, separators=(",", ":"), allow_nan=False).encode("ascii")
+    try:
+        return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    except UnicodeEncodeError:
+        raise RequestUnencodable(f"A text for {path} holds half a surrogate pair") from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise RequestUnencodable(f"The arguments of {path} are not JSON: {error}") from None
 
 
 def interpret(status: int, body: bytes, headers: httpx.Headers) -> Json:
@@ -87,24 +94,26 @@ def interpret(status: int, body: bytes, headers: httpx.Headers) -> Json:
         FunctionFailed: The function threw.
         BackendOverloaded: Status 429 or 503.
         BackendUnavailable: Another 5xx.
-        ProtocolError: Anything that Convex does not say.
+        RequestRefused: Status 400 or 413, from Convex or from what stands before it.
+        ProtocolError: Anything else that Convex does not say.
     """
     if status in {429, 503}:
         raise BackendOverloaded(f"Convex is overloaded (HTTP {status})", _retry_after(headers))
     if status >= 500 and status != 560:  # 560: a function's own error on some deployments
         raise BackendUnavailable(f"Convex is not available (HTTP {status})")
+    strange = RequestRefused if status in {400, 413} else ProtocolError
     try:
         answer = decode(body)
     except (ValueError, RecursionError):
-        raise ProtocolError(f"Not an answer of Convex (HTTP {status}): {_shown(body)!r}") from None
+        raise strange(f"Not an answer of Convex (HTTP {status}): {_shown(body)!r}") from None
     if isinstance(answer, dict):
         if answer.get("status") == "success" and "value" in answer:
             return answer["value"]
         if answer.get("status") == "error":
             raise _function_failed(answer)
         if isinstance(answer.get("message"), str):  # the transport's own refusals: {code, message}
-            raise ProtocolError(f"Convex refused the call (HTTP {status}): {answer['message']}")
-    raise ProtocolError(f"Not an answer of Convex (HTTP {status}): {_shown(body)!r}")
+            raise strange(f"Convex refused the call (HTTP {status}): {answer['message']}")
+    raise strange(f"Not an answer of Convex (HTTP {status}): {_shown(body)!r}")
 
 
 def _function_failed(answer: dict[str, Json]) -> FunctionFailed:
@@ -147,7 +156,6 @@ class Backend:
 
     Args:
         url: The deployment's address.
-        admin_key: Calls as the deployment's administrator, who may call internal functions.
         admin_key: The deployment's admin key, for calls of internal functions; a worker never holds it.
         transport: Replaces the network in tests.
     """
@@ -160,9 +168,6 @@ class Backend:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.url = url.rstrip("/")
-        headers = {"content-type": "application/json"}
-        if admin_key is not None:
-            headers["authorization"] = f"Convex {admin_key.get_secret_value()}"
         headers = {"content-type": "application/json"}
         if admin_key is not None:
             headers["authorization"] = f"Convex {admin_key.get_secret_value()}"

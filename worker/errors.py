@@ -11,6 +11,8 @@ SignalboxError
 │   │   ├── BackendOverloaded     429 or 503; may say when to come back
 │   │   └── BackendUnavailable    another 5xx
 │   ├── ProtocolError             the answer is not Convex's
+│   │   └── RequestRefused        400 or 413: turned away before any function saw it
+│   ├── RequestUnencodable        the request is no JSON in UTF-8, so it was not sent
 │   └── FunctionFailed            the function threw, so its transaction left nothing behind
 │       ├── Unauthorized          no such key, revoked or expired
 │       ├── Forbidden             the key's role or scope does not allow this
@@ -18,7 +20,7 @@ SignalboxError
 │       ├── NotFound
 │       ├── UnknownAgent
 │       ├── PayloadTooLarge
-│       └── SessionEnded          this session is over; register again
+│       └── SessionEnded          a run is not this session's any more
 └── AgentError                    raised by agents to say what should happen next
     ├── NonRetryable              the task fails for good
     └── RetryLater                the task is tried again, not before a given time
@@ -27,6 +29,7 @@ SignalboxError
 # ruff: noqa: N818 - the names say what happened, as httpx's do: `BackendTimeout`, `SessionEnded`.
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 
@@ -78,6 +81,14 @@ class BackendUnavailable(TransportError):
 
 class ProtocolError(BackendError):
     """The answer is not one that Convex gives; most often CONVEX_URL points elsewhere."""
+
+
+class RequestRefused(ProtocolError):
+    """HTTP 400 or 413: this attempt was turned away as malformed or too large before any function saw it."""
+
+
+class RequestUnencodable(BackendError):
+    """The request cannot be written as JSON in UTF-8, so it was not sent."""
 
 
 class FunctionFailed(BackendError):
@@ -132,7 +143,7 @@ class PayloadTooLarge(FunctionFailed):
 
 
 class SessionEnded(FunctionFailed):
-    """The session is over; the worker registers again with a new incarnation."""
+    """A run's input was asked for by a session that does not hold the run any more."""
 
     default_code = "session_ended"
 
@@ -155,8 +166,18 @@ class NonRetryable(AgentError):
 
 
 class RetryLater(AgentError):
-    """The task is tried again, but not before `after_s` seconds have passed."""
+    """The task is tried again, but not before `after_s` seconds have passed.
+
+    Args:
+        message: Why.
+        after_s: Nothing is waited for below 0, and a year at most.
+
+    Raises:
+        ValueError: `after_s` is infinite or not a number.
+    """
 
     def __init__(self, message: str, after_s: float) -> None:
         super().__init__(message)
+        if not -math.inf < after_s < math.inf:
+            raise ValueError(f"after_s must be a finite number of seconds, not {after_s}")
         self.after_s = after_s

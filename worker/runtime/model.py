@@ -54,7 +54,8 @@ class Tally:
 
     def add(self, completion: Completion) -> None:
         """Count an answered call; tokens that the provider did not tell stay unknown."""
-        self._model = completion.model
+        # JSON can escape a lone surrogate, and UTF-8, in which the usage is reported, cannot hold it.
+        self._model = completion.model and completion.model.encode("utf-8", "replace").decode()
         if completion.usage is not None:
             self._input = _sum(self._input, completion.usage.input_tokens)
             self._output = _sum(self._output, completion.usage.output_tokens)

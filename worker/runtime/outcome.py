@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any
 
@@ -10,6 +11,7 @@ from worker.errors import NonRetryable, RetryLater
 from worker.logs import Redactor
 from worker.models import Failed, Outcome, RunError, Succeeded
 
+LONGEST_WAIT_S = 365 * 86_400.0  # as the control plane has it
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
@@ -50,7 +52,7 @@ def raised(error: BaseException, redact: Redactor) -> Failed:
     """Return the failure that an agent's exception stands for.
 
     An exception may carry `code`, `retryable` and `retry_after_s`, as those of model calls do. The code is
-    else the name of its class, and it is retryable.
+    else the name of its class, and it is retryable. Whatever else stands in these fields is passed over.
     """
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
@@ -58,13 +60,27 @@ def raised(error: BaseException, redact: Redactor) -> Failed:
     if not isinstance(code, str) or not code:
         code = snake_case(type(error).__name__)
     retryable = getattr(error, "retryable", True)
-    after_s = error.after_s if isinstance(error, RetryLater) else getattr(error, "retry_after_s", None)
+    after_s = getattr(error, "after_s" if isinstance(error, RetryLater) else "retry_after_s", None)
     return failed(
-        code[:100],
-        redact.line(str(error)) or type(error).__name__,
+        redact.line(code, 100),
+        redact.line(_text_of(error)) or type(error).__name__,
         retryable=retryable is not False and not isinstance(error, NonRetryable),
-        not_before_ms=max(0.0, after_s * 1000) if isinstance(after_s, int | float) else None,
+        not_before_ms=_wait_ms(after_s),
     )
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # `__str__` is the agent's code too
+        return ""
+
+
+def _wait_ms(after_s: object) -> float | None:
+    """Return a wait that the wire can carry, in milliseconds; None for what is no number."""
+    if not isinstance(after_s, int | float) or (isinstance(after_s, float) and math.isnan(after_s)):
+        return None
+    return min(max(0.0, after_s), LONGEST_WAIT_S) * 1000
 
 
 def snake_case(name: str) -> str:
