@@ -28,6 +28,7 @@ def isolated(
     agent: str, value: object, reporter: Reporter, model: Model | None = None, timeout_ms: float | None = None
 ) -> Run:
     assignment = Assignment(
+        once=False,
         run="run1",
         task="task1",
         attempt=2,

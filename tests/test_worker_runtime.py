@@ -100,6 +100,7 @@ class Scene:
     timeout_ms: float | None = None
     llm: LlmSpec | None = None
     run_id: str = "run1"
+    once: bool = False
     max_output_bytes: int = 1000
     reporter: Reporter = field(default_factory=Reporter)
 
@@ -115,6 +116,7 @@ class Scene:
             llm=self.llm,
             timeout_ms=self.timeout_ms,
             isolate=False,
+            once=self.once,
         )
         caller = ModelCaller(self.model, "default-model", draw=lambda: 0.0) if self.model else None  # type: ignore[arg-type]
         redact = Redactor(["known-secret"])
@@ -190,8 +192,20 @@ def test_a_value_that_holds_itself_is_no_output() -> None:
     assert outcome.error.code == "invalid_output"
 
 
+YEAR_S = 365 * 86_400
+
+
 class HTTPStatusError(Exception):
     """Some library's error."""
+
+
+class UnsaidError(Exception):
+    """An agent's own error, which cannot say what it is."""
+
+    code = "half_\ud800"
+
+    def __str__(self) -> str:
+        raise RuntimeError("a bug")
 
 
 @pytest.mark.parametrize(
@@ -216,6 +230,13 @@ class HTTPStatusError(Exception):
         (RateLimited("slow down", retry_after_s=30), "rate_limited", "slow down", True, 30_000),
         (BadRequest("bad"), "bad_request", "bad", False, None),
         (asyncio.CancelledError(), "cancelled_error", "CancelledError", True, None),
+        (errors.RetryLater("a year", YEAR_S), "retry_later", "a year", True, YEAR_S * 1000),
+        (errors.RetryLater("more", YEAR_S + 1), "retry_later", "more", True, YEAR_S * 1000),
+        (errors.RetryLater("huge", 10**400), "retry_later", "huge", True, YEAR_S * 1000),
+        (errors.RetryLater("past", -1), "retry_later", "past", True, 0),
+        (RateLimited("never", retry_after_s=math.inf), "rate_limited", "never", True, YEAR_S * 1000),
+        (RateLimited("bug", retry_after_s=math.nan), "rate_limited", "bug", True, None),
+        (UnsaidError(), "half_?", "UnsaidError", True, None),
     ],
 )
 async def test_whatever_an_agent_raises_fails_its_run_alone(
@@ -228,6 +249,18 @@ async def test_whatever_an_agent_raises_fails_its_run_alone(
     assert isinstance(outcome, Failed)
     assert (outcome.error.code, outcome.error.message) == (code, message)
     assert (outcome.retryable, outcome.not_before_ms) == (retryable, not_before_ms)
+
+
+@pytest.mark.parametrize("after_s", [math.inf, -math.inf, math.nan])
+async def test_a_wait_without_end_is_the_agents_error_and_says_so(after_s: float) -> None:
+    async def play(ctx: Context, value: Any) -> Any:
+        raise errors.RetryLater("busy", after_s)
+
+    outcome = await Scene(play).outcome()
+    assert isinstance(outcome, Failed)
+    assert outcome.error.code == "value_error"
+    assert outcome.error.message == f"after_s must be a finite number of seconds, not {after_s}"
+    assert outcome.not_before_ms is None
 
 
 async def test_an_agent_that_this_worker_does_not_have_fails_the_run() -> None:
@@ -322,6 +355,46 @@ async def test_an_agent_streams_and_logs_without_secrets() -> None:
         ("reasoning", 0, 1, "thinking"),
         ("log", 0, 1, "called url='https://[redacted]@example.com'\n"),
     ]
+
+
+async def test_a_run_that_may_happen_once_begins_when_it_is_confirmed() -> None:
+    begun = anyio.Event()
+
+    async def play(ctx: Context, value: Any) -> Any:
+        begun.set()
+
+    scene = Scene(play, once=True)
+    run = scene.run()
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(run.play)
+            await scene.reporter.hurried.wait()
+            await anyio.wait_all_tasks_blocked()
+            assert not begun.is_set()
+            run.confirm()
+            await begun.wait()
+
+
+@pytest.mark.parametrize(("reason", "outcome"), [("lost", None), ("released", "released")])
+async def test_a_run_that_may_happen_once_and_is_not_confirmed_never_begins(
+    reason: StopReason, outcome: str | None
+) -> None:
+    async def play(ctx: Context, value: Any) -> Any:
+        raise AssertionError("it has begun")
+
+    scene = Scene(play, once=True)
+    run = scene.run()
+    reports: list[Report | None] = []
+
+    async def drive() -> None:
+        reports.append(await run.play())
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(drive)
+            await scene.reporter.hurried.wait()
+            run.stop(reason)
+    assert [report and report.outcome.kind for report in reports] == [outcome]
 
 
 async def test_confirmation_is_asked_for_once_and_waited_for() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -11,14 +12,17 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import anyio
+import httpx
 import pytest
+import respx
+from pydantic import SecretStr
 
 from worker import errors, service
 from worker.blame import Board
-from worker.models import Inbox
-from worker.runtime import Agent, Context, Environment, Registry
+from worker.models import Inbox, RegisterRequest, SyncReply, SyncRequest
+from worker.runtime import Agent, Context, Environment, Registry, Run
 from worker.service import Identity, Worker, run_worker
-from worker.settings import Settings
+from worker.settings import Settings, key_now
 from worker.testing import FakeControlPlane
 
 
@@ -242,6 +246,175 @@ async def test_a_key_that_is_revoked_ends_the_worker_with_1(caplog: pytest.LogCa
         await at.ended.wait()
         assert at.code == 1
         assert "This key was revoked; make another" in caplog.text
+
+
+async def test_a_session_that_another_key_holds_ends_the_worker_with_1(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    control = FakeControlPlane()
+    async with working(control) as at:
+        await control.finished([control.submit("echo")])
+        control.outages.append(errors.Forbidden("Session s1 belongs to another key."))
+        control.submit("echo")
+        await at.ended.wait()
+        assert at.code == 1
+        assert "Session s1 belongs to another key." in caplog.text
+
+
+async def test_a_key_that_was_rotated_is_read_again_and_the_work_goes_on() -> None:
+    control, keys = FakeControlPlane(), ["new"]
+    async with working(control, rekey=lambda: bool(keys) and keys.pop() == "new") as at:
+        await control.finished([control.submit("echo")])
+        first = control.session_of("w")
+        control.outages.append(errors.Unauthorized("This key was revoked; make another"))
+        task = control.submit("echo", 2)
+        await control.finished([task])
+        assert control.session_of("w") != first
+        control.outages.append(errors.Unauthorized("This key was revoked; make another"))
+        control.submit("echo")
+        await at.ended.wait()
+        assert at.code == 1
+
+
+async def test_a_key_that_is_refused_at_a_later_registration_is_read_again_too() -> None:
+    control, keys = FakeControlPlane(), ["new"]
+    async with working(control, rekey=lambda: bool(keys) and keys.pop() == "new") as at:
+        await control.finished([control.submit("echo")])
+        control.outages.extend([errors.NotFound("No session s1."), errors.Unauthorized("revoked")])
+        await control.finished([control.submit("echo")])
+        control.outages.extend([errors.NotFound("No session s2."), errors.Unauthorized("revoked")])
+        control.submit("echo")
+        await at.ended.wait()
+        assert at.code == 1
+
+
+@respx.mock(base_url="http://127.0.0.1:9")
+async def test_a_key_that_is_refused_is_replaced_by_the_one_read_again(respx_mock: respx.MockRouter) -> None:
+    old, new = "sbw_" + "o" * 43, "sbw_" + "n" * 43
+
+    def refuse(request: httpx.Request) -> httpx.Response:
+        key = json.loads(request.content)["args"]["key"]
+        error = {"code": "unauthorized", "message": f"{key} is not known"}
+        return httpx.Response(200, json={"status": "error", "errorData": error})
+
+    register = respx_mock.post("/api/mutation").mock(side_effect=refuse)
+    settings = Settings(convex_url="http://127.0.0.1:9", key=old)
+    with pytest.raises(errors.Unauthorized, match=f"{new} is not known"):
+        await run_worker(settings, reread=lambda: SecretStr(new))
+    assert register.call_count == 2
+
+
+def test_the_key_is_read_again_from_the_environment_and_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SIGNALBOX_KEY", raising=False)
+    assert key_now() is None
+    Path(".env").write_text("SIGNALBOX_KEY=sbw_" + "n" * 43)
+    assert key_now() == SecretStr("sbw_" + "n" * 43)
+    Path(".env").write_text("SIGNALBOX_KEY=sbw_half")
+    assert key_now() is None
+    Path(".env").write_bytes(b"SIGNALBOX_KEY=\xff")
+    assert key_now() is None
+    monkeypatch.setenv("SIGNALBOX_KEY", "sbw_" + "e" * 43)
+    Path(".env").unlink()
+    assert key_now() == SecretStr("sbw_" + "e" * 43)
+
+
+async def test_a_name_that_another_process_takes_ends_the_worker_with_1_and_one_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    control, gate = FakeControlPlane(), Gate()
+    async with working(control, Agent("gate", "", gate.play)) as at:
+        control.submit("gate")
+        await gate.entered.wait()
+        other = await control.register(
+            RegisterRequest(
+                worker="w", incarnation="other", queues=[], agents=[], llm=False, capacity=1, version="0"
+            ),
+            timeout=1,
+        )
+        await at.ended.wait()
+        assert at.code == 1
+        assert control.session_of("w") == other.session
+        assert control.is_live(other.session)
+    lines = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert lines == [
+        "another process registered as worker w; give each worker its own name (SIGNALBOX_WORKER or --name)"
+    ]
+
+
+async def test_an_agent_that_cannot_be_cancelled_does_not_hold_up_an_exit_with_1(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(service, "REPORT_S", 0.2)
+    control, gate = FakeControlPlane(), Gate()
+    exits: list[int] = []
+
+    async def stubborn(ctx: Context, value: Any) -> Any:
+        with anyio.CancelScope(shield=True):
+            return await gate.play(ctx, value)
+
+    def remember(code: int) -> NoReturn:
+        exits.append(code)
+        gate.opened.set()
+        raise errors.SignalboxError("the process is gone")
+
+    with pytest.RaisesGroup(errors.SignalboxError, flatten_subgroups=True):
+        async with working(control, Agent("stubborn", "", stubborn), exit_now=remember):
+            control.submit("stubborn")
+            await gate.entered.wait()
+            control.expire(control.session_of("w"))  # the run that resists belongs to an older session
+            await control.finished([control.submit("echo")])
+            control.outages.append(errors.Forbidden("role"))
+            control.submit("echo")
+            await anyio.sleep_forever()
+    assert exits == [1]
+
+
+async def test_a_run_that_may_happen_once_is_not_begun_by_a_worker_whose_accept_is_not_heard() -> None:
+    class Deaf(FakeControlPlane):
+        hears = False
+
+        async def sync(self, request: SyncRequest, *, timeout: float) -> SyncReply:
+            if request.accepted and not self.hears:
+                raise errors.ConnectionLost("the accept is lost")
+            return await super().sync(request, timeout=timeout)
+
+    control, begun = Deaf(), []
+
+    async def play(ctx: Context, value: Any) -> Any:
+        begun.append(ctx.run)
+
+    async with working(control, Agent("once", "", play)):
+        task = control.submit("once", max_attempts=1)
+        first = task.run
+        while not control.syncs:
+            await anyio.sleep(0.01)
+        control.expire(control.session_of("w"))
+        control.hears = True
+        await control.finished()
+        assert task.status == "succeeded"
+        assert begun == [task.run]
+        assert task.run != first
+
+
+async def test_a_fault_of_the_worker_burns_attempts_instead_of_going_round_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def play(run: Run) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Run, "play", play)
+    control = FakeControlPlane()
+    async with working(control):
+        task = control.submit("echo", max_attempts=2)
+        await control.finished()
+        assert (task.status, task.attempt) == ("failed", 2)
+        assert task.outcome is not None
+        assert task.outcome.kind == "failed"
+        assert task.outcome.error.code == "worker_error"
+        assert task.outcome.error.message == "The worker could not play the run: RuntimeError('a bug')"
 
 
 @pytest.mark.parametrize(

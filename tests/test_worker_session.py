@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from worker import errors
-from worker.coordinator import Ending, Session, register
+from worker.coordinator import Session, register
 from worker.coordinator.session import MAX_GATHERED_BYTES, Remembered
 from worker.models import (
     AgentOffer,
@@ -78,7 +78,7 @@ class Endings:
 
     def __init__(self) -> None:
         self.over = anyio.Event()
-        self.ending: Ending | None = None
+        self.ending: str | None = None
 
 
 @asynccontextmanager
@@ -89,7 +89,8 @@ async def session(
     made, ended = Session(control, opened, runs, draw=lambda: 0.5, **options), Endings()
 
     async def keep() -> None:
-        ended.ending = await made.run()
+        await made.run()
+        ended.ending = None if made.ending is None else made.ending.code
         ended.over.set()
 
     with anyio.fail_after(15):
@@ -235,14 +236,27 @@ async def test_outages_are_survived_within_the_lease() -> None:
 class Refusing(FakeControlPlane):
     """Refuses every body that holds one certain output."""
 
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
     async def sync(self, request: SyncRequest, *, timeout: float) -> SyncReply:
         if any(f.outcome.kind == "succeeded" and f.outcome.output == "bad" for f in request.finished):
-            raise errors.PayloadTooLarge("an output is too large")
+            raise self.error
         return await super().sync(request, timeout=timeout)
 
 
-async def test_one_result_that_is_refused_fails_alone() -> None:
-    control, runs = Refusing(), Recorder()
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.PayloadTooLarge("an output is too large"),
+        errors.RequestUnencodable("half a surrogate pair"),
+        errors.RequestRefused("too large for a proxy"),
+        errors.FunctionFailed("Server Error"),
+    ],
+)
+async def test_one_result_that_is_refused_fails_alone(error: Exception) -> None:
+    control, runs = Refusing(error), Recorder()
     async with session(control, runs) as (live, _):
         tasks = [control.submit("echo") for _ in range(5)]
         live.deliver(await control.inbox(live.id, timeout=1))
@@ -252,18 +266,146 @@ async def test_one_result_that_is_refused_fails_alone() -> None:
         assert [t.status for t in tasks] == ["succeeded"] * 3 + ["failed"] + ["succeeded"]
 
 
+async def test_a_refused_heartbeat_leaves_the_body_that_may_have_arrived_whole() -> None:
+    class Unlucky(FakeControlPlane):
+        answered, heartbeats = True, 0  # heartbeats since an answer was lost
+
+        async def sync(self, request: SyncRequest, *, timeout: float) -> SyncReply:
+            if self.answered and request.finished:
+                self.answered = False
+                self.lost_answers.append(errors.ConnectionLost("answer lost"))
+            elif not self.answered and not request.finished:
+                self.heartbeats += 1
+                if self.heartbeats == 1:
+                    raise errors.InvalidArgument("a heartbeat is refused")
+            return await super().sync(request, timeout=timeout)
+
+    control, runs = Unlucky(), Recorder()
+    async with session(control, runs) as (live, _):
+        tasks = [control.submit("echo") for _ in range(4)]
+        live.deliver(await control.inbox(live.id, timeout=1))
+        for task in tasks:
+            live.finish(task.run or "", Succeeded(output="1"), None)
+        await live.flush()
+        assert control.heartbeats >= 2
+        assert [len(body.finished) for body in control.syncs if body.finished] == [4, 4]
+        assert all(task.status == "succeeded" for task in tasks)
+
+
+async def test_an_accept_that_is_refused_is_a_run_that_is_lost() -> None:
+    class NoAccepts(FakeControlPlane):
+        async def sync(self, request: SyncRequest, *, timeout: float) -> SyncReply:
+            if request.accepted:
+                raise errors.InvalidArgument("no such run")
+            return await super().sync(request, timeout=timeout)
+
+    control, runs = NoAccepts(), Recorder()
+    async with session(control, runs) as (live, _):
+        task = control.submit("echo")
+        await runs.until("assigned", task.run or "")
+        live.accept(task.run or "")
+        await runs.until("lost", task.run or "")
+
+
+def strange_answer() -> SyncReply:
+    """Return an answer that the reading of it cannot bear."""
+    reply = SyncReply(
+        live=True,
+        ended=None,
+        assigned=[],
+        lost=[],
+        controls=[],
+        watched=[],
+        results=[],
+        lease_ms=0,
+        next_sync_ms=0,
+    )
+    return reply.model_copy(update={"assigned": None, "lost": None})
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("x"),
+        KeyError("x"),
+        RecursionError(),
+        ExceptionGroup("g", [OSError("x")]),
+        OSError("x"),
+        AssertionError(),
+        errors.SignalboxError("x"),
+        errors.ProtocolError("x"),
+        errors.RequestRefused("x"),
+        errors.RequestUnencodable("x"),
+        errors.BackendUnreachable("x"),
+        errors.BackendTimeout("x"),
+        errors.ConnectionLost("x"),
+        errors.BackendOverloaded("x", 300),
+        errors.BackendUnavailable("x"),
+        errors.FunctionFailed("x"),
+        errors.FunctionFailed("x", "too_many_workers"),
+        errors.InvalidArgument("x"),
+        errors.SessionEnded("x"),
+        strange_answer(),
+    ],
+    ids=repr,
+)
+async def test_whatever_a_body_meets_the_next_heartbeat_goes_out(error: Exception | SyncReply) -> None:
+    class Meeting(FakeControlPlane):
+        met, heartbeats = False, 0
+
+        async def sync(self, request: SyncRequest, *, timeout: float) -> SyncReply:
+            if not request.finished:
+                reply = await super().sync(request, timeout=timeout)
+                self.heartbeats += self.met
+                return reply
+            self.met = True
+            if isinstance(error, Exception):
+                raise error
+            return error
+
+    control, runs = Meeting(lease_s=LEASE_S), Recorder()
+    async with session(control, runs, polling=lambda: False) as (live, ended):
+        task, busy = control.submit("echo"), control.submit("echo")
+        live.deliver(await control.inbox(live.id, timeout=1))
+        live.finish(task.run or "", Succeeded(output="1"), None)
+        while control.heartbeats < 3:
+            await anyio.sleep(0.01)
+        assert not ended.over.is_set()
+        assert ("lost", busy.run or "") not in runs.told
+
+
+class Faulty(Recorder):
+    """Runs that fall over whatever they are told."""
+
+    def _note(self, *what: str) -> None:
+        super()._note(*what)
+        raise RuntimeError("a bug")
+
+
+async def test_a_fault_in_the_runs_costs_the_run_and_not_the_session() -> None:
+    control, runs = FakeControlPlane(), Faulty()
+    async with session(control, runs) as (live, ended):
+        task = control.submit("echo", max_attempts=2)
+        control.ask_to_drain(live.id)
+        await control.finished()
+        await live.flush()
+        assert not ended.over.is_set()
+        assert task.outcome is not None
+        assert task.outcome.kind == "failed"
+        assert task.outcome.error.code == "worker_error"
+
+
 @pytest.mark.parametrize(
     ("disturb", "ending"),
     [
-        (lambda control, live: control.expire(live.id), "ended"),
-        (lambda control, live: control.outages.append(errors.SessionEnded("over")), "ended"),
-        (lambda control, live: control.outages.append(errors.NotFound("an empty deployment")), "ended"),
+        (lambda control, live: control.expire(live.id), "heartbeat_timeout"),
+        (lambda control, live: control.outages.append(errors.NotFound("an empty deployment")), "not_found"),
         (lambda control, live: control.outages.append(errors.Unauthorized("revoked")), "unauthorized"),
-        (lambda control, live: control.outages.append(errors.Forbidden("role")), "unauthorized"),
+        (lambda control, live: control.outages.append(errors.Forbidden("another key's")), "forbidden"),
     ],
 )
 async def test_every_way_to_lose_the_session_stops_its_runs(
-    disturb: Callable[[FakeControlPlane, Session], None], ending: Ending
+    disturb: Callable[[FakeControlPlane, Session], None], ending: str
 ) -> None:
     control, runs = FakeControlPlane(), Recorder()
     async with session(control, runs) as (live, ended):
@@ -284,7 +426,7 @@ async def test_the_subscription_can_tell_that_the_session_is_over() -> None:
         control.expire(live.id)
         live.deliver(await control.inbox(live.id, timeout=1))
         await ended.over.wait()
-        assert ended.ending == "ended"
+        assert ended.ending == "heartbeat_timeout"
         live.deliver(await control.inbox(live.id, timeout=1))  # no harm
 
 
@@ -372,6 +514,16 @@ async def test_a_drain_stops_new_runs_and_the_final_one_hands_back_what_is_left(
         assert (task.status, task.attempt) == ("pending", 0)
 
 
+async def test_a_drain_can_tell_that_the_session_is_over() -> None:
+    control, runs = FakeControlPlane(), Recorder()
+    async with session(control, runs, polling=lambda: False) as (live, ended):
+        await live.flush()
+        control.expire(live.id)
+        await live.drain(final=False, deadline_s=1)
+        await ended.over.wait()
+        assert ended.ending == "ended"
+
+
 async def test_signing_off_from_a_dead_backend_ends_at_its_deadline() -> None:
     control, runs = FakeControlPlane(), Recorder()
     async with session(control, runs) as (live, ended):
@@ -398,7 +550,13 @@ async def test_registration_goes_on_until_the_backend_is_there() -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [errors.Unauthorized("x"), errors.Forbidden("x"), errors.InvalidArgument("x")]
+    "error",
+    [
+        errors.Unauthorized("x"),
+        errors.Forbidden("x"),
+        errors.InvalidArgument("x"),
+        errors.RequestUnencodable("x"),
+    ],
 )
 async def test_a_refused_registration_is_not_repeated(error: Exception) -> None:
     control = FakeControlPlane()

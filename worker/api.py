@@ -18,11 +18,14 @@ class Api:
     """`worker:*` of one deployment, called with one key.
 
     Every method makes one attempt, within `timeout` seconds, and raises `worker.errors.BackendError`.
+
+    Attributes:
+        key: Sent with the next call; it can be replaced when it has been rotated.
     """
 
     def __init__(self, backend: Backend, key: SecretStr) -> None:
         self._backend = backend
-        self._key = key
+        self.key = key
 
     async def register(self, request: RegisterRequest, *, timeout: float) -> Registered:
         """Begin a session; idempotent by (worker, incarnation)."""
@@ -47,21 +50,21 @@ class Api:
 
     async def drain(self, session: str, *, final: bool, timeout: float) -> DrainReply:
         """Stop new runs for a session, or sign it off for good."""
-        args = {"key": self._key.get_secret_value(), "session": session, "final": final}
+        args = {"key": self.key.get_secret_value(), "session": session, "final": final}
         return _parsed(DrainReply, await self._backend.mutation("worker:drain", args, timeout=timeout))
 
     async def crashed(self, session: str, blamed: str | None, *, timeout: float) -> None:
         """Tell that the session's process is gone, and which run it was executing if that is known."""
-        args = {"key": self._key.get_secret_value(), "session": session, "blamed": blamed}
+        args = {"key": self.key.get_secret_value(), "session": session, "blamed": blamed}
         await self._backend.mutation("worker:crashed", args, timeout=timeout)
 
     async def _mutation(self, path: str, request: BaseModel, timeout: float) -> Json:
         args = request.model_dump(by_alias=True)
-        args["key"] = self._key.get_secret_value()
+        args["key"] = self.key.get_secret_value()
         return await self._backend.mutation(path, args, timeout=timeout)
 
     async def _query(self, path: str, args: dict[str, Json], timeout: float) -> Json:
-        args["key"] = self._key.get_secret_value()
+        args["key"] = self.key.get_secret_value()
         return await self._backend.query(path, args, timeout=timeout)
 
 

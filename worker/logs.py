@@ -33,6 +33,10 @@ class Redactor:
         # The longest first, so that a secret within another leaves no remainder.
         self._secrets = sorted({s for s in secrets if len(s) >= _SHORTEST_SECRET}, key=len, reverse=True)
 
+    def learn(self, secret: str) -> None:
+        """Take this secret out as well from now on."""
+        self._secrets = sorted({*self._secrets, secret}, key=len, reverse=True)
+
     def known(self, text: str) -> str:
         """Return `text` without the secrets of this process; cheap enough for every streamed phrase."""
         for secret in self._secrets:

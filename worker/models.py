@@ -31,7 +31,11 @@ class LlmSpec(Wire):
 
 
 class Assignment(Wire):
-    """A run given to this worker: one attempt at a task."""
+    """A run given to this worker: one attempt at a task.
+
+    A task that may run only `once` begins when its accept has been acknowledged, so that one which was never
+    accepted can safely go to another worker.
+    """
 
     run: str
     task: str
@@ -42,10 +46,14 @@ class Assignment(Wire):
     llm: LlmSpec | None
     timeout_ms: float | None
     isolate: bool
+    once: bool
 
 
 class Control(Wire):
-    """Something the control plane asks of the worker; it is repeated until a sync acknowledges it."""
+    """Something the control plane asks of the worker; it is repeated until a sync acknowledges it.
+
+    No function of the control plane writes a "drain" of its own accord: it is the operator's.
+    """
 
     control: str
     kind: Literal["cancel", "drain"]
@@ -86,9 +94,10 @@ class Registered(Wire):
 
 
 class Inbox(Wire):
-    """What waits for a worker, as the subscription pushes it."""
+    """What waits for a worker, as the subscription pushes it; `ended` says why it is no longer live."""
 
     live: bool
+    ended: str | None
     assigned: list[Assignment]
     controls: list[Control]
     watched: list[str]
@@ -183,6 +192,7 @@ class SyncReply(Wire):
     """The answer to a sync, computed from state also when the sync is a repeat."""
 
     live: bool
+    ended: str | None
     assigned: list[Assignment]
     lost: list[str]
     controls: list[Control]

@@ -15,16 +15,19 @@ from typing import NoReturn, Protocol, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
+from pydantic import SecretStr
 
 from worker import __version__
 from worker.api import Api
 from worker.backend import Backend, Backoff
 from worker.blame import Board
 from worker.coordinator import ControlPlane, Ending, Opened, Session, register
+from worker.errors import BackendError, Unauthorized
 from worker.llm import ChatClient
 from worker.models import AgentOffer, Assignment, Inbox, RegisterRequest, Released, RunResult
 from worker.runtime import Environment, ModelCaller, Run, load
-from worker.settings import Settings
+from worker.runtime.outcome import failed
+from worker.settings import Settings, key_now
 from worker.wake import Wake
 
 logger = logging.getLogger(__name__)
@@ -113,9 +116,11 @@ class SessionRuns:
             report = await run.play()
             if report is not None:
                 session.finish(run.id, report.outcome, report.usage)
-        except Exception:
+        except Exception as error:
             logger.exception("a run could not be played", extra={"action": "run_crashed", "run": run.id})
-            session.finish(run.id, Released(), None)
+            # Never released: without a burnt attempt it would come back for ever.
+            why = self._environment.redact.line(f"The worker could not play the run: {error!r}")
+            session.finish(run.id, failed("worker_error", why, retryable=True), None)
         finally:
             self._active.pop(run.id, None)
             if not self._active:
@@ -175,6 +180,7 @@ class Worker:
         environment: What its runs share.
         grace_s: How long runs may go on once the worker is to leave.
         subscribe: Starts the subscription of a session; without one, the worker polls.
+        rekey: Reads the key again once it is refused, and returns whether it is another by now.
         start_s: Seconds for the first registration.
         exit_now: Ends the process when something refuses to end.
         clock: Monotonic seconds.
@@ -189,6 +195,7 @@ class Worker:
         *,
         grace_s: float = 30.0,
         subscribe: Subscribe = lambda session, deliver: Polling(),  # noqa: ARG005 - a stand-in
+        rekey: Callable[[], bool] = lambda: False,
         start_s: float = START_S,
         exit_now: Callable[[int], NoReturn] = os._exit,
         clock: Callable[[], float] = time.monotonic,
@@ -199,12 +206,14 @@ class Worker:
         self._environment = environment
         self._grace_s = grace_s
         self._subscribe = subscribe
+        self._rekey = rekey
         self._start_s = start_s
         self._exit_now = exit_now
         self._clock = clock
         self._draw = draw
         self._leaving = anyio.Event()
         self._runs: SessionRuns | None = None
+        self._stage: list[SessionRuns] = []  # of every session some of whose runs may not have ended
 
     @property
     def leaving(self) -> bool:
@@ -230,34 +239,66 @@ class Worker:
             async with anyio.create_task_group() as tasks:
                 try:
                     code = await self._sessions(tasks)
+                    await self._end_stragglers(code)
                 finally:
                     tasks.cancel_scope.cancel()
         return code
 
     async def _sessions(self, tasks: TaskGroup) -> int:
-        deadline_s: float | None = self._start_s
+        opened = await self._while_staying(self._register, self._start_s)
         failures = 0
-        while (opened := await self._while_staying(self._register, deadline_s)) is not None:
-            deadline_s = None
+        while opened is not None:
             began = self._clock()
             ending = await self._session(tasks, opened)
             if self.leaving:
                 break
-            if ending == "unauthorized":
+            if (line := self._last_word(ending)) is not None:
+                logger.error("%s", line, extra={"action": "worker_refused", "reason": ending.code})
                 return 1
             failures = failures + 1 if self._clock() - began < 60 else 1
             pause_s = AGAIN.delay_s(failures, self._draw())
             logger.warning(
                 "the session is over, registering again",
-                extra={"action": "session_over", "reason": ending, "pause_s": round(pause_s, 3)},
+                extra={"action": "session_over", "reason": ending.code, "pause_s": round(pause_s, 3)},
             )
             await self._while_staying(anyio.sleep, pause_s)
+            try:
+                with _bare():
+                    opened = await self._while_staying(self._register, None)
+            except BackendError as error:
+                logger.error("%s", error, extra={"action": "worker_refused", "reason": "register"})  # noqa: TRY400
+                return 1
         return 0
 
+    def _last_word(self, ending: Ending) -> str | None:
+        """Return why no other session can follow, or None when one can."""
+        match ending.code:
+            case "replaced":
+                return (
+                    f"another process registered as worker {self._identity.name}; "
+                    "give each worker its own name (SIGNALBOX_WORKER or --name)"
+                )
+            case "unauthorized":
+                return None if self._rekey() else ending.why
+            case "forbidden":
+                return ending.why
+            case _:
+                return None
+
     async def _register(self, deadline_s: float | None) -> Opened:
-        opened = await register(
-            self._control, self._introduction(), deadline_s=deadline_s, clock=self._clock, draw=self._draw
-        )
+        while True:
+            try:
+                opened = await register(
+                    self._control,
+                    self._introduction(),
+                    deadline_s=deadline_s,
+                    clock=self._clock,
+                    draw=self._draw,
+                )
+                break
+            except Unauthorized:
+                if not self._rekey():
+                    raise
         logger.info(
             "registered",
             extra={
@@ -268,8 +309,8 @@ class Worker:
         )
         return opened
 
-    async def _session(self, tasks: TaskGroup, opened: Opened) -> Ending | None:
-        """Serve one session and return why it ended."""
+    async def _session(self, tasks: TaskGroup, opened: Opened) -> Ending:
+        """Serve one session until it is over or this worker has left it, and return why it ended."""
         environment = replace(self._environment, max_output_bytes=opened.registered.max_output_bytes)
         runs = SessionRuns(tasks, environment, self.leave)
         session = Session(
@@ -285,8 +326,9 @@ class Worker:
         runs.session = session
         runs.draining = self.leaving
         self._runs = runs
+        self._stage = [*(older for older in self._stage if older.names()), runs]
         await self._serve(session, runs, subscription)
-        return session.ending
+        return session.ending or Ending("signed_off", "the worker has left")
 
     async def _serve(self, session: Session, runs: SessionRuns, subscription: Subscription) -> None:
         """Keep a session until it is over or this worker has left it."""
@@ -303,8 +345,6 @@ class Worker:
             if not over.is_set():
                 await self._sign_off(session, runs, over)
             sides.cancel_scope.cancel()
-        if self._leaving.is_set():
-            await self._end_stragglers(runs)
 
     async def _sign_off(self, session: Session, runs: SessionRuns, over: anyio.Event) -> None:
         """Leave in order: no new runs, the grace period with heartbeats going on, reports, the last word."""
@@ -325,19 +365,23 @@ class Worker:
     async def _ask_for_no_more(self, session: Session) -> None:
         await session.drain(final=False, deadline_s=self._grace_s + REPORT_S)
 
-    async def _end_stragglers(self, runs: SessionRuns) -> None:
+    async def _end_stragglers(self, code: int) -> None:
         """Give cancelled runs a last moment; an agent that cannot be cancelled ends with its process."""
         with anyio.move_on_after(REPORT_S):
-            await runs.ended()
-        if stuck := runs.names():
+            for runs in self._stage:
+                await runs.ended()
+        if stuck := [name for runs in self._stage for name in runs.names()]:
             logger.error(
                 "runs that resist cancellation end with the process",
                 extra={"action": "runs_stuck", "runs": stuck},
             )
-            self._exit_now(0)
+            self._exit_now(code)
 
     async def _while_staying(self, work: Callable[[A], Awaitable[T]], argument: A) -> T | None:
-        """Return what `work` brings, or None if the worker is to leave before."""
+        """Return what `work` brings, or None if the worker is to leave before.
+
+        What `work` raises comes within exception groups, as from any task group.
+        """
         result: T | None = None
 
         async def do() -> None:
@@ -407,8 +451,18 @@ async def _obey_signals(worker: Worker, exit_now: Callable[[int], NoReturn]) -> 
             worker.leave(f"received {number.name}")
 
 
-async def run_worker(settings: Settings, *, start_s: float = START_S) -> int:
+async def run_worker(
+    settings: Settings,
+    *,
+    start_s: float = START_S,
+    reread: Callable[[], SecretStr | None] = key_now,
+) -> int:
     """Serve runs until told to leave; the exit code is 0 for an orderly end.
+
+    Args:
+        settings: What to work with.
+        start_s: Seconds for the first registration.
+        reread: Returns the key as it is by now: one that was rotated is taken up when the old one is refused.
 
     Raises:
         SignalboxError: One line that says why the worker cannot work.
@@ -428,14 +482,26 @@ async def run_worker(settings: Settings, *, start_s: float = START_S) -> int:
                 )
             )
             model = ModelCaller(client, settings.model)
+        api = Api(backend, settings.key)
+
+        def rekey() -> bool:
+            key = reread()
+            if key is None or key == api.key:
+                return False
+            redact.learn(key.get_secret_value())
+            logger.info("the key was refused and another has been read", extra={"action": "key_rotated"})
+            api.key = key
+            return True
+
         worker = Worker(
-            Api(backend, settings.key),
+            api,
             Identity(settings.worker, settings.queues, settings.concurrency),
             Environment(agents, settings.agents, model, redact, board),
             grace_s=settings.grace_s,
+            rekey=rekey,
             start_s=start_s,
             subscribe=lambda session, deliver: Wake(
-                url=settings.convex_url, key=settings.key, session=session, board=board, deliver=deliver
+                url=settings.convex_url, key=api.key, session=session, board=board, deliver=deliver
             ),
         )
         code = 1

@@ -89,6 +89,14 @@ def environment(
 Name = Annotated[str, AfterValidator(_name)]
 
 
+def key_now() -> SecretStr | None:
+    """Return the key that the environment or `.env` names by now, or None if that is no key."""
+    try:
+        return _key(SecretStr(environment().get(VARIABLES["key"], "")))
+    except (ValueError, OSError):  # `.env` may be half written, or not to be read
+        return None
+
+
 class Settings(BaseModel):
     """The worker's settings; every field can be given in the environment under the name in `VARIABLES`."""
 

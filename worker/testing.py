@@ -16,7 +16,7 @@ from typing import Literal
 import anyio
 
 from worker.backend import Json
-from worker.errors import BackendTimeout, InvalidArgument, NotFound, SessionEnded, Unauthorized
+from worker.errors import BackendTimeout, NotFound, SessionEnded
 from worker.models import (
     AgentOffer,
     Assignment,
@@ -87,10 +87,13 @@ class _Session:
     llm: bool
     expires_at: float
     seq: int = 0
-    live: bool = True
+    ended: str | None = None
     draining: bool = False
-    signed_off: bool = False
     changed: anyio.Event = field(default_factory=anyio.Event)
+
+    @property
+    def live(self) -> bool:
+        return self.ended is None
 
 
 class FakeControlPlane:
@@ -172,7 +175,7 @@ class FakeControlPlane:
 
     def expire(self, session: str) -> None:
         """Let a session's lease run out."""
-        self._end_session(self._sessions[session])
+        self._end_session(self._sessions[session], "heartbeat_timeout")
 
     def session_of(self, worker: str) -> str:
         """Return the id of a worker's newest session."""
@@ -184,7 +187,7 @@ class FakeControlPlane:
 
     def has_signed_off(self, session: str) -> bool:
         """Return whether the worker left on its own accord."""
-        return self._sessions[session].signed_off
+        return self._sessions[session].ended == "signed_off"
 
     async def finished(self, tasks: Iterable[FakeTask] | None = None) -> None:
         """Wait until these tasks (by default all) have ended."""
@@ -209,7 +212,7 @@ class FakeControlPlane:
         if session is None:
             for older in self._sessions.values():
                 if older.worker == request.worker and older.live:
-                    self._end_session(older)
+                    self._end_session(older, "replaced")
             session = _Session(
                 self._id("session"),
                 request.worker,
@@ -237,10 +240,11 @@ class FakeControlPlane:
         """Apply a body once, and answer from state."""
         await self._arrive(timeout)
         self.syncs.append(request)
-        session = self._live(request.session)
-        if session is None:
+        session = self._session(request.session)
+        if not session.live:
             return SyncReply(
                 live=False,
+                ended=session.ended,
                 assigned=[],
                 lost=[],
                 controls=[],
@@ -254,8 +258,6 @@ class FakeControlPlane:
             run for run in mentioned if self._owned(session, run) is None and not self._done_by(session, run)
         }
         if request.seq > session.seq:
-            if request.seq != session.seq + 1:
-                raise InvalidArgument(f"seq {request.seq} does not follow {session.seq}")
             session.seq = request.seq
             self._apply(session, request)
         results = [self._result(session, finished) for finished in request.finished]
@@ -268,6 +270,7 @@ class FakeControlPlane:
             raise self.lost_answers.pop(0)
         return SyncReply(
             live=True,
+            ended=None,
             assigned=inbox.assigned,
             lost=sorted(lost),
             controls=inbox.controls,
@@ -285,24 +288,20 @@ class FakeControlPlane:
     async def input(self, session: str, run: str, *, timeout: float) -> str:
         """Return a run's input."""
         await self._arrive(timeout)
-        live = self._live(session)
-        if live is None:
-            raise SessionEnded("The session has ended; register again")
-        owned = self._owned(live, run)
+        owned = self._owned(self._session(session), run)
         if owned is None:
-            raise NotFound(f"No run {run!r} in this session")
+            raise SessionEnded(f"Run {run} is not this session's any more.")
         return owned.task.input
 
     async def drain(self, session: str, *, final: bool, timeout: float) -> DrainReply:
         """Give a session no more runs, or end it."""
         await self._arrive(timeout)
-        live = self._live(session)
-        if live is None:
+        found = self._session(session)
+        if not found.live:
             return DrainReply(live=False)
-        live.draining = True
+        found.draining = True
         if final:
-            live.signed_off = True
-            self._end_session(live, released=True)
+            self._end_session(found, "signed_off")
         return DrainReply(live=not final)
 
     async def crashed(self, session: str, blamed: str | None, *, timeout: float) -> None:
@@ -311,9 +310,9 @@ class FakeControlPlane:
         self.blamed.append(blamed)
         if blamed is not None and blamed in self.runs:
             self.runs[blamed].task.isolate = True
-        live = self._live(session)
-        if live is not None:
-            self._end_session(live)
+        found = self._session(session)
+        if found.live:
+            self._end_session(found, "worker_died")
 
     async def pushed(self, session: str) -> Inbox:
         """Wait until a session's inbox has changed, then return it: the subscription of this double."""
@@ -333,13 +332,13 @@ class FakeControlPlane:
         if self.outages:
             raise self.outages.pop(0)
 
-    def _live(self, session: str) -> _Session | None:
+    def _session(self, session: str) -> _Session:
         if session not in self._sessions:
-            raise Unauthorized("No such session")
+            raise NotFound(f"No session {session}.")
         found = self._sessions[session]
         if found.live and self._clock() >= found.expires_at:
-            self._end_session(found)
-        return found if found.live else None
+            self._end_session(found, "heartbeat_timeout")
+        return found
 
     def _owned(self, session: _Session, run: str) -> FakeRun | None:
         found = self.runs.get(run)
@@ -391,12 +390,13 @@ class FakeControlPlane:
         ended, self._ended = self._ended, anyio.Event()
         ended.set()
 
-    def _end_session(self, session: _Session, *, released: bool = False) -> None:
-        session.live = False
+    def _end_session(self, session: _Session, why: str) -> None:
+        session.ended = why
         for run in self.runs.values():
             if run.session == session.id and run.state in {"assigned", "running"}:
-                run.state = "released" if released else "lost"
-                run.task.attempt -= released
+                never_begun = run.task.max_attempts == 1 and run.state == "assigned"
+                run.state = "released" if why == "signed_off" else "lost"
+                run.task.attempt -= never_begun or why == "signed_off"
                 if run.task.attempt < run.task.max_attempts:
                     self._again(run.task)
                 else:
@@ -428,14 +428,15 @@ class FakeControlPlane:
         changed.set()
 
     def _peek(self, session: str) -> Inbox:
-        live = self._live(session)
-        if live is None:
-            return Inbox(live=False, assigned=[], controls=[], watched=[])
-        return self._inbox(live)
+        found = self._session(session)
+        if not found.live:
+            return Inbox(live=False, ended=found.ended, assigned=[], controls=[], watched=[])
+        return self._inbox(found)
 
     def _inbox(self, session: _Session) -> Inbox:
         return Inbox(
             live=True,
+            ended=None,
             assigned=[
                 _assignment(run)
                 for run in self.runs.values()
@@ -458,4 +459,5 @@ def _assignment(run: FakeRun) -> Assignment:
         llm=task.llm,
         timeout_ms=task.timeout_ms,
         isolate=task.isolate,
+        once=task.max_attempts == 1,
     )

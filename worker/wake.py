@@ -27,7 +27,8 @@ logger = logging.getLogger(__name__)
 QUIET_S = 35.0  # the sidecar says something every 10 s, so it is stuck
 OVERTAKEN_S = 5.0  # a subscription this far behind a sync does not work
 LEAVE_S = 2.0  # for a sidecar that was told to leave
-MAX_LINE_BYTES = 8 * 1024 * 1024  # an inbox holds 64 runs of 8 KB at most
+# An inbox holds 256 runs at most, and little over 1 MiB of inputs and prompts, which JSON may escape sixfold.
+MAX_LINE_BYTES = 8 * 1024 * 1024
 
 
 class Wake:

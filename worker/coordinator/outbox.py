@@ -9,6 +9,7 @@ from worker.models import Chunk, ChunkKind, Failed, Finished, Outcome, RunError,
 
 MAX_CHUNK_BYTES = 16 * 1024  # a reader's page of 64 chunks stays at a megabyte
 _ITEM_BYTES = 200  # ids, field names and quotes around an item's text, rounded up
+_CHANCES = 3  # a function that crashed may work the next time
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,8 @@ class Outbox:
 
     A body is frozen from the moment it is taken until it is acknowledged, so that a retry repeats it word
     for word. After a failure the next body is a heartbeat alone: it carries the last acknowledged `seq`, so
-    it is a repeat that changes nothing but the lease, and one fat body can never cost it.
+    it is a repeat that changes nothing but the lease, and one fat body can never cost it. No two different
+    bodies have the same number: the second would pass for a repeat of the first, and be lost.
 
     Args:
         session: Whose outbox this is.
@@ -90,7 +92,9 @@ class Outbox:
         self._runs: dict[str, _Run] = {}  # in the order in which they are served
         self._controls: dict[str, None] = {}
         self._seq = 0  # of the last acknowledged body
+        self._last_seq = 0  # given to any body
         self._frozen: SyncRequest | None = None
+        self._refusals = 0  # of the frozen body, without a reason that is sure to come again
         self._frozen_items: list[Item] = []
         self._split: deque[list[Item]] = deque()  # parts of a refused body, to be sent one by one
         self._heartbeat_first = False
@@ -182,7 +186,9 @@ class Outbox:
             return self._heartbeat
         if self._frozen is None:
             self._frozen_items = self._split.popleft() if self._split else self._gather()
-            self._frozen = self._body(self._seq + 1, self._frozen_items)
+            self._last_seq += 1
+            self._frozen = self._body(self._last_seq, self._frozen_items)
+            self._refusals = 0
         return self._frozen
 
     def acknowledged(self) -> None:
@@ -199,24 +205,34 @@ class Outbox:
         self._heartbeat = None
         self._heartbeat_first = bool(self._frozen_items)
 
-    def refused(self, code: str, message: str) -> Item | None:
-        """The control plane refused the body, so nothing of it was kept: find the item to blame.
+    def refused(self, code: str, message: str, *, surely: bool) -> Item | None:
+        """The body that was taken last was refused, so nothing of it was kept: find the item to blame.
 
-        The body is halved and the halves go on their own. An item that is refused alone is given up: a result
-        becomes a failure that says why, anything else is dropped.
+        The body is halved and the halves go on their own, behind a heartbeat. An item that is refused alone
+        is given up: a result becomes a failure that says why, anything else is dropped. A heartbeat holds
+        nothing that could be to blame, so its refusal is a failure like any other.
+
+        Args:
+            code: Of the failure that replaces a result.
+            message: Says what was wrong.
+            surely: The same body would be refused again. Else it may do better the next time, and only after
+                so many refusals is something in it to blame.
 
         Returns:
             The item that was given up, or None while the search goes on.
         """
-        if self._heartbeat is not None or self._frozen is None:
-            self._heartbeat = None
+        if self._heartbeat is not None or not self._frozen_items:
+            self.failed()
+            return None
+        self._refusals += 1
+        if not surely and self._refusals <= _CHANCES:
+            self.failed()
             return None
         items, self._frozen, self._frozen_items = self._frozen_items, None, []
+        self._heartbeat_first = True
         if len(items) > 1:
             middle = len(items) // 2
             self._split.extendleft([items[middle:], items[:middle]])
-            return None
-        if not items:
             return None
         item = items[0]
         if isinstance(item, Ended) and not _is_refusal(item):
@@ -307,8 +323,12 @@ def _first(run: str, entry: _Run) -> Item | None:
 
 def _size(outcome: Outcome) -> int:
     if outcome.kind == "succeeded":
-        return len((outcome.output or "").encode())
-    return len(outcome.error.message.encode()) if outcome.kind == "failed" else 0
+        return _bytes(outcome.output or "")
+    return _bytes(outcome.error.message) if outcome.kind == "failed" else 0
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))  # whether it can be sent shows when it is
 
 
 def _is_refusal(item: Ended) -> bool:

@@ -7,13 +7,13 @@ import random
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import ParamSpec
 
 import anyio
 
 from worker.backend import Backoff, retry
 from worker.coordinator.lease import Lease
-from worker.coordinator.outbox import Outbox
+from worker.coordinator.outbox import Accepted, Outbox
 from worker.coordinator.pace import WATCHED_S, Pace
 from worker.coordinator.ports import ControlPlane, Runs
 from worker.errors import (
@@ -23,7 +23,8 @@ from worker.errors import (
     InvalidArgument,
     NotFound,
     ProtocolError,
-    SessionEnded,
+    RequestRefused,
+    RequestUnencodable,
     TransportError,
     Unauthorized,
 )
@@ -31,23 +32,24 @@ from worker.models import (
     Assignment,
     ChunkKind,
     Control,
+    Failed,
     Inbox,
     Outcome,
     Registered,
     RegisterRequest,
+    RunError,
     SyncReply,
     SyncRequest,
     Usage,
 )
 
 logger = logging.getLogger(__name__)
+P = ParamSpec("P")
 
-Ending = Literal["ended", "expired", "unauthorized", "signed_off"]
 REGISTER_S = 2.5  # for the first attempt; each further one has twice as long: it may only be slow
 LONGEST_REGISTER_S = 20.0
 DRAIN_S = 3.0  # for one attempt
 MAX_GATHERED_BYTES = 8 * 1024 * 1024  # agents wait beyond this, so a dead backend cannot fill the memory
-_CRASHES = 3  # a function that crashed may work the next time; after so many in a row the body is to blame
 _REMEMBERED = (
     20_000  # ids of runs and controls: more than can arrive within one late message of the subscription
 )
@@ -68,6 +70,21 @@ class Remembered:
         if len(self._ids) > self._limit:
             del self._ids[next(iter(self._ids))]
         return True
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Why a session is over.
+
+    Attributes:
+        code: As the control plane names it (`replaced`, `heartbeat_timeout`, ...); `expired` by this worker's
+            own clock; `signed_off` by its own will; or what a sync was refused with: `unauthorized`,
+            `forbidden`, `not_found`.
+        why: One line for people.
+    """
+
+    code: str
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +116,7 @@ async def register(
             if deadline_s is not None:
                 timeout = max(0.1, min(timeout, started + deadline_s - sent_at))
             return Opened(await control.register(request, timeout=timeout), sent_at)
-        except (Unauthorized, Forbidden, InvalidArgument):
+        except (Unauthorized, Forbidden, InvalidArgument, RequestUnencodable):
             raise
         except BackendError as error:
             failures += 1
@@ -165,21 +182,19 @@ class Session:
         self._watched: set[str] = set()
         self._seen = Remembered()
         self._obeyed = Remembered()
-        self._crashes = 0
         self._due = opened.sent_at  # when the next sync goes, as far as the loop knows
         self._nudged = anyio.Event()
         self._exchanged = anyio.Event()
         self._over = anyio.Event()
         self.ending: Ending | None = None
 
-    async def run(self) -> Ending:
-        """Keep the session until it is over, and return why it ended."""
+    async def run(self) -> None:
+        """Keep the session until it is over; then `ending` says why."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._keep_lease)
             tasks.start_soon(self._keep_syncing)
             await self._over.wait()
             tasks.cancel_scope.cancel()
-        return self.ending or "ended"
 
     # What runs report. None of it has any effect once the session is over or the run is lost.
 
@@ -232,7 +247,7 @@ class Session:
         if self.ending is not None:
             return
         if not inbox.live:
-            self._end("ended")
+            self._end_as_told(inbox.ended)
             return
         self._receive(inbox.assigned, inbox.controls, inbox.watched)
 
@@ -241,13 +256,13 @@ class Session:
     async def drain(self, *, final: bool, deadline_s: float) -> None:
         """Ask for no more runs, or sign off: then the session is over, whether or not that was heard."""
         try:
-            await retry(
+            reply = await retry(
                 lambda timeout: self._control.drain(self.id, final=final, timeout=timeout),
                 deadline_s=deadline_s,
                 attempt_s=min(DRAIN_S, self._lease_s / 3),
             )
-        except SessionEnded:
-            self._end("ended")
+            if not final and not reply.live:
+                self._end_as_told(None)
         except BackendError as error:
             logger.warning(
                 "the control plane did not hear that this worker leaves; its lease will run out",
@@ -255,7 +270,7 @@ class Session:
             )
         finally:
             if final:
-                self._end("signed_off")
+                self._end("signed_off", "the worker has left")
 
     async def flush(self) -> None:
         """Wait until everything reported has been acknowledged or the session is over."""
@@ -269,7 +284,7 @@ class Session:
         while True:
             remaining = self._lease.remaining_s(self._clock())
             if remaining <= 0:
-                self._end("expired")
+                self._end("expired", "no sync was acknowledged within the lease")
                 return
             # Renewals move the end while this sleeps; a shortened lease is seen within a quarter of it.
             await anyio.sleep(min(remaining, self._lease_s / 4))
@@ -303,64 +318,66 @@ class Session:
         self._pace.sent(sent_at)
         try:
             reply = await self._control.sync(body, timeout=self._lease_s / 3)
-        except (SessionEnded, NotFound):  # not found: the deployment was emptied
-            self._end("ended")
-        except (Unauthorized, Forbidden) as error:
-            logger.error("%s", error, extra={"action": "sync_unauthorized", "session": self.id})  # noqa: TRY400
-            self._end("unauthorized")
-        except FunctionFailed as error:
-            self._failed(error)
-            self._crashes += 1
-            if error.code is not None or self._crashes > _CRASHES:
-                self._narrow(error)
-        except (TransportError, ProtocolError) as error:
-            self._failed(error)
-        else:
-            self._crashes = 0
             self._outbox.acknowledged()
             self._pace.succeeded(reply.next_sync_ms / 1000)
             self._read(body, reply, sent_at)
+        except (Unauthorized, Forbidden, NotFound) as error:  # not found: the deployment was emptied
+            self._end(type(error).default_code, str(error))
+        except RequestUnencodable as error:
+            self._refused(error, "unencodable", surely=True)
+        except RequestRefused as error:
+            self._refused(error, "request_refused", surely=False)
+        except FunctionFailed as error:
+            self._refused(error, error.code or "sync_refused", surely=error.code is not None)
+        except Exception as error:  # an outage, or a fault in this worker: neither may silence the heartbeats
+            self._outbox.failed()
+            self._failed(error)
 
-    def _failed(self, error: BackendError) -> None:
-        self._outbox.failed()
+    def _failed(self, error: Exception) -> None:
+        """Space the next attempt, and tell of the first failure and of those that go on."""
         after = error.retry_after_s if isinstance(error, TransportError) else None
         self._pace.failed(self._clock(), self._draw(), after)
         logger.log(
             logging.WARNING if self._pace.failures in {1, 10} else logging.DEBUG,
             "a sync failed and will be sent again",
+            exc_info=None if isinstance(error, BackendError) else error,
             extra={
                 "action": "sync_failed",
                 "session": self.id,
                 "failures": self._pace.failures,
-                "reason": str(error),
+                "reason": str(error) or type(error).__name__,
             },
         )
 
-    def _narrow(self, error: FunctionFailed) -> None:
-        item = self._outbox.refused(error.code or "sync_refused", str(error))
-        if item is not None:
-            logger.error(
-                "the control plane refuses an item of a sync",
-                extra={"action": "item_refused", "item": type(item).__name__, "reason": str(error)},
-            )
+    def _refused(self, error: BackendError, code: str, *, surely: bool) -> None:
+        item = self._outbox.refused(code, str(error), surely=surely)
+        self._failed(error)
+        if item is None:
+            return
+        logger.error(
+            "an item of a sync is refused",
+            extra={"action": "item_refused", "item": type(item).__name__, "reason": str(error)},
+        )
+        if isinstance(item, Accepted):
+            self._lose(item.run)  # it is nobody's that the control plane knows of
 
     # What an answer means.
 
     def _read(self, body: SyncRequest, reply: SyncReply, sent_at: float) -> None:
         if not reply.live:
-            self._end("ended")
+            self._end_as_told(reply.ended)
             return
+        granted_s = reply.lease_ms / 1000
+        # An answer computed before a run was assigned may still speak of the idle lease.
+        self._lease.renew(min(granted_s, self._lease_s) if self._active else granted_s, sent_at)
         for run in reply.lost:
             self._lose(run)
         if self._unconfirmed:
             for run in {*body.accepted, *(chunk.run for chunk in body.chunks)} & self._unconfirmed:
                 self._unconfirmed.discard(run)
-                self._runs.confirmed(run)
+                self._steer(self._runs.confirmed, run)
         for result in reply.results:
-            self._runs.settled(result)
-        granted_s = reply.lease_ms / 1000
-        # An answer computed before a run was assigned may still speak of the idle lease.
-        self._lease.renew(min(granted_s, self._lease_s) if self._active else granted_s, sent_at)
+            self._steer(self._runs.settled, result)
         if self._receive(reply.assigned, reply.controls, reply.watched):
             self._overtaken()
 
@@ -377,7 +394,9 @@ class Session:
                 self._lease.shorten(self._lease_s, now)
                 self._active.add(assignment.run)
                 self._unconfirmed.add(assignment.run)
-                self._runs.assigned(assignment)
+                if not self._steer(self._runs.assigned, assignment):
+                    error = RunError(code="worker_error", message="The worker could not begin the run")
+                    self.finish(assignment.run, Failed(error=error, retryable=True), None)
         for control in controls:
             if self._obeyed.add(control.control):
                 self._obey(control)
@@ -388,9 +407,9 @@ class Session:
 
     def _obey(self, control: Control) -> None:
         if control.kind == "drain":
-            self._runs.drain(control.reason)
+            self._steer(self._runs.drain, control.reason)
         elif control.run is not None:
-            self._runs.cancel(control.run, control.reason)
+            self._steer(self._runs.cancel, control.run, control.reason)
         self._outbox.acknowledge(control.control)
         self._nudged.set()
 
@@ -399,12 +418,26 @@ class Session:
         self._unconfirmed.discard(run)
         if run in self._active:
             self._active.discard(run)
-            self._runs.lost(run)
+            self._steer(self._runs.lost, run)
 
-    def _end(self, ending: Ending) -> None:
+    def _steer(self, tell: Callable[P, None], *args: P.args, **named: P.kwargs) -> bool:
+        """Tell the runs something, and return whether they took it: a fault of theirs must not go further."""
+        try:
+            tell(*args, **named)
+        except Exception:
+            logger.exception(
+                "a run could not be steered", extra={"action": "steering_failed", "session": self.id}
+            )
+            return False
+        return True
+
+    def _end_as_told(self, code: str | None) -> None:
+        self._end(code or "ended", "the control plane has ended the session")
+
+    def _end(self, code: str, why: str) -> None:
         if self.ending is not None:
             return
-        self.ending = ending
+        self.ending = Ending(code, why)
         for run in list(self._active):
             self._lose(run)
         self._exchanged.set()

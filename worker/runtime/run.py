@@ -167,6 +167,8 @@ class Run:
 
     async def _play(self) -> Outcome:
         assignment, environment = self.assignment, self._environment
+        if assignment.once:
+            await self.confirmed()  # until then it may be given to another worker
         text = assignment.input
         if text is None:
             try:
