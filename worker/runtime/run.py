@@ -158,12 +158,19 @@ class Run:
         except BaseException as error:  # an agent that calls exit() must not take the worker with it
             if self._scope is not None and self._scope.cancel_called:
                 return None
+            outcome = raised(error, self.redact)
             logger.info(
                 "the agent raised",
                 exc_info=error if logger.isEnabledFor(logging.DEBUG) else None,
-                extra={"action": "agent_raised", "run": self.id, "agent": self.assignment.agent},
+                extra={
+                    "action": "agent_raised",
+                    "run": self.id,
+                    "agent": self.assignment.agent,
+                    "code": outcome.error.code,
+                    "reason": outcome.error.message,
+                },
             )
-            return raised(error, self.redact)
+            return outcome
 
     async def _play(self) -> Outcome:
         assignment, environment = self.assignment, self._environment
