@@ -239,9 +239,19 @@ def test_no_two_bodies_have_the_same_number() -> None:
     box.acknowledge("c1")
     refused = box.take()
     box.refused("x", "no", surely=True)
-    heartbeat_of(box)
     box.finish("r1", done(), None)
-    assert box.take().seq > refused.seq
+    assert drained(box)[-1].seq > refused.seq
+
+
+def test_a_refusal_can_be_sent_whatever_it_quotes() -> None:
+    box = outbox()
+    box.finish("r1", done(), None)
+    box.take()
+    box.refused("x", "not \ud800", surely=True)
+    heartbeat_of(box)
+    outcome = box.take().finished[0].outcome
+    assert outcome.kind == "failed"
+    assert outcome.error.message == "The result was refused: not ?"
 
 
 def test_a_result_that_utf_8_cannot_hold_is_taken_all_the_same() -> None:

@@ -236,7 +236,8 @@ class Outbox:
             return None
         item = items[0]
         if isinstance(item, Ended) and not _is_refusal(item):
-            error = RunError(code=code, message=f"The result was refused: {message}"[:1000])
+            message = f"The result was refused: {message}"[:1000].encode("utf-8", "replace").decode()
+            error = RunError(code=code, message=message)  # which can be sent, whatever could not be before
             outcome = Failed(error=error, retryable=False)
             finished = Finished(run=item.run, outcome=outcome, usage=None)
             self._split.appendleft([Ended(item.run, finished, _ITEM_BYTES + _size(outcome))])
