@@ -205,6 +205,16 @@ describe("sync", () => {
     expect((await at.history(task)).filter((type) => type === "run_refused")).toHaveLength(1);
   });
 
+  test("a piece of text that is sent again under another number is kept once", async () => {
+    const worker = await at.worker();
+    const { run } = await assigned(worker);
+    const chunk = (seq: number) => ({ run, seq, call: 0, attempt: 0, kind: "text" as const, text: `${seq}` });
+    await worker.sync({ accepted: [run], chunks: [chunk(0), chunk(1)] });
+    await worker.sync({ chunks: [chunk(1), chunk(2), chunk(2)] });
+    const { chunks } = await at.t.query(api.runs.tail, { key: KEYS.submit, run, after: -1 });
+    expect(chunks.map((kept) => kept.text)).toEqual(["0", "1", "2"]);
+  });
+
   test("text of another worker's run is refused", async () => {
     const worker = await at.worker();
     const { run } = await assigned(worker);

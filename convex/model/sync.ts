@@ -1,7 +1,7 @@
 /** The one request of a living worker: heartbeat, accepts, text, results, acknowledgements. */
 import { internal } from "../_generated/api";
 import type { Doc, Id } from "../_generated/dataModel";
-import type { MutationCtx } from "../_generated/server";
+import type { MutationCtx, QueryCtx } from "../_generated/server";
 import {
   IDLE_HEARTBEAT_MS,
   MAX_CHUNK_BYTES,
@@ -62,10 +62,11 @@ export async function sync(ctx: MutationCtx, caller: Caller, body: Body): Promis
       const run = runs.live(id);
       if (run !== undefined && !finishing.includes(id)) await accept(ctx, run, now);
     }
-    for (const chunk of body.chunks) {
-      // Text of a run that ends in this very request still belongs to it.
-      if (held.has(chunk.run)) await ctx.db.insert("chunks", chunk);
-    }
+    // Text of a run that ends in this very request still belongs to it.
+    await keepChunks(
+      ctx,
+      body.chunks.filter((chunk) => held.has(chunk.run)),
+    );
     if (finishing.length > 0) await wakeIfStarved(ctx);
     for (const id of body.acknowledged) {
       const control = await ctx.db.get("controls", id);
@@ -112,6 +113,25 @@ function checkShape(body: Body): void {
       );
     }
   }
+}
+
+/** Append to the streams. A worker that had to send a piece again under another number may repeat it: it is kept once. */
+async function keepChunks(ctx: MutationCtx, chunks: Chunk[]): Promise<void> {
+  const last = new Map<Id<"runs">, number>();
+  for (const chunk of chunks) {
+    const kept = last.get(chunk.run) ?? (await lastSeq(ctx, chunk.run));
+    if (chunk.seq > kept) await ctx.db.insert("chunks", chunk);
+    last.set(chunk.run, Math.max(kept, chunk.seq));
+  }
+}
+
+async function lastSeq(ctx: QueryCtx, run: Id<"runs">): Promise<number> {
+  const last = await ctx.db
+    .query("chunks")
+    .withIndex("by_run_and_seq", (q) => q.eq("run", run))
+    .order("desc")
+    .first();
+  return last?.seq ?? -1;
 }
 
 /** The runs that a request mentions, each read once. */
