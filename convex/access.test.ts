@@ -1,7 +1,7 @@
 import { getFunctionName, type FunctionReference } from "convex/server";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { api, internal } from "./_generated/api";
-import { hashKey } from "./model/keys";
+import { sha256 } from "./model/text";
 import { Deployment, KEYS, probe } from "./setup.testing";
 import type { Role } from "./validators";
 
@@ -97,7 +97,7 @@ describe("keys", () => {
   });
 
   test("a revoked or expired key is refused from that moment", async () => {
-    const hash = await hashKey("sbs_short");
+    const hash = await sha256("sbs_short");
     const expiresAt = Date.now() + 1_000;
     const key = await at.t.mutation(internal.operator.createKey, {
       hash,
@@ -118,7 +118,7 @@ describe("keys", () => {
   });
 
   test("a key is stored once and only as a hash", async () => {
-    const hash = await hashKey("sbs_twice");
+    const hash = await sha256("sbs_twice");
     const create = () => at.t.mutation(internal.operator.createKey, { hash, role: "submit", label: "twice" });
     expect(await create()).toBe(await create());
     const create2 = at.t.mutation(internal.operator.createKey, {
@@ -132,7 +132,7 @@ describe("keys", () => {
 
   test("a session answers only to the key that opened it", async () => {
     const worker = await at.worker();
-    const hash = await hashKey("sbw_other");
+    const hash = await sha256("sbw_other");
     await at.t.mutation(internal.operator.createKey, { hash, role: "worker", label: "other" });
     const { session } = worker;
     const other = { key: "sbw_other", session };
@@ -147,7 +147,7 @@ describe("keys", () => {
   });
 
   test("a submit key serves its queues only", async () => {
-    const hash = await hashKey("sbs_gpu");
+    const hash = await sha256("sbs_gpu");
     await at.t.mutation(internal.operator.createKey, { hash, role: "submit", label: "gpu", queues: ["gpu"] });
     const tasks = [
       { agent: "echo", input: "1", queue: "gpu" },
@@ -158,7 +158,7 @@ describe("keys", () => {
   });
 
   test("a worker key serves its queues only", async () => {
-    const hash = await hashKey("sbw_gpu");
+    const hash = await sha256("sbw_gpu");
     await at.t.mutation(internal.operator.createKey, { hash, role: "worker", label: "gpu", queues: ["gpu"] });
     const register = (queues: string[]) =>
       at.t.mutation(api.worker.register, {

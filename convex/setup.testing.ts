@@ -3,7 +3,7 @@ import { makeFunctionReference } from "convex/server";
 import { vi } from "vitest";
 import { api, internal } from "./_generated/api";
 import type { Id } from "./_generated/dataModel";
-import { hashKey } from "./model/keys";
+import { sha256 } from "./model/text";
 import { startBackend, type Backend } from "./backends.testing";
 import type { Finished, Outcome, TaskSpec } from "./validators";
 
@@ -25,7 +25,7 @@ export class Deployment {
   static async start(): Promise<Deployment> {
     const deployment = new Deployment(await startBackend());
     for (const role of ["worker", "submit", "operator"] as const) {
-      const hash = await hashKey(KEYS[role]);
+      const hash = await sha256(KEYS[role]);
       await deployment.t.mutation(internal.operator.createKey, { hash, role, label: role });
     }
     // A worker that came and went brought the agent.

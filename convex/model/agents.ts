@@ -11,8 +11,7 @@ import {
 } from "../constants";
 import { refuse } from "../errors";
 import type { AgentSpec, Retry } from "../validators";
-import { hashKey } from "./keys";
-import { checkInteger, checkName, checkNumber, fitsIn } from "./text";
+import { checkInteger, checkName, checkNumber, fitsIn, sha256 } from "./text";
 
 export function findAgent(ctx: QueryCtx, name: string): Promise<Doc<"agents"> | null> {
   return ctx.db
@@ -59,7 +58,7 @@ export async function syncAgents(
       spec.timeoutMs === undefined
         ? null
         : checkNumber(`agents.${name}.timeoutMs`, spec.timeoutMs, 1, MAX_DELAY_MS);
-    const configHash = await hashKey(JSON.stringify([description, llm, retry, timeoutMs]));
+    const configHash = await sha256(JSON.stringify([description, llm, retry, timeoutMs]));
     const agent = { name, kind: "llm" as const, description, llm, retry, timeoutMs, configHash };
     const known = await findAgent(ctx, name);
     if (known !== null && known.kind !== "llm") {

@@ -2,23 +2,20 @@ import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
 import { refuse } from "../errors";
 import type { Role } from "../validators";
-import { checkName } from "./text";
+import { checkName, sha256 } from "./text";
 
 export type Caller = { key: Id<"keys">; role: Role; queues: string[] | null };
 
-/** A key is 32 random bytes behind a prefix that names its role; made on the caller's machine. */
-export async function hashKey(key: string): Promise<string> {
-  const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(key));
-  return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
-/** The caller behind `key`, if the key is known, alive and of one of `roles`. Default deny. */
+/**
+ * The caller behind `key`, if the key is known, alive and of one of `roles`; default deny. A key is 32 random bytes behind a
+ * prefix that names its role, and only its SHA-256 is stored.
+ */
 export async function authorize(
   ctx: { db: QueryCtx["db"] },
   key: string,
   roles: readonly Role[],
 ): Promise<Caller> {
-  const hash = await hashKey(key);
+  const hash = await sha256(key);
   const row = await ctx.db
     .query("keys")
     .withIndex("by_hash", (q) => q.eq("hash", hash))

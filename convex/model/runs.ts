@@ -71,17 +71,9 @@ export async function accept(ctx: MutationCtx, run: Doc<"runs">, now: number): P
   if (deadlineAt > 0) await wakeTimersBy(ctx, deadlineAt);
 }
 
-const STATE_AFTER: Record<Ending["kind"], RunState> = {
-  succeeded: "succeeded",
-  failed: "failed",
-  cancelled: "cancelled",
-  released: "released",
-  lost: "lost",
-};
-
 /**
  * End a live run and settle what follows, in one transaction: the failure and the next attempt commit together, and so do
- * the result and the end of the task. The caller wakes dispatch once for all the runs that it ends.
+ * the result and the end of the task. The caller tells dispatch of the room, once for all the runs that it ends.
  */
 export async function end(
   ctx: MutationCtx,
@@ -91,7 +83,7 @@ export async function end(
   now: number,
 ): Promise<void> {
   const error = "error" in ending ? shortened(ending.error) : null;
-  const state = STATE_AFTER[ending.kind];
+  const state: RunState = ending.kind; // the states in which a run ends are the ways in which it can
   await ctx.db.patch("runs", run._id, { state, endedAt: now, usage, error });
   await ctx.db.insert("freed", { session: run.session });
   const task = await ctx.db.get("tasks", run.task);
@@ -119,12 +111,13 @@ export async function end(
       return;
     case "retry": {
       const dueAt = now + verdict.delayMs;
+      const since = verdict.keepsPlace ? task.dueAt : dueAt;
+      const status = await putInLine(ctx, task, dueAt, now, since);
       await wakeFor(ctx, [dueAt], now);
-      const status = await putInLine(ctx, task, dueAt, now, verdict.keepsPlace ? task.dueAt : dueAt);
       await ctx.db.patch("tasks", task._id, {
         ...change,
         status,
-        dueAt: verdict.keepsPlace ? task.dueAt : dueAt,
+        dueAt: since,
         error,
         updated: ctx.db.vars.commitTs,
       });

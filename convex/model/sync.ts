@@ -33,8 +33,9 @@ const FENCED = "the run is no longer this session's";
  * Apply what a worker reports, once for each sequence number, and answer with what waits for it.
  *
  * It writes only rows that this worker owns, and inserts, so the syncs of different workers never conflict. What waits is
- * read from the snapshot at which the transaction began, outside its read set, so dispatch and sync do not either. A repeat
- * writes nothing but the lease, and its answer is computed afresh from state.
+ * read from the snapshot at which the transaction began, outside its read set, so with dispatch it shares only the row in
+ * which that loop notes that it falls asleep or wakes. A repeat writes nothing but the lease, and its answer is computed
+ * afresh from state.
  */
 export async function sync(ctx: MutationCtx, caller: Caller, body: Body): Promise<Synced> {
   checkShape(body);

@@ -1,4 +1,4 @@
-/** Texts from outside: names, sizes, JSON. */
+/** Texts from outside: names, ids, sizes, digests, JSON. */
 import type { Id } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
 import { INLINE_BYTES, MAX_TEXT_BYTES } from "../constants";
@@ -37,6 +37,12 @@ export function checkNumber(field: string, value: number, min: number, max: numb
 export function checkInteger(field: string, value: number, min: number, max: number): number {
   if (!Number.isInteger(value)) throw refuse("invalid_argument", `${field}: ${value} is not a whole number.`);
   return checkNumber(field, value, min, max);
+}
+
+/** @returns 64 hexadecimal digits */
+export async function sha256(text: string): Promise<string> {
+  const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
+  return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 export function utf8Bytes(text: string): number {
