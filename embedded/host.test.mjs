@@ -73,6 +73,21 @@ test("the HTTP client reads what it has written", async () => {
   expect(await client.action(anyApi.acts.copy, { from: "js-http", to: "js-copy" })).toBe(1);
 });
 
+test("every run of a function is counted, and a refused one is not", async () => {
+  const runs = async () => {
+    const response = await fetch(`${running.url}/metrics`);
+    expect(response.headers.get("content-type")).toBe("text/plain; version=0.0.4; charset=utf-8");
+    const counter = /^convex_function_calls_total\{kind="query",path="basics:echo"\} (\d+)$/m;
+    return Number(counter.exec(await response.text())?.[1] ?? 0);
+  };
+  const client = new ConvexHttpClient(running.url);
+  const before = await runs();
+  await client.query(anyApi.basics.echo, { value: 1 });
+  await client.query(anyApi.basics.echo, { value: 2 });
+  await expect(client.query(anyApi.basics.missing, {})).rejects.toThrow();
+  expect(await runs()).toBe(before + 2);
+});
+
 test("the HTTP client's consistent query is answered while nothing changes", async () => {
   const client = new ConvexHttpClient(running.url);
   expect(await client.consistentQuery(anyApi.notes.list, { list: "js-consistent" })).toEqual([]);
