@@ -144,8 +144,9 @@ export class Engine {
         return this.#load(message);
       case "schedule":
         return this.#answer(() => {
-          const { path, args, at } = message;
-          return JSON.stringify(this.#scheduler.schedule({ path, args: JSON.parse(args), at }, this.#now()));
+          const { path, args, at, parent } = message;
+          const job = this.#scheduler.schedule({ path, args: JSON.parse(args), at, parent }, this.#now());
+          return JSON.stringify(job);
         });
       case "cancel":
         return this.#answer(() => {

@@ -171,6 +171,14 @@ describe("a scheduled action", () => {
     expect(job(id).state).toEqual({ kind: "success" });
   });
 
+  test("that was canceled while it runs schedules nothing more", () => {
+    const parent = later(0, "jobs:act", { n: 1 });
+    engine.send({ op: "cancel", job: parent });
+    const id = engine.send({ op: "schedule", path: "jobs:act", args: '[{"n":2}]', at: START, parent });
+    expect(job(id).state).toEqual({ kind: "canceled" });
+    expect(engine.serve([]).actions).toEqual([]);
+  });
+
   test("can be scheduled and canceled by another action", () => {
     const id = engine.send({ op: "schedule", path: "jobs:act", args: '[{"n":1}]', at: START + 5000 });
     expect(job(id)).toMatchObject({ scheduledTime: START + 5000, state: { kind: "pending" } });
