@@ -9,7 +9,8 @@ import { Usage } from "./limits.mjs";
 import { answerSyscall } from "./syscalls/index.mjs";
 
 /**
- * @typedef {import("./functions.mjs").FunctionEntry & { kind: "query" | "mutation" }} Callable
+ * @typedef {import("./functions.mjs").FunctionEntry} FunctionEntry
+ * @typedef {FunctionEntry & { kind: "query" | "mutation" }} Callable
  * @typedef {import("./limits.mjs").Limits} Limits
  * @typedef {import("./query.mjs").Query} Query
  * @typedef {import("./query.mjs").Reader} Reader
@@ -151,47 +152,19 @@ export class Call {
    * @param {boolean} journaled
    */
   #run(entry, args, usage, reads, journaled) {
-    this.#checkArgs(entry, args);
+    checkArgs(this.app, entry, args);
     /** @type {Frame} */
     const frame = { entry, usage, queries: new Map(), paginated: false, journaled, reads };
     this.#frames.push(frame);
     try {
       const outcome = this.app.runtime.run(this.#frames.length - 1, entry.path, entry.kind, args, this.now);
       if (!outcome.ok) throw this.#failure(outcome.thrown);
-      this.#checkReturns(entry, outcome.value);
+      checkReturns(this.app, entry, outcome.value);
       return outcome.value;
     } finally {
       for (const query of frame.queries.values()) query.close();
       this.#frames.pop();
     }
-  }
-
-  /**
-   * @param {Callable} entry
-   * @param {string} args
-   */
-  #checkArgs(entry, args) {
-    const { store, limits } = this.app;
-    if (args.length > limits.argsBytes) {
-      throw new CallError(`Arguments are too large (limit: ${limits.argsBytes} bytes)`);
-    }
-    if (entry.args === null) return;
-    const error = entry.args.check(JSON.parse(args)[0], store);
-    if (error !== null) throw new CallError(`ArgumentValidationError: ${error}`);
-  }
-
-  /**
-   * @param {Callable} entry
-   * @param {string} value
-   */
-  #checkReturns(entry, value) {
-    const { store, limits } = this.app;
-    if (value.length > limits.resultBytes) {
-      throw new CallError(`Function return value is too large (limit: ${limits.resultBytes} bytes)`);
-    }
-    if (entry.returns === null) return;
-    const error = entry.returns.check(JSON.parse(value), store);
-    if (error !== null) throw new CallError(`ReturnsValidationError: ${error}`);
   }
 
   /** @param {import("./errors.mjs").Thrown | null} thrown */
@@ -200,4 +173,34 @@ export class Call {
       return new CallError("Uncaught Error: The function waits for a promise that never resolves");
     return new CallError(uncaughtText(thrown, this.app.runtime.mapper), thrown.data);
   }
+}
+
+/**
+ * @param {Pick<App, "store" | "limits">} app
+ * @param {Pick<FunctionEntry, "args">} entry
+ * @param {string} args  JSON text of a one-element array
+ * @throws {CallError} the function does not take these
+ */
+export function checkArgs({ store, limits }, entry, args) {
+  if (args.length > limits.argsBytes) {
+    throw new CallError(`Arguments are too large (limit: ${limits.argsBytes} bytes)`);
+  }
+  if (entry.args === null) return;
+  const error = entry.args.check(JSON.parse(args)[0], store);
+  if (error !== null) throw new CallError(`ArgumentValidationError: ${error}`);
+}
+
+/**
+ * @param {Pick<App, "store" | "limits">} app
+ * @param {Pick<FunctionEntry, "returns">} entry
+ * @param {string} value  JSON text
+ * @throws {CallError} the function must not return this
+ */
+export function checkReturns({ store, limits }, entry, value) {
+  if (value.length > limits.resultBytes) {
+    throw new CallError(`Function return value is too large (limit: ${limits.resultBytes} bytes)`);
+  }
+  if (entry.returns === null) return;
+  const error = entry.returns.check(JSON.parse(value), store);
+  if (error !== null) throw new CallError(`ReturnsValidationError: ${error}`);
 }

@@ -5,7 +5,8 @@
  */
 
 import { requestId } from "../failures.mjs";
-import { Call } from "./call.mjs";
+import { functionNotFound } from "../paths.mjs";
+import { Call, checkArgs, checkReturns } from "./call.mjs";
 import { applySchema, prepareDeployment } from "./deployment.mjs";
 import { CallError, isFault, OperatorError } from "./errors.mjs";
 import { JobDocuments } from "./job-storage.mjs";
@@ -159,6 +160,8 @@ export class Engine {
           this.#scheduler.finishAction(job, ok ? { ok: true } : { ok: false, message: error }, this.#now());
           return "null";
         });
+      case "check":
+        return this.#check(message);
       case "tally":
         return { ok: true, value: this.#tally.text(), ts: String(this.#store.ts), logLines: [] };
       case "stop":
@@ -185,6 +188,22 @@ export class Engine {
       this.#store.rollback(mark);
       return failure(expected(error), []);
     }
+  }
+
+  /**
+   * Hold what an action was given, or returns, against its validators; the action itself runs elsewhere.
+   *
+   * @param {{ path: string, part: "args" | "returns", value: string }} message
+   */
+  #check({ path, part, value }) {
+    return this.#answer(() => {
+      const app = this.#app;
+      const entry = app?.functions.get(path);
+      if (app === null || entry === undefined) throw new CallError(functionNotFound(path));
+      if (part === "args") checkArgs(app, entry, value);
+      else checkReturns(app, entry, value);
+      return "null";
+    });
   }
 
   /** @param {{ id: number, kind: "query" | "mutation" | "any", path: string, args: string, caller: Caller, once?: { session: string, request: number } }} message */
