@@ -25,6 +25,15 @@ export default defineConfig({
           testTimeout: 20_000,
         },
       },
+      {
+        // The official clients against a host process: a line of tests/conformance/checklist.md for each group of tests.
+        test: {
+          name: "clients",
+          include: ["tests/conformance/*.test.{ts,tsx}"],
+          environment: "node",
+          testTimeout: 20_000,
+        },
+      },
     ],
   },
 });

@@ -1,0 +1,5 @@
+import { query } from "../../server";
+
+export default query({ args: {}, handler: async () => "nested/deep/one:default" });
+
+export const named = query({ args: {}, handler: async () => "nested/deep/one:named" });

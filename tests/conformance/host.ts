@@ -1,0 +1,93 @@
+/** Starts the embedded host as a process of its own, as an operator would. */
+
+import { spawn } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+
+const MAIN = fileURLToPath(new URL("../../embedded/main.mjs", import.meta.url));
+export const FUNCTIONS = fileURLToPath(new URL("functions", import.meta.url));
+
+export interface HostOptions {
+  /** The functions folder; by default the one of this suite. */
+  functions?: string;
+  /** More flags of the command line. */
+  flags?: string[];
+  env?: Record<string, string>;
+}
+
+/** One embedded host on free ports with a data folder of its own, which lasts over restarts as the ports do. */
+export class Host {
+  readonly adminKey = "signalbox|conformance-admin-key";
+  url = "";
+  siteUrl = "";
+  /** What the host said on stderr, over all starts. */
+  log = "";
+  #ports: [string, string] = ["0", "0"];
+  #process: ChildProcess | null = null;
+
+  private constructor(
+    readonly data: string,
+    private readonly options: HostOptions,
+  ) {}
+
+  static async start(options: HostOptions = {}): Promise<Host> {
+    const host = new Host(await mkdtemp(path.join(tmpdir(), "conformance-")), options);
+    await host.start();
+    return host;
+  }
+
+  /** Resolves when the host serves; rejects with what it said when it does not start. */
+  async start(): Promise<void> {
+    const flags = [
+      ...["--functions", this.options.functions ?? FUNCTIONS, "--data", this.data],
+      ...["--port", this.#ports[0], "--site-port", this.#ports[1], "--admin-key", this.adminKey],
+      ...(this.options.flags ?? []),
+    ];
+    const child = spawn(process.execPath, [MAIN, ...flags], {
+      stdio: ["ignore", "pipe", "pipe"],
+      env: { ...process.env, ...this.options.env },
+    });
+    this.#process = child;
+    child.stderr.setEncoding("utf8").on("data", (text: string) => (this.log += text));
+    const line = await new Promise<string>((resolve, reject) => {
+      createInterface(child.stdout).once("line", resolve);
+      child.once("exit", () => reject(new Error(`the host did not start: ${this.log}`)));
+    });
+    const ready = JSON.parse(line) as { url: string; siteUrl: string };
+    this.url = ready.url;
+    this.siteUrl = ready.siteUrl;
+    this.#ports = [new URL(this.url).port, new URL(this.siteUrl).port];
+  }
+
+  /** End the host as a power cut would. */
+  async kill(): Promise<void> {
+    await this.#end("SIGKILL");
+  }
+
+  /** End the host in good order; resolves with its exit code. */
+  async stop(): Promise<number | null> {
+    return await this.#end("SIGTERM");
+  }
+
+  /** Stop the host and remove its data. */
+  async dispose(): Promise<void> {
+    await this.stop();
+    await rm(this.data, { recursive: true, force: true });
+  }
+
+  async #end(signal: NodeJS.Signals): Promise<number | null> {
+    const child = this.#process;
+    this.#process = null;
+    if (child === null || child.exitCode !== null || child.signalCode !== null)
+      return child?.exitCode ?? null;
+    const ended = once(child, "exit");
+    child.kill(signal);
+    await ended;
+    return child.exitCode;
+  }
+}
