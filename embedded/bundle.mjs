@@ -1,25 +1,67 @@
 /** Turns a Convex functions folder into one script. */
 
-import { readdir, readFile } from "node:fs/promises";
+import { readdir, readFile, realpath } from "node:fs/promises";
 import path from "node:path";
 import { build } from "esbuild";
+import { ENTRY_SCRIPT } from "./paths.mjs";
 
 /**
  * @typedef {object} Bundle
  * @property {string} code  a classic script that leaves the exports of each module in `globalThis.__modules`, by module path
  * @property {string} map  source map, JSON text; its sources are relative to the functions folder
  * @property {string[]} modules  module paths, without extension, with "/" between parts
+ *
+ * @typedef {object} Build  a bundle, and what it was made of
+ * @property {Bundle} bundle
+ * @property {string[]} files  absolute paths of every file that was read, but those of installed packages
+ * @property {string[]} folders  absolute paths of the functions folder and those in it that are searched for modules
+ *
+ * @typedef {import("esbuild").Plugin} Plugin
  */
 
 /** The folder cannot be bundled; the message is one line with file and line number. */
-export class BundleError extends Error {}
+export class BundleError extends Error {
+  /**
+   * @param {string} message
+   * @param {Partial<Pick<Build, "files" | "folders">>} [seen]  a change of these may mend it
+   */
+  constructor(message, { files = [], folders = [] } = {}) {
+    super(message);
+    this.files = files;
+    this.folders = folders;
+  }
+}
 
-const ENTRY_POINT = /^[^.]+\.(?:ts|tsx|js|jsx|mjs)$/; // a name with more than one dot is no entry point
+const ENTRY_POINT = /^[^.#\s][^.\s]*\.(?:ts|tsx|mts|cts|js|jsx|mjs|cjs)$/; // a name with more than one dot is no entry point
+const TYPESCRIPT = /\.[mc]?tsx?$/;
+const HAS_EXPORT = /^\s{0,100}(import|export)/m;
 const MODULE_PART = /^(?=.*[A-Za-z0-9])[A-Za-z0-9_]+$/;
 const SKIPPED = new Set(["_generated", "_deps", "node_modules"]);
 const NODE_DIRECTIVE = /^(?:\s|\/\/.*|\/\*[^]*?\*\/)*(["'])use node\1/;
 const AUTH_CONFIG = "auth.config"; // its name has a dot, and so has convex.config
 const APP_CONFIG = "convex.config";
+const INSTALLED = `${path.sep}node_modules${path.sep}`;
+
+/** Imports that Convex's bundler answers itself. @type {Plugin} */
+const SHIMS = {
+  name: "shims",
+  setup({ onResolve, onLoad }) {
+    const shim = (
+      /** @type {RegExp} */ filter,
+      /** @type {string} */ namespace,
+      /** @type {string} */ contents,
+    ) => {
+      onResolve({ filter }, (args) => ({ path: args.path, namespace }));
+      onLoad({ filter: /.*/, namespace }, () => ({ contents, loader: "js" }));
+    };
+    shim(/^server-only$/, "server-only-stub", "");
+    shim(
+      /^(node:)?async_hooks$/,
+      "async-hooks-shim",
+      "export const { AsyncLocalStorage, AsyncResource } = globalThis; export default { AsyncLocalStorage, AsyncResource };",
+    );
+  },
+};
 
 /**
  * @param {string} folder  absolute, or relative to the working directory
@@ -27,16 +69,44 @@ const APP_CONFIG = "convex.config";
  * @throws {BundleError}
  */
 export async function bundleFunctions(folder) {
-  const root = path.resolve(folder);
-  const files = await entryPoints(root);
+  return (await buildFunctions(folder)).bundle;
+}
+
+/**
+ * @param {string} folder  absolute, or relative to the working directory
+ * @returns {Promise<Build>}
+ * @throws {BundleError}
+ */
+export async function buildFunctions(folder) {
+  const root = await realpath(path.resolve(folder)).catch((/** @type {NodeJS.ErrnoException} */ error) => {
+    throw unreadable(path.resolve(folder), error);
+  });
+  /** @type {string[]} */
+  const folders = [];
+  const files = await entryPoints(root, folders);
   const modules = files.map(modulePath);
+  try {
+    const { bundle, inputs } = await bundleModules(root, entrySource(files, modules), modules, [SHIMS]);
+    return { bundle, folders, files: inputs.filter((file) => !file.includes(INSTALLED)) };
+  } catch (error) {
+    if (!isBuildFailure(error)) throw error;
+    throw new BundleError(firstError(root, error), { folders, files: filesInQuestion(root, error) });
+  }
+}
+
+/**
+ * Run the bundler over one entry script.
+ *
+ * @param {string} root  absolute; sources in the map are relative to it
+ * @param {string} contents  of the entry script
+ * @param {string[]} modules
+ * @param {Plugin[]} plugins
+ * @returns {Promise<{ bundle: Bundle, inputs: string[] }>}  inputs: absolute paths of the files that were read
+ * @throws {import("esbuild").BuildFailure}
+ */
+export async function bundleModules(root, contents, modules, plugins) {
   const result = await build({
-    stdin: {
-      contents: entrySource(files, modules),
-      resolveDir: root,
-      sourcefile: "convex:entry",
-      loader: "js",
-    },
+    stdin: { contents, resolveDir: root, sourcefile: ENTRY_SCRIPT, loader: "js" },
     absWorkingDir: root,
     outfile: path.join(root, "functions.js"),
     write: false,
@@ -47,57 +117,102 @@ export async function bundleFunctions(folder) {
     conditions: ["convex", "module"],
     sourcemap: "external",
     sourcesContent: false,
+    metafile: true,
     jsx: "automatic",
     logLevel: "silent",
     define: { "process.env.NODE_ENV": '"production"' },
-  }).catch((/** @type {import("esbuild").BuildFailure} */ error) => {
-    throw new BundleError(firstError(root, error));
+    plugins,
   });
   const text = (/** @type {string} */ ending) =>
     result.outputFiles.find((output) => output.path.endsWith(ending))?.text ?? "";
-  return { code: text(".js"), map: text(".map"), modules };
+  const inputs = Object.keys(result.metafile.inputs)
+    .filter((input) => !/^[\w-]+:/.test(input)) // of a plugin
+    .map((input) => path.resolve(root, input));
+  return { bundle: { code: text(".js"), map: text(".map"), modules }, inputs };
 }
 
 /**
  * @param {string} root
+ * @param {string[]} folders  gets every folder that is looked into
  * @returns {Promise<string[]>} relative, sorted, with "/" between parts
  */
-async function entryPoints(root) {
-  const entries = await readdir(root, { recursive: true, withFileTypes: true }).catch(
-    (/** @type {NodeJS.ErrnoException} */ error) => {
-      throw new BundleError(`cannot read the functions folder ${root}: ${error.code ?? error.message}`);
-    },
-  );
+async function entryPoints(root, folders) {
   /** @type {string[]} */
   const files = [];
-  for (const entry of entries) {
-    const file = path.relative(root, path.join(entry.parentPath, entry.name)).split(path.sep).join("/");
-    const folders = file.split("/").slice(0, -1);
-    if (!entry.isFile() || folders.some((part) => SKIPPED.has(part) || part.startsWith("."))) continue;
-    const config = folders.length === 0 && isConfig(entry.name);
-    if (!config && !ENTRY_POINT.test(entry.name)) continue;
-    if (!config) checkName(file);
-    if (NODE_DIRECTIVE.test(await readFile(path.join(root, file), "utf8"))) {
-      throw new BundleError(`${file}: "use node" modules need Convex itself, this host does not run them`);
+  for (const pending = [root]; pending.length > 0;) {
+    const folder = /** @type {string} */ (pending.pop());
+    const entries = await readdir(folder, { withFileTypes: true }).catch((error) => {
+      throw unreadable(folder, error, folders);
+    });
+    if (folder !== root && entries.some(({ name }) => name === `${APP_CONFIG}.ts`)) continue; // the folder of a component
+    folders.push(folder);
+    for (const entry of entries) {
+      const full = path.join(folder, entry.name);
+      if (entry.isDirectory()) {
+        if (!SKIPPED.has(entry.name) && !entry.name.startsWith(".")) pending.push(full);
+      } else if (entry.isFile() && (await isEntryPoint(root, full, folders))) {
+        files.push(relativeTo(root, full));
+      }
     }
-    files.push(file);
   }
   return files.sort();
 }
 
-/** @param {string} name */
-function isConfig(name) {
-  return new RegExp(`^(?:${AUTH_CONFIG}|${APP_CONFIG})\\.(?:ts|js)$`).test(name);
+/**
+ * @param {string} root
+ * @param {string} full
+ * @param {string[]} folders
+ */
+async function isEntryPoint(root, full, folders) {
+  const file = relativeTo(root, full);
+  const config = isConfig(file);
+  if (!config && (!ENTRY_POINT.test(path.basename(file)) || /\s/.test(file))) return false;
+  const source = await readFile(full, "utf8").catch((error) => {
+    throw unreadable(full, error, folders);
+  });
+  if (TYPESCRIPT.test(file) && !HAS_EXPORT.test(source)) return false;
+  if (!config) checkName(file, folders);
+  if (NODE_DIRECTIVE.test(source)) {
+    throw new BundleError(`${file}: "use node" modules need Convex itself, this host does not run them`, {
+      folders,
+    });
+  }
+  return true;
+}
+
+/**
+ * @param {string} what
+ * @param {NodeJS.ErrnoException} error
+ * @param {string[]} [folders]
+ */
+function unreadable(what, error, folders) {
+  return new BundleError(`cannot read the functions folder ${what}: ${error.code ?? error.message}`, {
+    folders,
+  });
+}
+
+/** @param {string} root @param {string} full */
+function relativeTo(root, full) {
+  return path.relative(root, full).split(path.sep).join("/");
 }
 
 /** @param {string} file */
-function checkName(file) {
+function isConfig(file) {
+  return new RegExp(`^(?:${AUTH_CONFIG}|${APP_CONFIG})\\.(?:ts|js)$`).test(file);
+}
+
+/**
+ * @param {string} file
+ * @param {string[]} folders
+ */
+function checkName(file, folders) {
   const bad = modulePath(file)
     .split("/")
     .find((part) => !MODULE_PART.test(part));
   if (bad !== undefined) {
     throw new BundleError(
       `${file}: ${JSON.stringify(bad)} is no valid name of a module: use letters, digits and underscores`,
+      { folders },
     );
   }
 }
@@ -108,24 +223,51 @@ function modulePath(file) {
 }
 
 /**
- * @param {string[]} files
- * @param {string[]} modules
+ * The script that brings modules together.
+ *
+ * @param {string[]} files  as they are imported, relative to the entry script
+ * @param {string[]} modules  their paths
  */
-function entrySource(files, modules) {
+export function entrySource(files, modules) {
   const imports = files.map((file, i) => `import * as m${i} from ${JSON.stringify(`./${file}`)};`);
   const entries = modules.map((name, i) => `${JSON.stringify(name)}: m${i}`);
   return `${imports.join("\n")}\nglobalThis.__modules = { ${entries.join(", ")} };\n`;
 }
 
 /**
+ * @param {unknown} error
+ * @returns {error is import("esbuild").BuildFailure}
+ */
+export function isBuildFailure(error) {
+  return error instanceof Error && "errors" in error && "warnings" in error;
+}
+
+/**
  * @param {string} root
  * @param {import("esbuild").BuildFailure} failure
  */
-function firstError(root, failure) {
+export function firstError(root, failure) {
   const [error] = failure.errors ?? [];
   if (error === undefined) return String(failure.message).split("\n", 1)[0] ?? "";
   const where = error.location;
   if (where === null) return error.text;
-  const file = path.relative(root, path.resolve(root, where.file)).split(path.sep).join("/");
+  const file = relativeTo(root, path.resolve(root, where.file));
   return `${file}:${where.line}:${where.column + 1}: ${error.text}`;
+}
+
+const UNRESOLVED = /^Could not resolve "(\.[^"]*)"/;
+
+/**
+ * The files that errors are in, and those that relative imports did not find.
+ *
+ * @param {string} root
+ * @param {import("esbuild").BuildFailure} failure
+ */
+function filesInQuestion(root, { errors }) {
+  return errors.flatMap(({ text, location }) => {
+    if (location === null) return [];
+    const file = path.resolve(root, location.file);
+    const missing = UNRESOLVED.exec(text)?.[1];
+    return missing === undefined ? [file] : [file, path.resolve(path.dirname(file), missing)];
+  });
 }

@@ -59,7 +59,7 @@ test("a module that needs Node is refused by name", async () => {
 });
 
 test("a module name that Convex refuses is refused", async () => {
-  await expect(bundle({ "my-tasks.ts": "" })).rejects.toThrow(
+  await expect(bundle({ "my-tasks.ts": "export {}" })).rejects.toThrow(
     'my-tasks.ts: "my-tasks" is no valid name of a module',
   );
 });

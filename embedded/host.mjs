@@ -5,14 +5,13 @@ import { createServer } from "node:http";
 import path from "node:path";
 import { ActionsClient } from "./actions/client.mjs";
 import { Authenticator, DEVELOPMENT_ADMIN_KEY } from "./auth.mjs";
-import { bundleFunctions } from "./bundle.mjs";
 import { Calls } from "./calls.mjs";
 import { EngineClient } from "./engine-client.mjs";
-import { functionEnvironment } from "./env.mjs";
 import { withoutRequestId } from "./failures.mjs";
 import { serveApi } from "./http/api.mjs";
 import { refuseConnection } from "./http/errors.mjs";
 import { serveSite } from "./http/site.mjs";
+import { Serving } from "./serving.mjs";
 import { SyncServer } from "./sync.mjs";
 
 /**
@@ -78,10 +77,10 @@ export async function startHost(options, { log, onFatal }) {
       );
     });
   });
-  await loadFunctions({ engine, actions }, options.functions, {
-    ...process.env,
-    CONVEX_CLOUD_URL: url,
-    CONVEX_SITE_URL: siteUrl,
+  const environment = { ...process.env, CONVEX_CLOUD_URL: url, CONVEX_SITE_URL: siteUrl };
+  const serving = new Serving({ engine, actions, environment, log });
+  await serving.serveFolder(options.functions, options).catch((/** @type {Error} */ error) => {
+    throw new StartError(error.message);
   });
   loaded.resolve(undefined);
 
@@ -97,6 +96,7 @@ export async function startHost(options, { log, onFatal }) {
       version: VERSION,
     },
     stop: async () => {
+      serving.close();
       const servers = [apiServer, siteServer];
       for (const server of servers) server.close();
       for (const server of servers) server.closeIdleConnections();
@@ -106,24 +106,6 @@ export async function startHost(options, { log, onFatal }) {
       for (const server of servers) server.closeAllConnections();
     },
   };
-}
-
-/**
- * Bundle a folder and serve what it exports; a folder that is refused changes nothing.
- *
- * @param {{ engine: EngineClient, actions: ActionsClient }} parts
- * @param {string} folder
- * @param {Record<string, string | undefined>} environment
- * @throws {StartError} with the file and the line
- */
-async function loadFunctions({ engine, actions }, folder, environment) {
-  try {
-    const bundle = await bundleFunctions(folder);
-    const { env } = await engine.load(bundle, environment);
-    actions.load(bundle, functionEnvironment(environment, env));
-  } catch (error) {
-    throw new StartError(/** @type {Error} */ (error).message);
-  }
 }
 
 /**

@@ -108,7 +108,7 @@ test("broken TypeScript is one line with file and line number", async () => {
 test("a module that throws while it is loaded is one line", async () => {
   const functions = path.join(folder, "functions");
   await mkdir(functions);
-  await writeFile(path.join(functions, "throws.ts"), "throw new Error('at load');\n");
+  await writeFile(path.join(functions, "throws.ts"), "export {};\nthrow new Error('at load');\n");
   const { stderr, code } = await refused("--functions", functions);
   expect(code).toBe(1);
   expect(stderr).toMatch(ONE_LINE);

@@ -7,6 +7,7 @@ import { DEVELOPMENT_ADMIN_KEY } from "./auth.mjs";
 /**
  * @typedef {object} Options
  * @property {string} functions  absolute path of the functions folder
+ * @property {boolean} watch     serve the folder anew whenever it changes
  * @property {string} data       absolute path of the folder that holds `host.sqlite`
  * @property {number} port       API and WebSocket; 0 takes a free port
  * @property {number} sitePort   HTTP actions; 0 takes a free port
@@ -23,6 +24,7 @@ const LOOPBACK = new Set(["127.0.0.1", "::1", "localhost"]);
 /** @type {import("node:util").ParseArgsOptionsConfig} */
 const FLAGS = {
   functions: { type: "string", default: "./convex" },
+  "no-watch": { type: "boolean", default: false },
   data: { type: "string", default: "./.signalbox/host" },
   port: { type: "string", default: "3210" },
   "site-port": { type: "string", default: "3211" },
@@ -38,13 +40,14 @@ const FLAGS = {
  * @throws {UsageError}
  */
 export function parseOptions(argv, cwd) {
-  const flags = readFlags(argv);
+  const { text: flags, on } = readFlags(argv);
   const synchronous = flags("synchronous");
   if (synchronous !== "full" && synchronous !== "normal") {
     throw new UsageError(`--synchronous takes full or normal, not '${synchronous}'`);
   }
   const options = {
     functions: path.resolve(cwd, flags("functions")),
+    watch: !on("no-watch"),
     data: path.resolve(cwd, flags("data")),
     port: readPort("--port", flags("port")),
     sitePort: readPort("--site-port", flags("site-port")),
@@ -68,7 +71,7 @@ export function parseOptions(argv, cwd) {
 
 /**
  * @param {string[]} argv
- * @returns {(name: string) => string} the value of a flag, never empty
+ * @returns {{ text: (name: string) => string, on: (name: string) => boolean }} text: the value of a flag, never empty
  */
 function readFlags(argv) {
   /** @type {Record<string, unknown>} */
@@ -83,10 +86,13 @@ function readFlags(argv) {
         .join(", ")})`,
     );
   }
-  return (name) => {
-    const value = values[name];
-    if (typeof value !== "string" || value === "") throw new UsageError(`--${name} must not be empty`);
-    return value;
+  return {
+    text: (name) => {
+      const value = values[name];
+      if (typeof value !== "string" || value === "") throw new UsageError(`--${name} must not be empty`);
+      return value;
+    },
+    on: (name) => values[name] === true,
   };
 }
 

@@ -5,6 +5,7 @@ import { parseOptions, UsageError } from "./options.mjs";
 test("without flags the host serves ./convex on the loopback address with the development key", () => {
   expect(parseOptions([], "/app")).toEqual({
     functions: "/app/convex",
+    watch: true,
     data: "/app/.signalbox/host",
     port: 3210,
     sitePort: 3211,
@@ -16,8 +17,11 @@ test("without flags the host serves ./convex on the loopback address with the de
 
 test("every flag is read, and both ports may be free ones", () => {
   const argv = ["--functions", "f", "--data", "/d", "--port", "0", "--site-port=0", "--host", "0.0.0.0"];
-  expect(parseOptions([...argv, "--admin-key", "own", "--synchronous", "full"], "/app")).toEqual({
+  expect(
+    parseOptions([...argv, "--admin-key", "own", "--synchronous", "full", "--no-watch"], "/app"),
+  ).toEqual({
     functions: "/app/f",
+    watch: false,
     data: "/d",
     port: 0,
     sitePort: 0,

@@ -1,5 +1,8 @@
 /** Spells function paths and says why one may not be called. */
 
+/** Name of the script that brings an app's modules together. */
+export const ENTRY_SCRIPT = "convex:entry";
+
 /**
  * @typedef {object} FunctionInfo
  * @property {"query" | "mutation" | "action"} kind

@@ -62,7 +62,7 @@ class HostProcess:
         flags = [
             *("--functions", str(self.functions), "--data", str(self.data)),
             *("--port", self._ports[0], "--site-port", self._ports[1]),
-            *("--admin-key", self.admin_key, "--synchronous", self.synchronous),
+            *("--admin-key", self.admin_key, "--synchronous", self.synchronous, "--no-watch"),
         ]
         with self.log_file.open("ab") as log:
             process = LocalProcess(node_command(HOST, flags), env=self._env, stderr=log)

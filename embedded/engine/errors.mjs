@@ -2,6 +2,7 @@
 
 import { SourceMap } from "node:module";
 import path from "node:path";
+import { ENTRY_SCRIPT } from "../paths.mjs";
 
 /** Convex refuses something that a function did or was given; the message is Convex's text. */
 export class CallError extends Error {
@@ -68,6 +69,7 @@ export class StackMapper {
       const origin = this.#map.findEntry(Number(row) - 1, Number(column) - 1);
       if (!("originalSource" in origin) || origin.originalSource === undefined) continue;
       const source = path.posix.join("../convex", origin.originalSource);
+      if (path.posix.basename(source) === ENTRY_SCRIPT) continue; // which is none of the app's files
       const position = `${source}:${origin.originalLine + 1}:${origin.originalColumn + 1}`;
       count += 1;
       text += `    at ${frameName(name)} (${position})\n`;

@@ -21,6 +21,9 @@ def add_to(commands: Commands) -> None:
         "--functions", metavar="DIR", default="./convex", help="the functions; default: %(default)s"
     )
     parser.add_argument(
+        "--no-watch", action="store_true", help="do not serve the functions anew when they change"
+    )
+    parser.add_argument(
         "--data",
         metavar="DIR",
         default="./.signalbox/host",
@@ -60,6 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Become the host's process, so that its signals and exit code are the command's."""
     options = ["functions", "data", "port", "site_port", "host", "synchronous"]
     flags = [part for name in options for part in (f"--{name.replace('_', '-')}", getattr(arguments, name))]
+    if arguments.no_watch:
+        flags.append("--no-watch")
     if arguments.admin_key is not None:
         flags += ["--admin-key", arguments.admin_key]
     command = node_command(HOST, flags)
