@@ -7,51 +7,16 @@
  * writes: documents written each second by mutations of ten inserts, in batches of sixteen.
  */
 
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { bundleFunctions } from "../embedded/bundle.mjs";
 import { Engine } from "../embedded/engine/engine.mjs";
+import { percentiles } from "./percentiles.mjs";
 
-const FUNCTIONS = {
-  "schema.ts": `
-    import { defineSchema, defineTable } from "convex/server";
-    import { v } from "convex/values";
-    export default defineSchema({
-      tasks: defineTable({ queue: v.string(), status: v.string(), priority: v.number(), payload: v.string() })
-        .index("by_queue_and_status", ["queue", "status", "priority"]),
-      runs: defineTable({ task: v.id("tasks"), worker: v.string() }).index("by_task", ["task"]),
-    });`,
-  "bench.ts": `
-    import { mutationGeneric as mutation } from "convex/server";
-    import { v } from "convex/values";
-    const payload = "x".repeat(200);
-    export const noop = mutation({ args: {}, returns: v.null(), handler: async () => null });
-    export const fill = mutation({
-      args: { count: v.number() },
-      handler: async (ctx, { count }) => {
-        for (let i = 0; i < count; i++) {
-          await ctx.db.insert("tasks", { queue: "q", status: "waiting", priority: Math.random(), payload });
-        }
-      },
-    });
-    export const claim = mutation({
-      args: { worker: v.string() },
-      returns: v.union(v.null(), v.id("tasks")),
-      handler: async (ctx, { worker }) => {
-        const [task] = await ctx.db.query("tasks")
-          .withIndex("by_queue_and_status", (q) => q.eq("queue", "q").eq("status", "waiting"))
-          .take(1);
-        if (task === undefined) return null;
-        await ctx.db.patch(task._id, { status: "running" });
-        await ctx.db.insert("runs", { task: task._id, worker });
-        return task._id;
-      },
-    });`,
-};
-const ROOT = fileURLToPath(new URL("..", import.meta.url));
+const FUNCTIONS = fileURLToPath(new URL("./functions", import.meta.url));
 const FILL_PER_CALL = 500;
 
 const { values: options } = parseArgs({
@@ -60,13 +25,6 @@ const { values: options } = parseArgs({
     documents: { type: "string", default: "10000,100000" },
   },
 });
-
-/** @param {number[]} times  ms */
-function percentiles(times) {
-  const sorted = times.toSorted((a, b) => a - b);
-  const at = (/** @type {number} */ share) => Number(sorted[Math.floor(sorted.length * share)]?.toFixed(4));
-  return { p50_ms: at(0.5), p99_ms: at(0.99), calls: times.length };
-}
 
 /** @param {Record<string, unknown>} figure */
 function print(figure) {
@@ -111,11 +69,7 @@ class Bench {
 
 const root = mkdtempSync(path.join(tmpdir(), "signalbox-bench-"));
 try {
-  const folder = path.join(root, "convex");
-  mkdirSync(folder);
-  symlinkSync(path.join(ROOT, "node_modules"), path.join(root, "node_modules"));
-  for (const [name, text] of Object.entries(FUNCTIONS)) writeFileSync(path.join(folder, name), text);
-  const bundle = await bundleFunctions(folder);
+  const bundle = await bundleFunctions(FUNCTIONS);
   const calls = Number(options.calls);
 
   for (const synchronous of /** @type {const} */ (["normal", "full"])) {
