@@ -140,7 +140,7 @@ export class Call {
       store: this.app.store,
       ts: this.ts,
       onRow: (json) => usage.readDocument(json.length),
-      onRange: (range) => reads?.addRange(range),
+      reads,
     };
   }
 

@@ -198,8 +198,12 @@ describe("documents", () => {
 
   test("get refuses what is no id, and an id of another table than the one that is named", () => {
     const id = engine.call("items:add", { group: "a", rank: 1 });
-    expect(() => engine.call("items:getAny", { id: "nonsense" })).toThrow("Unable to decode ID");
-    expect(() => engine.call("items:getFrom", { table: "events", id })).toThrow('is of table "items"');
+    expect(() => engine.call("items:getAny", { id: "nonsense" })).toThrow(
+      "Invalid argument `id` for `db.get`: Unable to decode ID: Invalid ID length 8",
+    );
+    expect(() => engine.call("items:getFrom", { table: "events", id })).toThrow(
+      'Invalid argument `id` for `db.get`: expected to be an Id<"events">, got Id<"items"> instead.',
+    );
     expect(engine.call("items:getFrom", { table: "items", id })).toMatchObject({ rank: 1 });
   });
 

@@ -101,7 +101,9 @@ describe("a schema", () => {
   test("keeps a staged index up to date and out of queries until it is enabled", async () => {
     await load(schemaOf(`rows: defineTable(v.any()).index("by_a", { fields: ["a"], staged: true })`));
     engine.call("rows:add", { value: { a: 1 } });
-    expect(() => engine.call("rows:by", { index: "by_a" })).toThrow("is staged");
+    expect(() => engine.call("rows:by", { index: "by_a" })).toThrow(
+      "Index rows.by_a is currently staged and not available to query until it is enabled.",
+    );
     await load(schemaOf(`rows: defineTable(v.any()).index("by_a", ["a"])`));
     expect(column("by_a")).toEqual([1]);
   });

@@ -1,6 +1,7 @@
 /** Evaluates the expressions of `.filter()`. */
 
 import { CallError } from "./errors.mjs";
+import { formatValue } from "./format.mjs";
 import { fieldAt } from "./index-keys.mjs";
 import { compareValues, decodeFloat64, decodeInt64, encodeFloat64, encodeInt64 } from "./values.mjs";
 
@@ -22,13 +23,13 @@ const COMPARISONS = {
   $gte: (order) => order >= 0,
 };
 
-/** @type {Record<string, { float: (a: number, b: number) => number, int: (a: bigint, b: bigint) => bigint }>} */
+/** @type {Record<string, { verb: string, float: (a: number, b: number) => number, int: (a: bigint, b: bigint) => bigint }>} */
 const ARITHMETIC = {
-  $add: { float: (a, b) => a + b, int: (a, b) => a + b },
-  $sub: { float: (a, b) => a - b, int: (a, b) => a - b },
-  $mul: { float: (a, b) => a * b, int: (a, b) => a * b },
-  $div: { float: (a, b) => a / b, int: (a, b) => a / nonZero(b) },
-  $mod: { float: (a, b) => a % b, int: (a, b) => a % nonZero(b) },
+  $add: { verb: "add", float: (a, b) => a + b, int: (a, b) => a + b },
+  $sub: { verb: "subtract", float: (a, b) => a - b, int: (a, b) => a - b },
+  $mul: { verb: "multiply", float: (a, b) => a * b, int: (a, b) => a * b },
+  $div: { verb: "divide", float: (a, b) => a / b, int: (a, b) => a / b },
+  $mod: { verb: "mod", float: (a, b) => a % b, int: (a, b) => a % b },
 };
 
 /**
@@ -38,7 +39,7 @@ const ARITHMETIC = {
  */
 export function compileFilter(json) {
   const expression = compile(json);
-  return (document) => expression(document) === true;
+  return (document) => truth(expression(document));
 }
 
 /** @param {any} json @returns {Expression} */
@@ -89,7 +90,13 @@ function compileBinary(operator, operands) {
 function compileNegation(inner) {
   return (document) => {
     const value = inner(document);
-    return isInt64(value) ? calculate("$sub", encodeInt64(0n), value) : calculate("$mul", -1, value);
+    if (isFloat64(value)) return encodeFloat64(-decodeFloat64(value));
+    if (!isInt64(value)) throw new CallError(`Cannot negate ${print(value)} (type ${typeName(value)})`);
+    const negative = -decodeInt64(value);
+    if (isOutOfRange(negative)) {
+      throw new CallError(`Cannot negate ${print(value)}: the result is out of range for Int64`);
+    }
+    return encodeInt64(negative);
   };
 }
 
@@ -100,27 +107,51 @@ function compileNegation(inner) {
  * @returns {Encoded}
  */
 function calculate(operator, left, right) {
-  const { float, int } = /** @type {(typeof ARITHMETIC)[string]} */ (ARITHMETIC[operator]);
+  const { verb, float, int } = /** @type {(typeof ARITHMETIC)[string]} */ (ARITHMETIC[operator]);
   if (isInt64(left) && isInt64(right)) {
-    return encodeInt64(BigInt.asIntN(INT64_BITS, int(decodeInt64(left), decodeInt64(right))));
+    const [a, b] = [decodeInt64(left), decodeInt64(right)];
+    if (b === 0n && (verb === "divide" || verb === "mod")) {
+      throw new CallError(`Cannot ${verb} ${a} by zero`);
+    }
+    const result = int(a, b);
+    if (isOutOfRange(result) || (verb === "mod" && isOutOfRange(a / b))) {
+      throw new CallError(`Cannot ${verb} ${a} and ${b}: the result is out of range for Int64`);
+    }
+    return encodeInt64(result);
   }
   if (isFloat64(left) && isFloat64(right))
     return encodeFloat64(float(decodeFloat64(left), decodeFloat64(right)));
   throw new CallError(
-    `Cannot evaluate ${operator} in a filter: both sides must be numbers or both must be bigints, found ${JSON.stringify(left)} and ${JSON.stringify(right)}`,
+    `Cannot ${verb} ${print(left)} (type ${typeName(left)}) and ${print(right)} (type ${typeName(right)})`,
   );
 }
 
-/** @param {bigint} divisor */
-function nonZero(divisor) {
-  if (divisor === 0n) throw new CallError("Cannot divide a bigint by zero in a filter");
-  return divisor;
+/** @param {bigint} value */
+function isOutOfRange(value) {
+  return BigInt.asIntN(INT64_BITS, value) !== value;
 }
 
 /** @param {Encoded | undefined} value */
 function truth(value) {
   if (typeof value === "boolean") return value;
-  throw new CallError(`A filter's condition must be a boolean, found ${JSON.stringify(value)}`);
+  throw new CallError(`Cannot use value ${print(value)} (type ${typeName(value)}) as a Boolean`);
+}
+
+/** @param {Encoded | undefined} value */
+function print(value) {
+  return value === undefined ? "undefined" : formatValue(value);
+}
+
+/** @param {Encoded | undefined} value @returns {string} Convex's name of its type */
+function typeName(value) {
+  if (value === undefined) return "undefined";
+  if (value === null) return "Null";
+  if (isInt64(value)) return "Int64";
+  if (isFloat64(value)) return "Float64";
+  if (typeof value === "boolean") return "Boolean";
+  if (typeof value === "string") return "String";
+  if (Array.isArray(value)) return "Array";
+  return "$bytes" in value ? "Bytes" : "Object";
 }
 
 /** @param {unknown} value @returns {value is { $integer: string }} */

@@ -21,6 +21,9 @@ const BYTES_OF_LENGTH = new Map([
   [37, 23],
 ]);
 
+const SHORTEST = 31;
+const LONGEST = 37;
+
 const binary = new Uint8Array(23);
 const text = Buffer.alloc(37);
 
@@ -63,6 +66,22 @@ export function tableNumberOf(id) {
   if (tableNumber === null) return null;
   const checksum = fletcher16(body);
   return binary[body] === (checksum & 0xff) && binary[body + 1] === checksum >> 8 ? tableNumber : null;
+}
+
+/**
+ * @param {string} id
+ * @returns {string | null} why it is no id, in Convex's words; null when it is one
+ */
+export function idProblem(id) {
+  if (id.length < SHORTEST || id.length > LONGEST) return `Invalid ID length ${Buffer.byteLength(id)}`;
+  if (!/^[0-9a-hjkmnp-tv-z]*$/.test(id)) return "ID wasn't valid base32";
+  const length = BYTES_OF_LENGTH.get(id.length);
+  if (length === undefined || !readBase32(id)) return `Invalid ID length ${id.length}`;
+  const body = length - CHECKSUM_BYTES;
+  if (readVInt(body - INTERNAL_BYTES) === null) return "Invalid table number";
+  const expected = fletcher16(body);
+  const found = Buffer.from(binary.buffer).readUInt16LE(body);
+  return found === expected ? null : `Invalid ID version ${found} (expected ${expected})`;
 }
 
 /**

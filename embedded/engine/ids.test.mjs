@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { decodeId, encodeId, newInternalId, tableNumberOf } from "./ids.mjs";
+import { decodeId, encodeId, idProblem, newInternalId, tableNumberOf } from "./ids.mjs";
 import { Random } from "./random-values.mjs";
 
 // The number of bits grows with the table number: each pair stands at a border of the VInt.
@@ -108,4 +108,27 @@ test("an internal id is 14 random bytes and the day", () => {
   const days = 20_000;
   const internal = newInternalId(random, days * 86_400_000 + 5);
   expect([...internal]).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, days >> 8, days & 0xff]);
+});
+
+describe("the problem of a text that is no id is", () => {
+  const id = encodeId(10_001, new Uint8Array(16).fill(7));
+
+  test.each([
+    ["none", id, null],
+    ["that it is too short", id.slice(0, 30), "Invalid ID length 30"],
+    ["that it is too long", "0".repeat(38), "Invalid ID length 38"],
+    ["that no id has its length", "0".repeat(33), "Invalid ID length 33"],
+    ["a character", `${id.slice(0, -1)}!`, "ID wasn't valid base32"],
+    ["a capital", id.toUpperCase(), "ID wasn't valid base32"],
+    ["table 0", spell(0, ...new Uint8Array(16)), "Invalid table number"],
+    [
+      "its checksum",
+      id.slice(0, 10) + (id[10] === "0" ? "1" : "0") + id.slice(11),
+      /^Invalid ID version \d+ \(expected \d+\)$/,
+    ],
+  ])("%s", (_what, text, problem) => {
+    if (problem instanceof RegExp) expect(idProblem(text)).toMatch(problem);
+    else expect(idProblem(text)).toBe(problem);
+    expect(idProblem(text) === null).toBe(decodeId(text) !== null);
+  });
 });

@@ -2,7 +2,9 @@
 
 import { CallError } from "./errors.mjs";
 import { isUndefined } from "./filters.mjs";
-import { encodeIndexKey, keySuccessor, resolveCommitTs } from "./values.mjs";
+import { formatValue } from "./format.mjs";
+import { isHidden } from "./layout.mjs";
+import { compareValues, encodeIndexKey, keySuccessor, resolveCommitTs } from "./values.mjs";
 
 /**
  * @typedef {import("./values.mjs").Encoded} Encoded
@@ -16,6 +18,7 @@ import { encodeIndexKey, keySuccessor, resolveCommitTs } from "./values.mjs";
  * @property {Buffer} low  inclusive
  * @property {Buffer | null} high  exclusive; null: to the end
  * @property {boolean} descending
+ * @property {(id: string) => boolean} [idMatches]  bounds on `_id` behind all other fields, which keys do not hold
  */
 
 /**
@@ -26,25 +29,15 @@ import { encodeIndexKey, keySuccessor, resolveCommitTs } from "./values.mjs";
  * @throws {CallError} there is no such index, or the range does not follow its fields
  */
 export function compileSource(store, ts, source) {
-  const descending = source.order === "desc";
+  const descending = isDescending(source.order);
   switch (source.type) {
     case "FullTableScan": {
-      const table = store.table(source.tableName);
+      const table = readableTable(store, source.tableName);
       if (table === undefined) return null;
       return { table, index: table.byCreationTime, low: Buffer.alloc(0), high: null, descending };
     }
     case "IndexRange": {
-      const [tableName = "", indexName = ""] = String(source.indexName).split(".");
-      const table = store.table(tableName);
-      if (table === undefined && (indexName === "by_id" || indexName === "by_creation_time")) return null;
-      const index = table === undefined ? undefined : findIndex(table, indexName);
-      if (table === undefined || index === undefined)
-        throw new CallError(`Index ${source.indexName} not found.`);
-      if (index.staged) {
-        throw new CallError(
-          `Index ${source.indexName} is staged: it cannot be queried before it is enabled.`,
-        );
-      }
+      const { table, index } = findIndex(store, source.indexName);
       return { table, index, descending, ...compileRange(source.indexName, index, source.range, ts) };
     }
     case "Search":
@@ -56,11 +49,42 @@ export function compileSource(store, ts, source) {
   }
 }
 
+/** @param {unknown} order */
+function isDescending(order) {
+  if (order === "desc") return true;
+  if (order === undefined || order === null || order === "asc") return false;
+  throw new CallError('Invalid argument `query` for `queryStream`: expected "asc" or "desc"');
+}
+
+/**
+ * @param {Store} store
+ * @param {string} name
+ */
+function readableTable(store, name) {
+  return isHidden(name) ? undefined : store.table(name);
+}
+
+/**
+ * @param {Store} store
+ * @param {string} name  "table.index"
+ * @returns {{ table: Table, index: Index }}
+ */
+function findIndex(store, name) {
+  const [tableName = "", indexName = ""] = name.split(".");
+  const table = readableTable(store, tableName);
+  const index = table === undefined ? undefined : indexOf(table, indexName);
+  if (table === undefined || index === undefined) throw new CallError(`Index ${name} not found.`);
+  if (index.staged) {
+    throw new CallError(`Index ${name} is currently staged and not available to query until it is enabled.`);
+  }
+  return { table, index };
+}
+
 /**
  * @param {Table} table
  * @param {string} name
  */
-function findIndex(table, name) {
+function indexOf(table, name) {
   if (name === "by_creation_time") return table.byCreationTime;
   if (name === "by_id") return table.byId;
   return table.indexes.find((index) => index.name === name);
@@ -77,74 +101,132 @@ function findIndex(table, name) {
  * @param {Index} index
  * @param {Bound[]} bounds
  * @param {bigint} ts
- * @returns {{ low: Buffer, high: Buffer | null }}
+ * @returns {Pick<Range, "low" | "high" | "idMatches">}
  */
 function compileRange(indexName, index, bounds, ts) {
-  /** @type {Map<string, Bound>} */
-  const equal = new Map();
-  /** @type {Bound[]} */
-  const uneven = [];
-  for (const bound of bounds) {
-    if (bound.type !== "Eq") uneven.push(bound);
-    else if (equal.has(bound.fieldPath))
-      refuse(indexName, index, bounds, `"${bound.fieldPath}" has two equalities`);
-    else equal.set(bound.fieldPath, bound);
+  const { equal, lower, upper } = splitBounds(indexName, bounds, ts);
+  const uneven = lower ?? upper;
+  checkFields(indexName, index, [...equal.keys()], uneven?.fieldPath);
+
+  const onId = bounds.filter(({ fieldPath }) => fieldPath === "_id" && index.fields[0] !== "_id");
+  if (onId.length > 0) {
+    const prefix = encodeIndexKey(index.fields.map((field) => equal.get(field)));
+    const tests = onId.map((bound) => idTest(bound.type, boundValue(bound, ts)));
+    return { low: prefix, high: keySuccessor(prefix), idMatches: (id) => tests.every((test) => test(id)) };
   }
-  /** @type {(Encoded | undefined)[]} */
-  const prefix = [];
-  for (const field of index.fields) {
-    const bound = equal.get(field);
-    if (bound === undefined) break;
-    prefix.push(boundValue(bound, ts));
-  }
-  if (prefix.length < equal.size) {
-    refuse(indexName, index, bounds, "equalities must cover the first fields of the index without a gap");
-  }
-  const next = index.fields[prefix.length];
-  const wrong = uneven.find(({ fieldPath }) => fieldPath !== next);
-  if (wrong !== undefined) {
-    refuse(
-      indexName,
-      index,
-      bounds,
-      `a bound must be on the field behind the equalities, not on "${wrong.fieldPath}"`,
-    );
-  }
-  const lower = onlyBound(uneven, "Gt", "Gte", () =>
-    refuse(indexName, index, bounds, "there are two lower bounds"),
-  );
-  const upper = onlyBound(uneven, "Lt", "Lte", () =>
-    refuse(indexName, index, bounds, "there are two upper bounds"),
-  );
+  const prefix = index.fields.slice(0, equal.size).map((field) => equal.get(field));
   const all = encodeIndexKey(prefix);
   const edge = (/** @type {Bound} */ bound) => encodeIndexKey([...prefix, boundValue(bound, ts)]);
-  return {
-    low:
-      lower === undefined
-        ? all
-        : lower.type === "Gte"
-          ? edge(lower)
-          : (keySuccessor(edge(lower)) ?? edge(lower)),
-    high:
-      upper === undefined
-        ? all.length === 0
-          ? null
-          : keySuccessor(all)
-        : upper.type === "Lt"
-          ? edge(upper)
-          : keySuccessor(edge(upper)),
-  };
+  const behind = (/** @type {Buffer} */ key) => keySuccessor(key) ?? key; // keys begin with a tag, far below 0xff
+  let low = all;
+  if (lower !== undefined) low = lower.type === "Gte" ? edge(lower) : behind(edge(lower));
+  let high = all.length === 0 ? null : keySuccessor(all);
+  if (upper !== undefined) high = upper.type === "Lt" ? edge(upper) : keySuccessor(edge(upper));
+  return { low, high };
+}
+
+/** @type {Record<Bound["type"], string>} */
+const SIGNS = { Eq: "==", Gt: ">", Gte: ">=", Lt: "<", Lte: "<=" };
+
+/**
+ * @param {string} indexName
+ * @param {Bound[]} bounds
+ * @param {bigint} ts
+ * @returns {{ equal: Map<string, Encoded | undefined>, lower: Bound | undefined, upper: Bound | undefined }} equal: by field
+ */
+function splitBounds(indexName, bounds, ts) {
+  /** @type {Map<string, Encoded | undefined>} */
+  const equal = new Map();
+  /** @type {{ lower?: Bound, upper?: Bound }} */
+  const sides = {};
+  for (const bound of bounds) {
+    const { type, fieldPath } = bound;
+    if (type === "Eq") {
+      if (equal.has(fieldPath)) throw alreadyDefined("equality", fieldPath, "==", equal.get(fieldPath));
+      equal.set(fieldPath, boundValue(bound, ts));
+      continue;
+    }
+    const side = type === "Lt" || type === "Lte" ? "upper" : "lower";
+    if (sides[side] !== undefined) throw alreadyDefined(side, fieldPath, SIGNS[type], boundValue(bound, ts));
+    const first = (sides.lower ?? sides.upper)?.fieldPath;
+    if (first !== undefined && first !== fieldPath) {
+      throw new CallError(
+        `Upper and lower bounds in \`range\` can only be applied to a single index field. This query against index ${indexName} attempted to set a range bound on both "${first}" and "${fieldPath}". Consider using \`filter\` instead. See https://docs.convex.dev/using/indexes for more info.`,
+      );
+    }
+    sides[side] = bound;
+  }
+  const uneven = (sides.lower ?? sides.upper)?.fieldPath;
+  if (uneven !== undefined && equal.has(uneven)) {
+    throw alreadyDefined("inequality", uneven, "==", equal.get(uneven));
+  }
+  return { equal, lower: sides.lower, upper: sides.upper };
 }
 
 /**
- * @param {Bound[]} bounds
- * @param {Bound["type"]} open
- * @param {Bound["type"]} closed
- * @param {() => never} refuseSecond
+ * @param {string} kind
+ * @param {string} field
+ * @param {string} sign
+ * @param {Encoded | undefined} value
  */
-function onlyBound(bounds, open, closed, refuseSecond) {
-  const found = bounds.filter(({ type }) => type === open || type === closed);
-  return found.length > 1 ? refuseSecond() : found[0];
+function alreadyDefined(kind, field, sign, value) {
+  const printed = value === undefined ? "undefined" : formatValue(value);
+  return new CallError(
+    `Already defined ${kind} bound in index range. Can't add "${field}" ${sign} ${printed}.`,
+  );
+}
+
+/**
+ * @param {string} indexName
+ * @param {Index} index
+ * @param {string[]} equal  fields
+ * @param {string | undefined} uneven  field of the bounds that are no equalities
+ */
+function checkFields(indexName, index, equal, uneven) {
+  const declared = index.fields[0] === "_id" ? [] : index.fields;
+  const usable = [...declared, "_id"];
+  const used = equal.sort((a, b) => usable.indexOf(a) - usable.indexOf(b));
+  if (uneven !== undefined) used.push(uneven);
+  const unknown = used.toSorted().find((field) => !usable.includes(field));
+  if (unknown !== undefined) {
+    throw new CallError(
+      `The index range included a comparison with "${unknown}", but ${indexName} with fields ${quotedList(declared)} doesn't index this field. For more information see https://docs.convex.dev/using/indexes.`,
+    );
+  }
+  const wrong = used.find((field, i) => field !== usable[i]);
+  if (wrong === undefined) return;
+  throw new CallError(
+    `Tried to query index ${indexName} but the query didn't use the index fields in order.\n` +
+      `Index fields: ${quotedList(declared)}\n` +
+      `Query fields: ${quotedList(used)}\n` +
+      `First incorrect field: "${wrong}"\n` +
+      "For more information see https://docs.convex.dev/using/indexes.",
+  );
+}
+
+/** @param {readonly string[]} names */
+function quotedList(names) {
+  return `[${names.map((name) => `"${name}"`).join(", ")}]`;
+}
+
+/**
+ * @param {Bound["type"]} type
+ * @param {Encoded | undefined} value
+ * @returns {(id: string) => boolean}
+ */
+function idTest(type, value) {
+  switch (type) {
+    case "Eq":
+      return (id) => id === value;
+    case "Gt":
+      return (id) => compareValues(id, value) > 0;
+    case "Gte":
+      return (id) => compareValues(id, value) >= 0;
+    case "Lt":
+      return (id) => compareValues(id, value) < 0;
+    case "Lte":
+      return (id) => compareValues(id, value) <= 0;
+  }
 }
 
 /**
@@ -157,27 +239,12 @@ function boundValue({ value }, ts) {
 }
 
 /**
- * @param {string} indexName
- * @param {Index} index
- * @param {Bound[]} bounds
- * @param {string} reason
- * @returns {never}
- */
-function refuse(indexName, index, bounds, reason) {
-  throw new CallError(
-    `Tried to query index ${indexName} but the query didn't use the index fields in order: ${reason}.\n` +
-      `Index fields: ${JSON.stringify(index.fields)}\n` +
-      `Query fields: ${JSON.stringify(bounds.map(({ fieldPath }) => fieldPath))}\n` +
-      "For more information see https://docs.convex.dev/using/indexes.",
-  );
-}
-
-/**
  * The part of a range from its beginning, in reading order, to one key.
  *
- * @param {Range} range
+ * @template {{ low: Buffer, high: Buffer | null, descending: boolean }} T
+ * @param {T} range
  * @param {Buffer} key
- * @returns {Range}
+ * @returns {T}
  */
 export function upTo(range, key) {
   return range.descending ? { ...range, low: key } : { ...range, high: after(key) };
@@ -186,9 +253,10 @@ export function upTo(range, key) {
 /**
  * The part of a range behind one key.
  *
- * @param {Range} range
+ * @template {{ low: Buffer, high: Buffer | null, descending: boolean }} T
+ * @param {T} range
  * @param {Buffer} key
- * @returns {Range}
+ * @returns {T}
  */
 export function behind(range, key) {
   return range.descending ? { ...range, high: key } : { ...range, low: after(key) };

@@ -5,6 +5,13 @@ import { FILE_FORMAT } from "./sqlite.mjs";
 /** Tables of the host itself, by number. Clients can read those that Convex has. */
 export const SYSTEM_TABLES = Object.freeze({ _scheduled_functions: 1, _cron_jobs: 2, _storage: 3 });
 
+const READABLE_SYSTEM_TABLES = new Set(["_scheduled_functions", "_storage"]);
+
+/** @param {string} table @returns {boolean} whether functions see no such table, though the host has one */
+export function isHidden(table) {
+  return table.startsWith("_") && !READABLE_SYSTEM_TABLES.has(table);
+}
+
 export const LAYOUT = `
   CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
   CREATE TABLE tables (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, validated TEXT);

@@ -2,9 +2,9 @@
 
 import { createHash } from "node:crypto";
 import { CallError } from "./errors.mjs";
-import { rowKey } from "./index-keys.mjs";
 import { behind, compileSource, upTo } from "./index-range.mjs";
 import { Query } from "./query.mjs";
+import { valueSize } from "./values.mjs";
 
 /**
  * @typedef {import("./query.mjs").QueryJson} QueryJson
@@ -15,17 +15,23 @@ import { Query } from "./query.mjs";
  * @property {QueryJson} query
  * @property {string | null} cursor
  * @property {string | null} endCursor
- * @property {string | null} journal  where the page of an earlier run ended; of no account if that was another query
- * @property {number} pageSize
- * @property {number | null} maximumRowsRead
- * @property {number | null} [maximumBytesRead]
+ * @property {string | null} journal  where the page of an earlier run ended
+ * @property {number} pageSize  of no account when the page's end is given
+ * @property {number | null} [maximumRowsRead]  likewise, and rows that a filter drops count
+ * @property {number | null} [maximumBytesRead]  likewise
+ * @property {{ documentsRead: number, bytesRead: number }} limits  of the whole call
  *
  * @typedef {{ kind: "end" } | { kind: "after", key: Buffer }} Position
+ * @typedef {null | "SplitRecommended" | "SplitRequired"} PageStatus  what a client should do with a page: keep it, better cut it in
+ *   two, or cut it in two since it is not whole
  */
 
 const FINGERPRINT_BYTES = 8;
 const AT_END = 0;
 const AFTER_KEY = 1;
+const SOFT_SHARE = 3 / 4; // of a limit, above which a page is better cut in two
+const SOFT_MAX_PAGE = 8192 * SOFT_SHARE; // documents
+const SMALLEST_SPLIT = 3; // rows read
 
 /**
  * @param {Reader} reader
@@ -34,78 +40,116 @@ const AFTER_KEY = 1;
  * @throws {CallError}
  */
 export function readPage(reader, request) {
-  const { query, cursor, endCursor, journal, pageSize, maximumRowsRead, maximumBytesRead } = request;
-  const print = fingerprint(query);
+  const { query, cursor, pageSize, limits } = request;
+  const range = compileSource(reader.store, reader.ts, query.source);
+  const print = fingerprint(query, range?.index.fields ?? []);
   const start = cursor === null ? null : decodeCursor(print, cursor);
-  const end = endCursor === null ? journaledEnd(print, journal) : decodeCursor(print, endCursor);
-  const whole = compileSource(reader.store, reader.ts, query.source);
-  if (whole === null || start?.kind === "end") {
-    return pageResult([], true, encodeCursor(print, { kind: "end" }), null);
+  const endCursor = request.endCursor ?? request.journal;
+  const end = endCursor === null ? null : decodeCursor(print, endCursor);
+  if (range === null || start?.kind === "end") {
+    const position = end ?? { kind: /** @type {const} */ ("end") };
+    return pageResult([], position, encodeCursor(print, position), null, null);
   }
-  let range = start === null ? whole : behind(whole, start.key);
-  if (end?.kind === "after") range = upTo(range, end.key);
+  const from = start === null ? range : behind(range, start.key);
+  const bounded = end?.kind === "after" ? upTo(from, end.key) : from;
 
-  let rowsRead = 0;
-  let bytesRead = 0;
-  /** @type {Row[]} */
-  const seen = [];
-  const running = new Query(
-    {
-      ...reader,
-      onRow: (json) => {
-        reader.onRow(json);
-        rowsRead += 1;
-        bytesRead += json.length;
-      },
-    },
-    range,
-    query.operators,
-  );
+  const account = new Account(request, end === null);
+  const onRow = (/** @type {string} */ json, /** @type {Row} */ row) => {
+    reader.onRow(json, row);
+    account.add(json, row);
+  };
+  const running = new Query({ ...reader, onRow, isFull: () => account.isFull }, bounded, query.operators);
   /** @type {string[]} */
   const page = [];
-  const cut = () => rowsRead >= (maximumRowsRead ?? Infinity) || bytesRead >= (maximumBytesRead ?? Infinity);
-  let ended = false;
-  while (!cut() && (end !== null || page.length < pageSize)) {
+  while (end !== null || page.length < pageSize) {
     const json = running.next();
-    if (json === null) {
-      ended = true;
-      break;
-    }
+    if (json === null) break;
     page.push(json);
-    seen.push(/** @type {Row} */ (running.last));
   }
   running.close();
-  const { last } = running;
+  /** @type {PageStatus} */
+  let status = null;
+  if (running.cut) status = "SplitRequired";
+  else if (account.isNearlyFull(limits) || page.length > SOFT_MAX_PAGE) status = "SplitRecommended";
   /** @type {Position} */
   let position = { kind: "end" };
-  if (ended) position = end ?? position;
-  else if (last !== undefined) position = { kind: "after", key: rowKey(range.index, last) };
-  else if (start !== null) position = start;
-  const middle = !ended && end !== null ? seen[Math.floor((seen.length - 1) / 2)] : undefined;
+  if (end !== null) position = end;
+  else if (!running.exhausted && running.last !== undefined) {
+    position = { kind: "after", key: running.keyOf(running.last) };
+  }
+  const { middle } = account;
   const split =
-    middle === undefined ? null : encodeCursor(print, { kind: "after", key: rowKey(range.index, middle) });
-  return pageResult(page, position.kind === "end", encodeCursor(print, position), split);
+    middle === undefined ? null : encodeCursor(print, { kind: "after", key: running.keyOf(middle) });
+  return pageResult(page, position, encodeCursor(print, position), split, status);
+}
+
+/** What one page has read. */
+class Account {
+  /**
+   * @param {PageRequest} request
+   * @param {boolean} bounded  a page whose end is given is read whole
+   */
+  constructor({ maximumRowsRead, maximumBytesRead }, bounded) {
+    this.#maxRows = maximumRowsRead ?? Infinity;
+    this.#maxBytes = maximumBytesRead ?? Infinity;
+    this.#bounded = bounded;
+  }
+
+  #maxRows;
+  #maxBytes;
+  #bounded;
+  #bytes = 0;
+  /** @type {Row[]} */
+  #rows = [];
+
+  /**
+   * @param {string} json
+   * @param {Row} row
+   */
+  add(json, row) {
+    this.#rows.push(row);
+    this.#bytes += valueSize(JSON.parse(json));
+  }
+
+  get isFull() {
+    return this.#bounded && (this.#rows.length >= this.#maxRows || this.#bytes >= this.#maxBytes);
+  }
+
+  /** @param {PageRequest["limits"]} limits */
+  isNearlyFull({ documentsRead, bytesRead }) {
+    return (
+      this.#rows.length > Math.floor(Math.min(this.#maxRows, documentsRead) * SOFT_SHARE) ||
+      this.#bytes > Math.floor(Math.min(this.#maxBytes, bytesRead) * SOFT_SHARE)
+    );
+  }
+
+  /** Behind which row the page would be cut in two. */
+  get middle() {
+    const { length } = this.#rows;
+    return length < SMALLEST_SPLIT ? undefined : this.#rows[Math.floor(length / 2)];
+  }
 }
 
 /**
  * @param {string[]} page
- * @param {boolean} isDone
+ * @param {Position} end
  * @param {string} continueCursor
- * @param {string | null} splitCursor  given when a page with a fixed end was too long to be read at once
+ * @param {string | null} splitCursor
+ * @param {PageStatus} pageStatus
  */
-function pageResult(page, isDone, continueCursor, splitCursor) {
-  const rest = {
-    isDone,
-    continueCursor,
-    splitCursor,
-    pageStatus: splitCursor === null ? null : "SplitRequired",
-  };
+function pageResult(page, end, continueCursor, splitCursor, pageStatus) {
+  const rest = { isDone: end.kind === "end", continueCursor, splitCursor, pageStatus };
   return { json: `{"page":[${page.join(",")}],${JSON.stringify(rest).slice(1)}`, endCursor: continueCursor };
 }
 
-/** @param {QueryJson} query @returns {Buffer} binds a cursor to its query */
-function fingerprint(query) {
-  return createHash("sha256").update(JSON.stringify(query)).digest().subarray(0, FINGERPRINT_BYTES);
+/**
+ * @param {QueryJson} query
+ * @param {readonly string[]} fields  of its index, in whose order the cursor's key is written
+ * @returns {Buffer} binds a cursor to its query
+ */
+function fingerprint({ source, operators }, fields) {
+  const text = JSON.stringify([{ ...source, order: source.order ?? "asc" }, operators, fields]);
+  return createHash("sha256").update(text).digest().subarray(0, FINGERPRINT_BYTES);
 }
 
 /**
@@ -127,28 +171,15 @@ function encodeCursor(print, position) {
 function decodeCursor(print, cursor) {
   const bytes = Buffer.from(cursor, "base64url");
   const kind = bytes[FINGERPRINT_BYTES];
-  if (kind !== AT_END && kind !== AFTER_KEY) throw invalidCursor("Failed to parse cursor");
-  if (!bytes.subarray(0, FINGERPRINT_BYTES).equals(print)) {
-    throw invalidCursor(
-      "Tried to run a query starting from a cursor, but it looks like this cursor is from a different query.",
-    );
-  }
+  if (kind !== AT_END && kind !== AFTER_KEY) throw new CallError("Failed to parse cursor");
+  if (!bytes.subarray(0, FINGERPRINT_BYTES).equals(print)) throw invalidCursor();
   return kind === AT_END ? { kind: "end" } : { kind: "after", key: bytes.subarray(FINGERPRINT_BYTES + 1) };
 }
 
-/**
- * @param {Buffer} print
- * @param {string | null} journal
- * @returns {Position | null}
- */
-function journaledEnd(print, journal) {
-  if (journal === null || !Buffer.from(journal, "base64url").subarray(0, FINGERPRINT_BYTES).equals(print))
-    return null;
-  return decodeCursor(print, journal);
-}
-
-/** @param {string} reason */
-function invalidCursor(reason) {
-  const data = { isConvexSystemError: true, paginationError: "InvalidCursor" };
-  return new CallError(`InvalidCursor: ${reason}`, JSON.stringify(data));
+/** The clients begin again with the first page when they see this data. */
+function invalidCursor() {
+  return new CallError(
+    "InvalidCursor: Tried to run a query starting from a cursor, but it looks like this cursor is from a different query.",
+    '{"isConvexSystemError":true,"paginationError":"InvalidCursor"}',
+  );
 }

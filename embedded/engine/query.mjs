@@ -1,24 +1,29 @@
-/** One running query: the rows of its range in order, through its filters and limits. */
+/** One running query: the rows of its source in order, through its filters and limits. */
 
 import { compileFilter } from "./filters.mjs";
-import { rowKey } from "./index-keys.mjs";
-import { upTo } from "./index-range.mjs";
+import { RangeRows } from "./range-rows.mjs";
 
 /**
  * @typedef {import("./store.mjs").Store} Store
  * @typedef {import("./store.mjs").Row} Row
  * @typedef {import("./index-range.mjs").Range} Range
+ * @typedef {import("./reads.mjs").Reads} Reads
  *
  * @typedef {{ source: any, operators: ({ filter: any } | { limit: number })[] }} QueryJson
  * @typedef {object} Reader  who reads, and is told what
  * @property {Store} store
  * @property {bigint} ts  what an unresolved commit timestamp stands for
- * @property {(json: string) => void} onRow  before the filters see it
- * @property {(range: Range) => void} onRange  what has been read, once
+ * @property {(json: string, row: Row) => void} onRow  before the filters see it
+ * @property {Reads | null} reads
+ * @property {() => boolean} [isFull]  asked before each row, whether none may be read any more
+ *
+ * @typedef {object} Rows  where a query's rows come from
+ * @property {() => Row | null} next  null at the end
+ * @property {(row: Row) => Buffer} keyOf  its place in the order of reading, for cursors
+ * @property {(reads: Reads | null) => void} note  tells what has been read so far
+ *
+ * @typedef {{ matches: ((document: any) => boolean) | null, left: number }} Operator  a limit when `matches` is null
  */
-
-const FIRST_READ_AHEAD = 32;
-const MAX_READ_AHEAD = 256;
 
 /** One running query. */
 export class Query {
@@ -29,38 +34,44 @@ export class Query {
    */
   constructor(reader, range, operators) {
     this.#reader = reader;
-    this.#range = range;
-    this.#operators = operators.map((operator) =>
-      "filter" in operator
-        ? { matches: compileFilter(operator.filter), left: 0 }
-        : { matches: null, left: operator.limit },
-    );
+    this.#operators = operators.map(toOperator);
+    const idMatches = range?.idMatches;
+    if (idMatches !== undefined) {
+      this.#operators.unshift({ matches: (document) => idMatches(document._id), left: 0 });
+    }
     const [first] = this.#operators;
-    this.#readAhead = first?.matches === null ? Math.min(first.left, MAX_READ_AHEAD) : FIRST_READ_AHEAD;
+    const wanted = first?.matches === null ? first.left : Infinity;
+    this.#rows = range === null ? null : new RangeRows(reader.store, range, wanted);
   }
 
   #reader;
-  #range;
   #operators;
-  #readAhead;
-  /** @type {Row[]} */
-  #rows = [];
-  #position = 0;
-  #version = -1;
+  /** @type {Rows | null} */
+  #rows;
   #closed = false;
-  #fetchedAll = false;
-  #exhausted = false;
   /** The last row that was looked at. @type {Row | undefined} */
   last;
+  /** Whether the source had no more rows, rather than a limit ending the query. */
+  exhausted = false;
+  /** Whether the reader wanted no more rows. */
+  cut = false;
 
   /** @returns {string | null} the next document that passes, as JSON text; null at the end */
   next() {
     while (!this.#limitReached()) {
-      const row = this.#nextRow();
-      if (row === null) break;
+      if (this.#reader.isFull?.() === true) {
+        this.cut = true;
+        break;
+      }
+      const row = this.#rows?.next() ?? null;
+      if (row === null) {
+        this.exhausted = true;
+        break;
+      }
+      this.last = row;
       const { store } = this.#reader;
       const json = store.visible.size === 0 ? row.json : (store.visible.get(row.id) ?? row.json);
-      this.#reader.onRow(json);
+      this.#reader.onRow(json, row);
       if (this.#passes(json)) return json;
     }
     this.close();
@@ -71,10 +82,7 @@ export class Query {
   close() {
     if (this.#closed) return;
     this.#closed = true;
-    const range = this.#range;
-    if (range === null) return;
-    if (this.#exhausted) this.#reader.onRange(range);
-    else if (this.last !== undefined) this.#reader.onRange(upTo(range, rowKey(range.index, this.last)));
+    this.#rows?.note(this.#reader.reads);
   }
 
   #limitReached() {
@@ -91,26 +99,15 @@ export class Query {
     return true;
   }
 
-  /** @returns {Row | null} */
-  #nextRow() {
-    const { store } = this.#reader;
-    if (this.#position === this.#rows.length || this.#version !== store.version) {
-      if (this.#range === null || (this.#fetchedAll && this.#version === store.version)) return this.#end();
-      const { table, index, low, high, descending } = this.#range;
-      this.#rows = store.scan(table, index, low, high, descending, this.#readAhead, this.last);
-      this.#fetchedAll = this.#rows.length < this.#readAhead;
-      this.#position = 0;
-      this.#version = store.version;
-      this.#readAhead = Math.min(this.#readAhead * 2, MAX_READ_AHEAD);
-      if (this.#rows.length === 0) return this.#end();
-    }
-    const row = /** @type {Row} */ (this.#rows[this.#position++]);
-    this.last = row;
-    return row;
+  /** @param {Row} row @returns {Buffer} its place in the order of reading */
+  keyOf(row) {
+    return /** @type {Rows} */ (this.#rows).keyOf(row);
   }
+}
 
-  #end() {
-    this.#exhausted = true;
-    return null;
-  }
+/** @param {QueryJson["operators"][number]} operator @returns {Operator} */
+function toOperator(operator) {
+  return "filter" in operator
+    ? { matches: compileFilter(operator.filter), left: 0 }
+    : { matches: null, left: operator.limit };
 }

@@ -56,30 +56,67 @@ describe("an index range", () => {
     expect(column(later, "b")).toEqual([21]);
   });
 
+  const outOfOrder = (/** @type {string[]} */ used, /** @type {string} */ wrong) =>
+    "Tried to query index bag.by_a_and_b but the query didn't use the index fields in order.\n" +
+    `Index fields: ["a", "b", "_creationTime"]\nQuery fields: [${used.map((field) => `"${field}"`).join(", ")}]\n` +
+    `First incorrect field: "${wrong}"\nFor more information see https://docs.convex.dev/using/indexes.`;
+  const eq = (/** @type {string} */ field, /** @type {any} */ value = 1) =>
+    /** @type {Bound} */ ({ type: "eq", field, value });
+  const gt = (/** @type {string} */ field) => /** @type {Bound} */ ({ type: "gt", field, value: 1 });
+  const lte = (/** @type {string} */ field) => /** @type {Bound} */ ({ type: "lte", field, value: 5 });
+
   test.each(
     /** @type {[string, Bound[], string][]} */ ([
-      ["a gap", [{ type: "eq", field: "b", value: 1 }], "equalities must cover the first fields"],
-      ["a bound behind a gap", [{ type: "gt", field: "b", value: 1 }], 'not on "b"'],
+      ["an equality behind a gap", [eq("b")], outOfOrder(["b"], "b")],
+      ["a bound behind a gap", [gt("b")], outOfOrder(["b"], "b")],
+      [
+        "a bound two fields behind the equality",
+        [eq("a"), gt("_creationTime")],
+        outOfOrder(["a", "_creationTime"], "_creationTime"),
+      ],
       [
         "two lower bounds",
-        [
-          { type: "gt", field: "a", value: 1 },
-          { type: "gte", field: "a", value: 1 },
-        ],
-        "two lower bounds",
+        [gt("a"), { ...gt("a"), type: "gte", value: 2 }],
+        `Already defined lower bound in index range. Can't add "a" >= 2.0.`,
+      ],
+      [
+        "two upper bounds",
+        [lte("a"), lte("a")],
+        `Already defined upper bound in index range. Can't add "a" <= 5.0.`,
       ],
       [
         "two equalities of a field",
-        [
-          { type: "eq", field: "a", value: 1 },
-          { type: "eq", field: "a", value: 1 },
-        ],
-        '"a" has two equalities',
+        [eq("a", "x"), eq("a")],
+        `Already defined equality bound in index range. Can't add "a" == "x".`,
       ],
-      ["a field that is not in the index", [{ type: "eq", field: "c", value: 1 }], "Index fields: "],
+      [
+        "an equality and a bound of one field",
+        [gt("a"), eq("a")],
+        `Already defined inequality bound in index range. Can't add "a" == 1.0.`,
+      ],
+      [
+        "bounds on two fields",
+        [gt("a"), lte("b")],
+        'Upper and lower bounds in `range` can only be applied to a single index field. This query against index bag.by_a_and_b attempted to set a range bound on both "a" and "b". Consider using `filter` instead. See https://docs.convex.dev/using/indexes for more info.',
+      ],
+      [
+        "a field that is not in the index",
+        [eq("c")],
+        'The index range included a comparison with "c", but bag.by_a_and_b with fields ["a", "b", "_creationTime"] doesn\'t index this field. For more information see https://docs.convex.dev/using/indexes.',
+      ],
     ]),
-  )("with %s is refused with the reason", (_what, bounds, reason) => {
+  )("with %s is refused in Convex's words", (_what, bounds, reason) => {
     expect(() => range("by_a_and_b", bounds, undefined)).toThrow(reason);
+  });
+
+  test("may end with the id, behind all other fields", () => {
+    const [first, second] = range("by_a_and_b", [eq("a", 2)], undefined);
+    const exact = [eq("a", 2), eq("b", 20), eq("_creationTime", first._creationTime)];
+    const ids = (/** @type {Bound} */ bound) => range("by_a_and_b", [bound, ...exact], undefined).length;
+    expect(ids(eq("_id", first._id))).toBe(1);
+    expect(ids(eq("_id", second._id))).toBe(0);
+    expect(ids({ type: "gte", field: "_id", value: first._id })).toBe(1);
+    expect(ids({ type: "gt", field: "_id", value: first._id })).toBe(0);
   });
 
   test("of an unknown index is refused by name", () => {
@@ -173,9 +210,22 @@ describe("a filter", () => {
     expect(filtered("even", 0)).toEqual([]);
   });
 
+  test("is one of at most 256 operators, limits included", () => {
+    expect(engine.call("bag:manyFilters", { count: 255 })).toHaveLength(4);
+    expect(() => engine.call("bag:manyFilters", { count: 256 })).toThrow(
+      "Invalid argument `query` for `queryStream`: Query has too many operators: 257",
+    );
+  });
+
   test("refuses what it cannot calculate", () => {
-    expect(() => filtered("mixed")).toThrow("both sides must be numbers or both must be bigints");
-    expect(() => filtered("notBoolean")).toThrow("A filter's condition must be a boolean");
+    expect(() => filtered("mixed")).toThrow("Cannot add 1.0 (type Float64) and 1 (type Int64)");
+    expect(() => filtered("notBoolean")).toThrow("Cannot use value 1.0 (type Float64) as a Boolean");
+    expect(() => filtered("noCondition")).toThrow("Cannot use value undefined (type undefined) as a Boolean");
+    expect(() => filtered("byZero")).toThrow("Cannot divide 5 by zero");
+    expect(() => filtered("tooLarge")).toThrow(
+      "Cannot multiply 9223372036854775807 and 5: the result is out of range for Int64",
+    );
+    expect(() => filtered("negated")).toThrow("Cannot negate null (type Null)");
   });
 });
 
@@ -188,64 +238,6 @@ describe("reading one by one", () => {
   test("does not give documents that the mutation has deleted on the way", () => {
     add(...[1, 2, 3, 4, 5].map((a) => ({ a })));
     expect(engine.call("bag:deleteWhileReading")).toEqual([1, 3, 5]);
-  });
-});
-
-describe("pages", () => {
-  /** @param {object} options */
-  const page = (options, source = {}) =>
-    engine.call("bag:page", {
-      index: "by_a",
-      bounds: [],
-      ...source,
-      paginationOpts: { numItems: 2, cursor: null, ...options },
-    });
-
-  beforeEach(() => add(...[1, 2, 3, 4, 5].map((a) => ({ a }))));
-
-  test("follow each other to the end, and behind the end lies an empty page that is done", () => {
-    const [first, second] = [page({}), page({ cursor: page({}).continueCursor })];
-    const third = page({ cursor: second.continueCursor });
-    expect([first, second, third].map(({ page: rows, isDone }) => [column(rows), isDone])).toEqual([
-      [[1, 2], false],
-      [[3, 4], false],
-      [[5], true],
-    ]);
-    expect(page({ cursor: third.continueCursor })).toMatchObject({ page: [], isDone: true });
-  });
-
-  test("end where they are told to", () => {
-    const { continueCursor: endCursor } = page({ numItems: 4 });
-    const bounded = page({ endCursor });
-    expect([column(bounded.page), bounded.isDone, bounded.continueCursor]).toEqual([
-      [1, 2, 3, 4],
-      false,
-      endCursor,
-    ]);
-  });
-
-  test("end after as many rows as may be read, and are split when their end is fixed", () => {
-    const { continueCursor: endCursor } = page({ numItems: 4 });
-    expect(page({ numItems: 5, maximumRowsRead: 3 })).toMatchObject({ isDone: false, pageStatus: null });
-    const split = page({ endCursor, maximumRowsRead: 3 });
-    expect(split).toMatchObject({ pageStatus: "SplitRequired", isDone: false });
-    expect(column(page({ endCursor: split.splitCursor }).page)).toEqual([1, 2]);
-    expect(column(page({ cursor: split.splitCursor, endCursor: split.continueCursor }).page)).toEqual([3]);
-  });
-
-  test("take a cursor of their own query only", () => {
-    const { continueCursor } = page({});
-    expect(() => page({ cursor: continueCursor }, { order: "desc" })).toThrow(
-      "InvalidCursor: Tried to run a query starting from a cursor, but it looks like this cursor is from a different query.",
-    );
-    expect(() => page({ cursor: "nonsense" })).toThrow("InvalidCursor: Failed to parse cursor");
-  });
-
-  test("of no rows are refused, and so is a second paginated query", () => {
-    expect(() => page({ numItems: 0 })).toThrow("`options.numItems` must be greater than 0");
-    expect(() => engine.call("bag:twoPages")).toThrow(
-      "Convex only supports a single paginated query in each function.",
-    );
   });
 });
 

@@ -195,11 +195,11 @@ describe("system tables", () => {
       "System tables can only be accessed from db.system.query().",
     );
     expect(() => engine.call("jobs:asUserDocument", { id })).toThrow(
-      "System tables can only be accessed from db.system.get().",
+      "System tables can only be accessed with db.system.",
     );
     const item = engine.call("items:add", { group: "a", rank: 1 });
     expect(() => engine.call("jobs:job", { id: item })).toThrow(
-      "User tables can only be accessed from db.get().",
+      "User tables cannot be accessed with db.system.",
     );
     expect(engine.call("jobs:storage")).toEqual([]);
   });

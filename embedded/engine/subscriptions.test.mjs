@@ -174,10 +174,15 @@ describe("a page", () => {
     expect(values(engine.subscribe(2, "bag:page", ask, { journal }).value)).toEqual([10, 15, 20]);
   });
 
-  test("starts anew when its journal is that of another query", () => {
+  test("with the journal of another query is an invalid cursor, so that the client begins anew", () => {
     engine.call("bag:add", { documents: [{ a: 10 }, { a: 20 }, { a: 30 }] });
     const { journal } = engine.subscribe(1, "bag:page", { ...ask, order: "desc" });
-    expect(values(engine.subscribe(2, "bag:page", ask, { journal }).value)).toEqual([10, 20]);
+    const { ok, message, data } = engine.subscribe(2, "bag:page", ask, { journal });
+    expect([ok, JSON.parse(data)]).toEqual([
+      false,
+      { isConvexSystemError: true, paginationError: "InvalidCursor" },
+    ]);
+    expect(message).toContain("InvalidCursor");
   });
 
   test("that was empty covers all that comes", () => {

@@ -1,6 +1,8 @@
 /** Finds the document that a syscall is about. */
 
 import { CallError } from "../errors.mjs";
+import { idProblem } from "../ids.mjs";
+import { isHidden } from "../layout.mjs";
 
 /**
  * @typedef {import("../call.mjs").Call} Call
@@ -13,27 +15,41 @@ import { CallError } from "../errors.mjs";
  * @param {string} method  of `db`, for messages
  * @param {unknown} id
  * @param {string | undefined} tableName  given by the caller
+ * @param {boolean} [isSystem]  the kind of table that must be; not looked at when it is left out
  * @returns {{ table: Table, row: Row | undefined } | null} null when no such table exists here
  * @throws {CallError} `id` is no id, or not one of that table
  */
-export function findDocument(call, method, id, tableName) {
+export function findDocument(call, method, id, tableName, isSystem) {
   const { store } = call.app;
   const invalid = (/** @type {string} */ reason) =>
     new CallError(`Invalid argument \`id\` for \`db.${method}\`: ${reason}`);
   if (typeof id !== "string") throw invalid(`Expected an ID, but got ${JSON.stringify(id)}`);
   const place = store.locate(id);
-  if (place === null) {
-    if (store.isId(id)) return null;
-    throw invalid(`Unable to decode ID: ${JSON.stringify(id)} is not the ID of a document`);
+  if (place === null || isHidden(place.table.name)) {
+    const problem = idProblem(id);
+    if (problem === null) return null;
+    throw invalid(`Unable to decode ID: ${problem}`);
   }
   const { table } = place;
+  if (isSystem !== undefined) checkKind(table, isSystem);
   if (tableName !== undefined && tableName !== table.name) {
-    throw invalid(
-      `Expected an ID of table "${tableName}", but ${JSON.stringify(id)} is of table "${table.name}"`,
-    );
+    throw invalid(`expected to be an Id<"${tableName}">, got Id<"${table.name}"> instead.`);
   }
   call.frame.reads?.addDocument(table.name, id);
   return { table, row: store.get(place, id) };
+}
+
+/**
+ * @param {Table} table
+ * @param {boolean} expectSystem
+ */
+function checkKind({ name }, expectSystem) {
+  if (name.startsWith("_") === expectSystem) return;
+  throw new CallError(
+    expectSystem
+      ? "User tables cannot be accessed with db.system."
+      : "System tables can only be accessed with db.system.",
+  );
 }
 
 /**

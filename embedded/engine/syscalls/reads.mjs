@@ -2,6 +2,7 @@
 
 import { CallError } from "../errors.mjs";
 import { compileSource } from "../index-range.mjs";
+import { isHidden } from "../layout.mjs";
 import { readPage } from "../pages.mjs";
 import { Query } from "../query.mjs";
 import { findDocument, visibleText } from "./documents.mjs";
@@ -9,39 +10,33 @@ import { findDocument, visibleText } from "./documents.mjs";
 /** @typedef {import("./index.mjs").Syscall} Syscall */
 
 const DONE = '{"value":null,"done":true}';
+const MAX_OPERATORS = 256; // as many as npm convex lets a query have
 let lastQueryId = 0;
 
 /** @type {Record<string, Syscall>} */
 export const READ_SYSCALLS = {
-  "1.0/get": (call, { id, isSystem, table }) => {
+  "1.0/get": (call, { id, isSystem = false, table }) => {
     call.frame.usage.query();
-    const found = findDocument(call, isSystem ? "system.get" : "get", id, table);
-    if (found === null) return "null";
-    const isSystemTable = found.table.name.startsWith("_");
-    if (isSystemTable !== isSystem) {
-      const [kind, path] = isSystemTable ? ["System", "system."] : ["User", ""];
-      throw new CallError(`${kind} tables can only be accessed from db.${path}get().`);
-    }
-    refuseHidden(found.table.name);
-    if (found.row === undefined) return "null";
+    const found = findDocument(call, isSystem ? "system.get" : "get", id, table, isSystem);
+    if (found?.row === undefined) return "null";
     const text = visibleText(call, found.row);
     call.frame.usage.readDocument(text.length);
     return text;
   },
 
   "1.0/queryStream": (call, { query }) => {
+    checkOperators(query, "queryStream");
     call.frame.usage.query();
-    const queryId = ++lastQueryId;
-    const reader = call.reader();
     const range = compileSource(call.app.store, call.ts, query.source);
-    noteTable(call, range, query.source);
-    call.frame.queries.set(queryId, new Query(reader, range, query.operators));
+    if (range === null) noteMissingTable(call, query.source);
+    const queryId = ++lastQueryId;
+    call.frame.queries.set(queryId, new Query(call.reader(), range, query.operators));
     return `{"queryId":${queryId}}`;
   },
 
   "1.0/queryStreamNext": (call, { queryId }) => {
     const query = call.frame.queries.get(queryId);
-    if (query === undefined) throw new CallError("This query is closed and can't emit any more values.");
+    if (query === undefined) throw new CallError("in-progress query not found");
     const json = query.next();
     if (json !== null) return `{"value":${json},"done":false}`;
     call.frame.queries.delete(queryId);
@@ -56,10 +51,10 @@ export const READ_SYSCALLS = {
 
   "1.0/queryPage": (call, args) => {
     const { frame } = call;
+    const { limits } = frame.usage;
     const { query, cursor, endCursor, pageSize, maximumRowsRead, maximumBytesRead } = args;
-    for (const [name, value] of Object.entries({ numItems: pageSize, maximumRowsRead, maximumBytesRead })) {
-      if (value === 0) throw new CallError(`\`options.${name}\` must be greater than 0`);
-    }
+    checkOperators(query, "queryPage");
+    checkPageSize(args, limits.documentsRead);
     if (frame.paginated) {
       throw new CallError(
         "This query or mutation function ran multiple paginated queries. Convex only supports a single paginated query in each function.",
@@ -67,43 +62,73 @@ export const READ_SYSCALLS = {
     }
     frame.paginated = true;
     frame.usage.query();
-    const reader = call.reader();
-    noteTable(call, compileSource(call.app.store, call.ts, query.source), query.source);
+    if (compileSource(call.app.store, call.ts, query.source) === null) noteMissingTable(call, query.source);
     const journal = frame.journaled ? call.journal : null;
-    const request = { query, cursor, endCursor, journal, pageSize, maximumRowsRead, maximumBytesRead };
-    const { json, endCursor: end } = readPage(reader, request);
+    const { json, endCursor: end } = readPage(call.reader(), {
+      query,
+      cursor,
+      endCursor,
+      journal,
+      pageSize,
+      maximumRowsRead,
+      maximumBytesRead,
+      limits,
+    });
     if (frame.journaled) call.journal = end;
     return json;
   },
 
   "1.0/db/normalizeId": (call, { table, idString }) => {
-    const id = call.app.store.locate(idString)?.table.name === table ? idString : null;
+    const id = !isHidden(table) && call.app.store.locate(idString)?.table.name === table ? idString : null;
     return JSON.stringify({ id });
   },
 
   "1.0/count": (call, { table: name }) => {
     call.frame.usage.query();
-    const table = call.app.store.table(name);
-    if (table === undefined) return "0";
-    call
-      .reader()
-      .onRange({ table, index: table.byCreationTime, low: Buffer.alloc(0), high: null, descending: false });
+    const table = isHidden(name) ? undefined : call.app.store.table(name);
+    if (table === undefined) {
+      call.frame.reads?.addMissingTable(name);
+      return "0";
+    }
+    const whole = { table, index: table.byCreationTime, low: Buffer.alloc(0), high: null, descending: false };
+    call.frame.reads?.addRange(whole);
     return String(call.app.store.count(table));
   },
 };
 
 /**
- * @param {import("../call.mjs").Call} call
- * @param {import("../index-range.mjs").Range | null} range
- * @param {{ tableName?: string, indexName?: string }} source
+ * @param {import("../query.mjs").QueryJson} query
+ * @param {string} syscall  for the message
  */
-function noteTable(call, range, { tableName, indexName = "" }) {
-  const name = tableName ?? indexName.split(".", 1)[0] ?? "";
-  refuseHidden(name);
-  if (range === null) call.frame.reads?.addMissingTable(name);
+function checkOperators({ operators }, syscall) {
+  if (operators.length <= MAX_OPERATORS) return;
+  throw new CallError(
+    `Invalid argument \`query\` for \`${syscall}\`: Query has too many operators: ${operators.length}`,
+  );
 }
 
-/** @param {string} table */
-function refuseHidden(table) {
-  if (table === "_cron_jobs") throw new CallError(`Table ${table} cannot be read by functions`);
+/**
+ * @param {{ pageSize: number, maximumRowsRead?: number | null, maximumBytesRead?: number | null }} args
+ * @param {number} most  documents that a call may read
+ */
+function checkPageSize({ pageSize, maximumRowsRead, maximumBytesRead }, most) {
+  for (const size of [pageSize, maximumRowsRead ?? 0, maximumBytesRead ?? 0]) {
+    if (Number.isSafeInteger(size) && size >= 0) continue;
+    throw new CallError(
+      `Invalid arguments for \`queryPage\`: invalid value: ${size}, expected a whole number that is not negative`,
+    );
+  }
+  if (pageSize === 0) throw new CallError("Must request at least 1 document while paginating");
+  if (pageSize > most) throw new CallError(`Requested too many items: ${pageSize}`);
+  if (maximumRowsRead === 0 || maximumBytesRead === 0) {
+    throw new CallError("maximumRowsRead and maximumBytesRead must be greater than 0");
+  }
+}
+
+/**
+ * @param {import("../call.mjs").Call} call
+ * @param {{ tableName?: string, indexName?: string }} source  of a table that does not exist
+ */
+function noteMissingTable(call, { tableName, indexName = "" }) {
+  call.frame.reads?.addMissingTable(tableName ?? indexName.split(".", 1)[0] ?? "");
 }
