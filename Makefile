@@ -7,7 +7,7 @@ NODE := .venv/bin/node
 VITEST := $(NODE) node_modules/vitest/vitest.mjs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types format generate bench clean
+.PHONY: help setup demo test soak check lint types format generate bench clean
 
 help:  ## this list
 	@$(PYTHON) -c "import re; [print(f'make {name:12} {does}') for name, does in re.findall(r'(?m)^([a-z]+):.*?## (.*)', open('Makefile').read())]"
@@ -37,6 +37,9 @@ demo: setup  ## agents at work on this machine, streamed to the terminal; KEEP=1
 test: check  ## everything that CI runs
 	$(VITEST) run
 	$(PY) -m pytest
+
+soak: setup  ## kill a loaded host 200 times (ROUNDS=n SEED=n) and look for what was lost
+	$(NODE) tests/soak/main.mjs
 
 check: lint types  ## lint and types of both languages, generated files up to date
 

@@ -34,6 +34,10 @@ export default defineConfig({
           testTimeout: 20_000,
         },
       },
+      {
+        // A host process that is killed under load; `make soak` for longer.
+        test: { name: "soak", include: ["tests/soak/*.test.mjs"], environment: "node" },
+      },
     ],
   },
 });

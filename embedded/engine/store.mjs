@@ -52,7 +52,7 @@ import { openDatabase } from "./sqlite.mjs";
  * @property {string | undefined} visibleBefore  see `Store.visible`
  */
 
-const PLACES = 2 ** 38; // documents that a table can ever have; with a table number it stays below 2^53
+export const PLACES = 2 ** 38; // documents that a table can ever have; with a table number it stays below 2^53
 const PLACE_BYTES = 5;
 const FIRST_USER_TABLE = 10_001;
 const LAST_TABLE = 2 ** 15 - 1;
@@ -384,9 +384,7 @@ export class Store {
     if (decoded === null) return null;
     const table = this.#tablesByNumber.get(decoded.tableNumber);
     if (table === undefined) return null;
-    let place = 0;
-    for (let i = 0; i < PLACE_BYTES; i++) place = place * 256 + /** @type {number} */ (decoded.internal[i]);
-    return { table, pk: table.number * PLACES + place };
+    return { table, pk: rowNumber(table.number, decoded.internal) };
   }
 
   /** @param {string} id @returns {boolean} whether it is a well-formed id, of whichever table */
@@ -649,6 +647,17 @@ function randomBytes16() {
 
 const EMPTY_KEY = Buffer.alloc(0);
 const LAST_KEY = Buffer.from([0xff]); // no key begins with this byte
+
+/**
+ * @param {number} tableNumber
+ * @param {Uint8Array} internal  of a document's id
+ * @returns {number} where the document lies
+ */
+export function rowNumber(tableNumber, internal) {
+  let place = 0;
+  for (let i = 0; i < PLACE_BYTES; i++) place = place * 256 + /** @type {number} */ (internal[i]);
+  return tableNumber * PLACES + place;
+}
 
 /** @param {{ pk: number }} row @returns {boolean} whether it is the first that its table ever had */
 export function isFirstOfTable({ pk }) {

@@ -1,0 +1,159 @@
+/** Says whether a host's file is whole: SQLite's own check, and documents, ids, times and index rows that agree. */
+
+import { existsSync } from "node:fs";
+import { OperatorError } from "./errors.mjs";
+import { decodeId } from "./ids.mjs";
+import { indexKey, makeIndex } from "./index-keys.mjs";
+import { FILE_FORMAT, openDatabase } from "./sqlite.mjs";
+import { PLACES, rowNumber } from "./store.mjs";
+
+const MAX_PROBLEMS = 20; // a broken file would say the same a million times
+
+/**
+ * @typedef {import("node:sqlite").DatabaseSync} DatabaseSync
+ * @typedef {import("./store.mjs").Index} Index
+ * @typedef {object} Health
+ * @property {number} documents
+ * @property {number} indexRows
+ * @property {string[]} problems  one line each, at most 20; none: the file is whole
+ */
+
+/**
+ * Check a file that no host has open. What a crash left in the log beside it is brought into it, as a start would do.
+ *
+ * @param {string} file
+ * @returns {Health}
+ * @throws {OperatorError} there is no such file, it is in use, or it is not a host's
+ */
+export function checkFile(file) {
+  if (!existsSync(file)) throw new OperatorError(`${file} is not there`);
+  const { database, isNew } = openDatabase(file, "normal");
+  try {
+    if (isNew) throw new OperatorError(`${file} is not a host's file of format ${FILE_FORMAT}`);
+    return new Check(database).run();
+  } finally {
+    database.close();
+  }
+}
+
+class Check {
+  /** @param {DatabaseSync} database */
+  constructor(database) {
+    this.#database = database;
+  }
+
+  /** @type {DatabaseSync} */
+  #database;
+  /** @type {string[]} */
+  #problems = [];
+
+  /** @returns {Health} */
+  run() {
+    for (const row of this.#rows("PRAGMA integrity_check")) {
+      if (row.integrity_check !== "ok") this.#report(`SQLite: ${row.integrity_check}`);
+    }
+    const indexes = this.#indexes();
+    this.#checkDocuments(indexes);
+    const indexRows = this.#checkIndexRows(indexes);
+    return {
+      documents: this.#number("SELECT count(*) AS n FROM docs"),
+      indexRows,
+      problems: this.#problems,
+    };
+  }
+
+  /** @returns {Map<number, Index[]>} by table number; every table is there */
+  #indexes() {
+    /** @type {Map<number, Index[]>} */
+    const byTable = new Map();
+    for (const { number } of this.#rows("SELECT number FROM tables")) byTable.set(Number(number), []);
+    for (const { id, number, name, fields } of this.#rows("SELECT id, number, name, fields FROM indexes")) {
+      const index = makeIndex(Number(id), String(name), JSON.parse(String(fields)), false);
+      const indexes = byTable.get(Number(number));
+      if (indexes === undefined) this.#report(`index ${name} belongs to table ${number}, which is not there`);
+      else indexes.push(index);
+    }
+    return byTable;
+  }
+
+  /**
+   * Each document is what its row says, is newer than the one before it, and stands in every index of its table.
+   *
+   * @param {Map<number, Index[]>} indexes
+   */
+  #checkDocuments(indexes) {
+    const findRow = this.#database.prepare("SELECT pk FROM ix WHERE i = ? AND k = ?");
+    const newestAllowed = this.#newestCreationTime();
+    let last = { table: 0, ct: 0 };
+    for (const { pk, id, ct, json } of this.#rows("SELECT pk, id, ct, json FROM docs ORDER BY pk")) {
+      const table = Math.floor(Number(pk) / PLACES);
+      const decoded = decodeId(String(id));
+      const document = JSON.parse(String(json));
+      if (decoded === null || rowNumber(decoded.tableNumber, decoded.internal) !== pk)
+        this.#report(`row ${pk} holds the document ${id}, whose place is another`);
+      if (document._id !== id || document._creationTime !== ct)
+        this.#report(`document ${id} differs from its row in its id or creation time`);
+      if (table === last.table && Number(ct) <= last.ct)
+        this.#report(`document ${id} was created at ${ct}, not after the one before it (${last.ct})`);
+      if (Number(ct) > newestAllowed)
+        this.#report(`document ${id} was created at ${ct}, after the newest time of the file`);
+      last = { table, ct: Number(ct) };
+      if (!indexes.has(table)) this.#report(`document ${id} belongs to table ${table}, which is not there`);
+      for (const index of indexes.get(table) ?? []) {
+        const found = findRow.get(index.id, indexKey(index, document));
+        if (found?.pk !== pk) this.#report(`document ${id} is missing in index ${index.name}`);
+      }
+    }
+  }
+
+  /**
+   * No index has more rows than its table has documents; since each document has its own, there is none too many.
+   *
+   * @param {Map<number, Index[]>} indexes
+   * @returns {number} rows in all
+   */
+  #checkIndexRows(indexes) {
+    const rows = new Map(
+      [...this.#rows("SELECT i, count(*) AS n FROM ix GROUP BY i")].map(({ i, n }) => [Number(i), Number(n)]),
+    );
+    let all = 0;
+    for (const n of rows.values()) all += n;
+    for (const [table, ofTable] of indexes) {
+      const from = table * PLACES;
+      const documents = this.#number(
+        "SELECT count(*) AS n FROM docs WHERE pk >= ? AND pk < ?",
+        from,
+        from + PLACES,
+      );
+      for (const { id, name } of ofTable) {
+        const n = rows.get(id) ?? 0;
+        rows.delete(id);
+        if (n !== documents)
+          this.#report(`index ${name} of table ${table} has ${n} rows for ${documents} documents`);
+      }
+    }
+    for (const [id, n] of rows) this.#report(`${n} index rows belong to index ${id}, which is not there`);
+    return all;
+  }
+
+  /** Of all that the file has ever acknowledged: what comes later is above it. */
+  #newestCreationTime() {
+    const [clocks] = this.#rows("SELECT value FROM meta WHERE key = 'clocks'");
+    return Number(String(clocks?.value ?? "0 0").split(" ")[1]);
+  }
+
+  /** @param {string} sql */
+  #rows(sql) {
+    return this.#database.prepare(sql).iterate();
+  }
+
+  /** @param {string} sql @param {number[]} parameters */
+  #number(sql, ...parameters) {
+    return Number(this.#database.prepare(sql).get(...parameters)?.n);
+  }
+
+  /** @param {string} problem */
+  #report(problem) {
+    if (this.#problems.length < MAX_PROBLEMS) this.#problems.push(problem);
+  }
+}
