@@ -251,10 +251,9 @@ export class EngineClient {
     for (const update of updates) this.#deliver(update.sub, update);
     for (const listener of this.#batchListeners) listener(ts);
     for (const { path, lines } of logs) for (const line of lines) this.#log(`${path}: ${line}`);
-    for (const action of actions) {
-      this.#runningActions.add(action.job);
-      this.#actionListener(action);
-    }
+    for (const { job } of actions) this.#runningActions.add(job);
+    // In a turn of their own: where the batch answers a load, its caller takes up the functions first, these actions among them.
+    if (actions.length > 0) setImmediate(() => actions.forEach((action) => this.#actionListener(action)));
   }
 
   /**

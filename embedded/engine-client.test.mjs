@@ -83,8 +83,25 @@ test("replies, then updates, then the end of the batch, then actions", async () 
     updates: [{ sub, ok: true, value: "2", logLines: [], journal: null }],
     actions: [{ job: "j", path: "a:act", args: "[{}]" }],
   });
+  await turn();
   expect(seen).toEqual(["call 1", "sub 2", "batch 9", "action j"]);
   expect(client.ts).toBe("9");
+});
+
+test("actions that are due in the batch of a load wait until their functions are known", async () => {
+  const { client, threads } = setUp();
+  const known = [];
+  client.onScheduledAction(({ path }) => known.push(client.description.functions[path]?.kind));
+  vi.spyOn(threads[0], "postMessage").mockImplementation(({ id }) => {
+    const value = JSON.stringify({ functions: { "a:act": { kind: "action" } }, http: false, env: [] });
+    threads[0].batch({
+      replies: [success(id, value)],
+      actions: [{ job: "j", path: "a:act", args: "[{}]" }],
+    });
+  });
+  await client.load(BUNDLE, {});
+  await turn();
+  expect(known).toEqual(["action"]);
 });
 
 test("a call over its limit is answered as timed out, and what waited behind it is sent again in order", async () => {
