@@ -1,11 +1,18 @@
 /** Decides who a caller is from what it shows: an admin key, a user's token or nothing. */
 
 import { createHash, timingSafeEqual } from "node:crypto";
+import { AuthError } from "./auth/errors.mjs";
+import { actingIdentity } from "./auth/identity.mjs";
+import { KeySets } from "./auth/key-sets.mjs";
+import { verifyToken } from "./auth/tokens.mjs";
+
+export { AuthError };
 
 /**
  * @typedef {object} Caller
- * @property {boolean} admin  may call internal functions
+ * @property {boolean} admin  may call internal functions, also while it acts as a user
  * @property {Record<string, unknown> | null} identity  what `ctx.auth.getUserIdentity()` answers
+ * @typedef {{ caller: Caller, expiresAt: number | null }} Identified  ms since the epoch; null: a key does not expire
  */
 
 /** Known to everybody, so the host takes it on the loopback address only. */
@@ -14,92 +21,118 @@ export const DEVELOPMENT_ADMIN_KEY = "signalbox|development-admin-key";
 /** @type {Caller} */
 export const ANONYMOUS = Object.freeze({ admin: false, identity: null });
 
-const NO_AUTH_PROVIDER =
-  "No auth provider is configured on this host: user tokens cannot be checked, use an admin key or no token";
+const SCHEME_CHARS = "convex ".length; // and as many as in "bearer "
 
-/** A credential that was refused. `code` is a transport error code of Convex. */
-export class AuthError extends Error {
-  /**
-   * @param {string} code
-   * @param {string} message
-   */
-  constructor(code, message) {
-    super(message);
-    this.code = code;
-  }
-}
-
-/** Checks credentials against one admin key. */
+/** Checks admin keys against one, and users' tokens against the providers of the functions that are served. */
 export class Authenticator {
-  /** @param {string} adminKey */
-  constructor(adminKey) {
+  /**
+   * @param {string} adminKey
+   * @param {object} [settings]
+   * @param {() => import("./auth/providers.mjs").AuthProvider[]} [settings.providers]  of the functions that are served now
+   * @param {KeySets} [settings.keySets]
+   * @param {() => number} [settings.now]  ms since the epoch
+   */
+  constructor(adminKey, { providers = () => [], keySets = new KeySets(), now = Date.now } = {}) {
     this.#digest = digest(adminKey);
+    this.#providers = providers;
+    this.#keySets = keySets;
+    this.#now = now;
   }
 
   /** @type {Buffer} */
   #digest;
+  #providers;
+  #keySets;
+  #now;
 
   /**
    * The caller of an HTTP request.
    *
    * @param {string | undefined} header  the Authorization header: `Convex KEY[:BASE64(JSON identity)]`, `Bearer JWT` or none
+   * @returns {Promise<Caller>}
+   * @throws {AuthError}
+   */
+  async authenticate(header) {
+    const token = bearerToken(header);
+    return token === null ? this.fromHeader(header) : (await this.#verify(token)).caller;
+  }
+
+  /**
+   * The caller of an HTTP request to what is for the admin alone, known at once: a user's token is refused unread.
+   *
+   * @param {string | undefined} header
    * @returns {Caller}
    * @throws {AuthError}
    */
   fromHeader(header) {
     if (header === undefined) return ANONYMOUS;
-    const [, scheme = "", credential = ""] = /^(\S+) +(\S+) *$/.exec(header) ?? [];
-    switch (scheme.toLowerCase()) {
-      case "convex":
-        return this.#fromCredential(credential);
-      case "bearer":
-        throw new AuthError("NoAuthProvider", NO_AUTH_PROVIDER);
-      default:
-        throw new AuthError(
-          "InvalidAuthHeader",
-          "The Authorization header must be 'Convex KEY' or 'Bearer TOKEN'",
-        );
-    }
-  }
-
-  /**
-   * The caller behind a socket's Authenticate message.
-   *
-   * @param {Record<string, unknown>} message
-   * @returns {Caller}
-   * @throws {AuthError}
-   */
-  fromMessage(message) {
-    switch (message.tokenType) {
-      case "None":
-        return ANONYMOUS;
-      case "Admin": {
-        if (typeof message.value !== "string" || !this.#matches(message.value)) throw badAdminKey();
-        const acting = message.impersonating ?? message.acting_as ?? null;
-        return { admin: true, identity: acting === null ? null : userIdentity(acting) };
-      }
-      case "User":
-        throw new AuthError("NoAuthProvider", NO_AUTH_PROVIDER);
-      default:
-        throw new AuthError("InvalidAuthHeader", "tokenType must be Admin, User or None");
-    }
-  }
-
-  /**
-   * @param {string} credential
-   * @returns {Caller}
-   */
-  #fromCredential(credential) {
+    if (bearerToken(header) !== null) throw notAdmin();
+    if (!/^convex /i.test(header)) throw new AuthError("InvalidAdminKey", "Invalid admin key", 400);
+    const credential = header.slice(SCHEME_CHARS).trim();
     if (this.#matches(credential)) return { admin: true, identity: null };
     const colon = credential.lastIndexOf(":"); // base64 has no colon, a key may have
     if (colon === -1 || !this.#matches(credential.slice(0, colon))) throw badAdminKey();
     return { admin: true, identity: decodeIdentity(credential.slice(colon + 1)) };
   }
 
+  /**
+   * @param {string | undefined} header
+   * @returns {Caller} an admin
+   * @throws {AuthError} also for everybody else
+   */
+  requireAdmin(header) {
+    const caller = this.fromHeader(header);
+    if (!caller.admin) throw notAdmin();
+    return caller;
+  }
+
+  /**
+   * The caller behind a socket's Authenticate message.
+   *
+   * @param {import("./sync/requests.mjs").Credential} credential
+   * @returns {Promise<Identified>}
+   * @throws {AuthError}
+   */
+  async identify(credential) {
+    switch (credential.tokenType) {
+      case "None":
+        return { caller: ANONYMOUS, expiresAt: null };
+      case "Admin":
+        if (!this.#matches(credential.value)) throw badAdminKey();
+        return { caller: { admin: true, identity: credential.actingAs }, expiresAt: null };
+      case "User":
+        return this.#verify(credential.value);
+    }
+  }
+
+  /**
+   * @param {string} token
+   * @returns {Promise<Identified>}
+   */
+  async #verify(token) {
+    const { identity, expiresAt } = await verifyToken(token, {
+      providers: this.#providers(),
+      keySets: this.#keySets,
+      now: this.#now(),
+    });
+    return { caller: { admin: false, identity }, expiresAt };
+  }
+
   /** @param {string} key */
   #matches(key) {
     return timingSafeEqual(digest(key), this.#digest);
   }
+}
+
+/**
+ * @param {string | undefined} header
+ * @returns {string | null}
+ */
+function bearerToken(header) {
+  if (header === undefined) return null;
+  if (header.length < SCHEME_CHARS)
+    throw new AuthError("InvalidHeaderFailure", "Invalid authentication header", 400);
+  return /^bearer /i.test(header) ? header.slice(SCHEME_CHARS).trim() : null;
 }
 
 /** @param {string} key  `secret`, `instance|secret` or `kind:instance|secret`: only the secret counts */
@@ -110,39 +143,29 @@ function digest(key) {
 }
 
 function badAdminKey() {
+  return new AuthError("BadAdminKey", "The provided admin key was invalid for this instance");
+}
+
+function notAdmin() {
   return new AuthError(
-    "BadAdminKey",
-    "The provided admin key is not this host's: give the one it was started with",
+    "BadDeployKey",
+    "The provided deploy key was invalid for this deployment. Double check that the environment this key was generated for matches the desired deployment.",
+    403,
   );
 }
 
 /** @param {string} base64 */
 function decodeIdentity(base64) {
-  try {
-    return userIdentity(JSON.parse(Buffer.from(base64, "base64").toString("utf8")));
-  } catch (error) {
-    if (error instanceof AuthError) throw error;
-    throw new AuthError(
-      "InvalidAuthHeader",
-      "The identity after the admin key must be the base64 of a JSON object",
-    );
-  }
+  const identity = actingIdentity(parseJson(Buffer.from(base64, "base64").toString("utf8")));
+  if (identity === null) throw new AuthError("HeaderParseFailure", "Malformed Authorization header.", 400);
+  return identity;
 }
 
-/**
- * @param {unknown} attributes
- * @returns {Record<string, unknown>} with `tokenIdentifier`, as a token of that issuer would give
- */
-function userIdentity(attributes) {
-  if (typeof attributes !== "object" || attributes === null || Array.isArray(attributes)) {
-    throw new AuthError("InvalidAuthHeader", "The identity to act as must be a JSON object");
+/** @param {string} text */
+function parseJson(text) {
+  try {
+    return /** @type {unknown} */ (JSON.parse(text));
+  } catch {
+    return null;
   }
-  const identity = /** @type {Record<string, unknown>} */ (attributes);
-  if (typeof identity.subject !== "string" || typeof identity.issuer !== "string") {
-    throw new AuthError(
-      "InvalidAuthHeader",
-      "The identity to act as needs the strings 'subject' and 'issuer'",
-    );
-  }
-  return { ...identity, tokenIdentifier: `${identity.issuer}|${identity.subject}` };
 }

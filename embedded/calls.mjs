@@ -33,8 +33,8 @@ export class Calls {
     const { kind, path } = call;
     const known = this.#engine.description.functions[path];
     if (kind === "query" || kind === "mutation" || (kind === "any" && known?.kind !== "action")) {
-      const { args, caller, once } = call;
-      this.#engine.call({ kind, path, args, caller, once }, listener);
+      const { args, caller, once, at } = call;
+      this.#engine.call({ kind, path, args, caller, once, at }, listener);
     } else if (known === undefined || (known.visibility === "internal" && !call.caller.admin)) {
       listener(serverError(functionNotFound(path)));
     } else if (known.kind !== "action") {

@@ -29,13 +29,14 @@ import { Guard, GUARD_BYTES, readRun } from "./guard.mjs";
  * @property {string} args  JSON text of a one-element array
  * @property {Caller} caller
  * @property {{ session: string, request: number }} [once]
+ * @property {string} [at]  decimal nanoseconds: run a query as of this timestamp
  * @typedef {object} Subscription
  * @property {string} path
  * @property {string} args
  * @property {Caller} caller
  * @property {string | null} journal
  * @typedef {import("./bundle.mjs").Bundle} Bundle
- * @typedef {{ functions: Record<string, FunctionInfo>, http: boolean, env: string[] }} Description
+ * @typedef {{ functions: Record<string, FunctionInfo>, http: boolean, env: string[], auth: import("./auth/providers.mjs").AuthProvider[] }} Description
  * @typedef {(reply: Reply) => void} Listener
  * @typedef {{ message: any, listener: Listener, resumes: boolean }} Pending  `resumes`: made by a restart, so the next one makes it anew
  * @typedef {object} Thread  the part of a `Worker` that is used
@@ -79,7 +80,7 @@ export class EngineClient {
   /** Newest committed timestamp, decimal nanoseconds. */
   ts = "0";
   /** @type {Description} */
-  description = { functions: {}, http: false, env: [] };
+  description = { functions: {}, http: false, env: [], auth: [] };
 
   /** @type {{ file: string, synchronous: "full" | "normal" }} */
   #settings;

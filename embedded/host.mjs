@@ -1,7 +1,6 @@
 /** Puts the parts of the host together and takes them apart in order. */
 
 import { access, constants, mkdir } from "node:fs/promises";
-import { createServer } from "node:http";
 import path from "node:path";
 import { ActionsClient } from "./actions/client.mjs";
 import { Authenticator, DEVELOPMENT_ADMIN_KEY } from "./auth.mjs";
@@ -9,7 +8,7 @@ import { Calls } from "./calls.mjs";
 import { EngineClient } from "./engine-client.mjs";
 import { withoutRequestId } from "./failures.mjs";
 import { serveApi } from "./http/api.mjs";
-import { refuseConnection } from "./http/errors.mjs";
+import { createHttpServer } from "./http/server.mjs";
 import { serveSite } from "./http/site.mjs";
 import { Serving } from "./serving.mjs";
 import { SyncServer } from "./sync.mjs";
@@ -23,7 +22,6 @@ import { SyncServer } from "./sync.mjs";
  */
 
 const VERSION = "0.1.0";
-const KEEP_ALIVE_MS = 75_000; // longer than clients keep a connection, so that they are the ones who close it
 const ENGINE_STOP_MS = 5_000;
 const SITE_PREFIX = "/http";
 /** The first Node with `node:sqlite` and no flag. */
@@ -45,16 +43,16 @@ export async function startHost(options, { log, onFatal }) {
   const engine = new EngineClient({ file, synchronous: options.synchronous, log, onFatal });
   const actions = new ActionsClient({ engine, log });
   const calls = new Calls(engine, actions);
-  const authenticator = new Authenticator(options.adminKey);
+  const authenticator = new Authenticator(options.adminKey, { providers: () => engine.description.auth });
   const sync = new SyncServer({ engine, calls, authenticator }, log);
 
   engine.start(); // the thread starts while the functions are bundled and the ports are taken
   const loaded = Promise.withResolvers();
-  const siteServer = createServer(async (request, response) => {
+  const siteServer = createHttpServer(async (request, response) => {
     await loaded.promise;
     void serveSite(host, request, response, request.url ?? "/");
   });
-  const apiServer = createServer(async (request, response) => {
+  const apiServer = createHttpServer(async (request, response) => {
     await loaded.promise;
     const { url = "/" } = request;
     if (url === SITE_PREFIX || url.startsWith(`${SITE_PREFIX}/`))
@@ -117,8 +115,6 @@ export async function startHost(options, { log, onFatal }) {
  * @throws {StartError}
  */
 function listen(server, host, port, flag) {
-  server.keepAliveTimeout = KEEP_ALIVE_MS;
-  server.on("clientError", refuseConnection);
   return new Promise((resolve, reject) => {
     server.once("error", (/** @type {NodeJS.ErrnoException} */ error) => {
       const reason =

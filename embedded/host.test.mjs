@@ -188,7 +188,7 @@ function closing(path, ...frames) {
 }
 
 test.each([
-  ["/api/sync", "{", 1008, /^InvalidMessage/],
+  ["/api/sync", "{", 1008, /^WSMessageInvalidJson/],
   ["/sync", JSON.stringify({ type: "Mutation" }), 1008, /first message must be Connect/],
   ["/api/1.48.0/sync", Buffer.from([1, 2]), 1008, /must be text/],
   ["/api/sync", "x".repeat(21 * 1024 * 1024), 1009, /^$/],
@@ -197,8 +197,12 @@ test.each([
   expect(end).toEqual([code, expect.stringMatching(reason)]);
 });
 
-test.each(["/api/nothing", "/api/banana/sync"])("there is no WebSocket on %s", async (path) => {
-  await expect(closing(path)).rejects.toThrow("404");
+test.each([
+  ["/api/nothing", "404"],
+  ["/api/banana/sync", "400"],
+  ["/api/0.19.1/sync", "400"],
+])("there is no WebSocket on %s", async (path, status) => {
+  await expect(closing(path)).rejects.toThrow(status);
 });
 
 test("a client that goes away in the middle of a request leaves the host serving", async () => {

@@ -75,7 +75,10 @@ test("the readiness line says where everything is and not what the key is", asyn
 test("SIGTERM ends the host with code 0 and an empty stderr", async () => {
   const { child, ready } = await started("--functions", FUNCTIONS);
   expect(ready.developmentKey).toBe(true);
-  const headers = { authorization: `Convex ${DEVELOPMENT_ADMIN_KEY}` };
+  const headers = {
+    authorization: `Convex ${DEVELOPMENT_ADMIN_KEY}`,
+    "content-type": "application/json",
+  };
   const body = JSON.stringify({ path: "basics:noop", args: {} });
   expect((await fetch(`${ready.url}/api/function`, { method: "POST", headers, body })).status).toBe(200);
   child.kill("SIGTERM");

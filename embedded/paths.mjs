@@ -21,6 +21,60 @@ export function canonicalPath(path) {
   return `${module.endsWith(".js") ? module.slice(0, -3) : module}:${name}`;
 }
 
+const MAX_NAME_CHARS = 64;
+const PLAIN_PATH = /^(?:[A-Za-z0-9]\w{0,63}\/)*[A-Za-z0-9]\w{0,63}(?:\.js)?(?::[A-Za-z]\w{0,63})?$/;
+
+/**
+ * @param {string} path  as a client gave it
+ * @returns {string | null} why it cannot name a function; null: it can
+ */
+export function pathError(path) {
+  if (PLAIN_PATH.test(path)) return null;
+  const colon = path.lastIndexOf(":");
+  const module = colon === -1 ? path : path.slice(0, colon);
+  const error = moduleError(module) ?? (colon === -1 ? null : nameError(path.slice(colon + 1)));
+  return error === null ? null : `${path} is not a valid path to a Convex function. ${error}`;
+}
+
+/** @param {string} module */
+function moduleError(module) {
+  if (module.startsWith("/")) return `Module paths must be relative (${module} is absolute).`;
+  const parts = module.split("/");
+  const [, extension] = /^.+\.([^.]*)$/.exec(parts.at(-1) ?? "") ?? [];
+  if (extension !== undefined && extension !== "js") {
+    return `Module path (${module}) has an extension that isn't 'js'.`;
+  }
+  for (const part of parts) {
+    if (part === "" || part === "." || part === "..") return `Invalid path component "${part}" in ${module}.`;
+    if (part.length > MAX_NAME_CHARS) {
+      const head = part.slice(0, MAX_NAME_CHARS);
+      return `Path component is too long (${part.length} > maximum ${MAX_NAME_CHARS}): ${head}...`;
+    }
+    if (!/^[A-Za-z0-9_.]+$/.test(part)) {
+      return `Path component ${part} can only contain alphanumeric characters, underscores, or periods.`;
+    }
+    if (!/[A-Za-z0-9]/.test(part))
+      return `Path component ${part} must have at least one alphanumeric character.`;
+  }
+  return null;
+}
+
+/** @param {string} name */
+function nameError(name) {
+  if (name === "") return "Identifier cannot be empty";
+  const [first = ""] = name;
+  if (!/[A-Za-z_]/.test(first)) {
+    return `Invalid first character '${first}' in ${name}: Identifiers must start with an alphabetic character or underscore`;
+  }
+  const [bad] = /[^A-Za-z0-9_]/u.exec(name) ?? [];
+  if (bad !== undefined) {
+    return `Identifier ${name} has invalid character '${bad}': Identifiers can only contain alphanumeric characters or underscores`;
+  }
+  if (name.length > MAX_NAME_CHARS)
+    return `Identifier is too long (${name.length} > maximum ${MAX_NAME_CHARS})`;
+  return /[A-Za-z0-9]/.test(name) ? null : `Identifier ${name} must have at least one alphanumeric character`;
+}
+
 /** @param {string} path */
 export function functionNotFound(path) {
   return `Could not find public function for '${displayPath(path)}'. Did you forget to run \`npx convex dev\`?`;

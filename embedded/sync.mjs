@@ -1,7 +1,10 @@
 /// <reference path="./sync/ws.d.ts" />
 /** Serves the sync protocol on WebSockets: upgrades, heartbeats, bounded buffers and orderly ends. */
 
+import { STATUS_CODES } from "node:http";
 import { WebSocketServer } from "ws";
+import { clientVersion, clientVersionInPath, deprecation, takesChunks } from "./http/client-version.mjs";
+import { endBare, HttpError } from "./http/errors.mjs";
 import { PING } from "./sync/messages.mjs";
 import { Session } from "./sync/session.mjs";
 
@@ -11,6 +14,7 @@ const PROBE_AFTER_MS = 30_000;
 const SILENCE_LIMIT_MS = 120_000; // a client that is gone, or never reads
 const CHECK_MS = 5_000;
 const HIGH_WATER_BYTES = 8 * 1024 * 1024; // above this the client must read before more of it is read
+const CUT_OFF_BYTES = 64 * 1024 * 1024; // more than this unread is no slow client but a lost one
 const CLOSE_GRACE_MS = 1_000;
 
 const POLICY_VIOLATION = 1008;
@@ -18,12 +22,16 @@ const INTERNAL_ERROR = 1011;
 const SERVICE_RESTART = 1012;
 const MAX_REASON_BYTES = 123;
 
-const PLAIN_PATH = /^\/(api\/)?sync$/;
-const VERSIONED_PATH = /^\/api\/\d+\.\d+\.\d+[^/]*\/sync$/; // npm clients
+const PATH = /^\/(?:sync|api\/sync|api\/([^/]+)\/sync)$/;
 
 /**
  * @typedef {import("./sync/session.mjs").Host} Host
- * @typedef {{ socket: import("ws").WebSocket, session: Session, sentAt: number, heardAt: number }} Connection  times in ms
+ * @typedef {object} Connection  times in ms
+ * @property {import("ws").WebSocket} socket
+ * @property {Session} session
+ * @property {boolean} held  the session has enough to read
+ * @property {number} sentAt
+ * @property {number} heardAt
  */
 
 export class SyncServer {
@@ -60,19 +68,13 @@ export class SyncServer {
    */
   upgrade(request, stream, head) {
     stream.on("error", () => stream.destroy()); // a client that goes away before it is answered
-    const [path = ""] = (request.url ?? "").split("?");
-    const splits = VERSIONED_PATH.test(path);
-    if (!splits && !PLAIN_PATH.test(path)) {
-      const body = JSON.stringify({
-        code: "NotFound",
-        message: "The sync protocol is served on /api/sync and /api/VERSION/sync",
-      });
-      stream.end(
-        `HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
-      );
-      return;
+    try {
+      const splits = takesChunks(checkedClient(request));
+      this.#sockets.handleUpgrade(request, stream, head, (socket) => this.#accept(socket, splits));
+    } catch (error) {
+      if (!(error instanceof HttpError)) throw error;
+      endBare(stream, `${error.status} ${STATUS_CODES[error.status]}`, error.code, error.message);
     }
-    this.#sockets.handleUpgrade(request, stream, head, (socket) => this.#accept(socket, splits));
   }
 
   /**
@@ -103,17 +105,23 @@ export class SyncServer {
       this.#host,
       {
         send: (text, onSent) => this.#send(connection, text, onSent),
-        close: (reason) => socket.close(POLICY_VIOLATION, shortReason(reason)),
+        hold: (held) => this.#hold(connection, held),
+        end: ({ message, code, lastMessage }) => {
+          if (lastMessage !== undefined) socket.send(lastMessage, () => {});
+          if (code === undefined) socket.close();
+          else socket.close(code, shortReason(message));
+        },
+        fail: (error) => this.#fail(connection, error),
       },
       { splits },
     );
     const now = performance.now();
     /** @type {Connection} */
-    const connection = { socket, session, sentAt: now, heardAt: now };
+    const connection = { socket, session, held: false, sentAt: now, heardAt: now };
     this.#connections.add(connection);
     socket.on("message", (/** @type {Buffer} */ data, /** @type {boolean} */ isBinary) => {
       connection.heardAt = performance.now();
-      if (isBinary) socket.close(POLICY_VIOLATION, "InvalidMessage: frames must be text");
+      if (isBinary) session.refuse("frames must be text");
       else this.#receive(connection, data.toString("utf8"));
     });
     socket.on("pong", () => (connection.heardAt = performance.now()));
@@ -128,13 +136,33 @@ export class SyncServer {
    * @param {Connection} connection
    * @param {string} text
    */
-  #receive({ session, socket }, text) {
+  #receive(connection, text) {
     try {
-      session.receive(text);
+      connection.session.receive(text);
     } catch (error) {
-      this.#log(`socket closed by a fault of the host: ${/** @type {Error} */ (error).stack}`);
-      socket.close(INTERNAL_ERROR, "InternalServerError: see the host's log");
+      this.#fail(connection, error);
     }
+  }
+
+  /**
+   * @param {Connection} connection
+   * @param {unknown} error  a fault of the host
+   */
+  #fail({ session, socket }, error) {
+    const said = error instanceof Error ? error.stack?.replaceAll("\n", " | ") : String(error);
+    this.#log(`socket closed by a fault of the host: ${said}`);
+    session.close();
+    socket.close(INTERNAL_ERROR, "InternalServerError: see the host's log");
+  }
+
+  /**
+   * @param {Connection} connection
+   * @param {boolean} held
+   */
+  #hold(connection, held) {
+    connection.held = held;
+    if (held) connection.socket.pause();
+    else resumeIfRead(connection);
   }
 
   /**
@@ -144,12 +172,28 @@ export class SyncServer {
    */
   #send(connection, text, onSent) {
     const { socket } = connection;
+    if (socket.bufferedAmount > CUT_OFF_BYTES) {
+      this.#cutOff(connection, `ClientTooSlow: it has more than ${CUT_OFF_BYTES} bytes unread`);
+      return;
+    }
     connection.sentAt = performance.now();
     socket.send(text, () => {
-      if (socket.isPaused && socket.bufferedAmount < HIGH_WATER_BYTES) socket.resume();
+      if (socket.isPaused) connection.heardAt = performance.now(); // it reads, but what it says is not read
+      resumeIfRead(connection);
       onSent();
     });
     if (socket.bufferedAmount >= HIGH_WATER_BYTES) socket.pause();
+  }
+
+  /**
+   * @param {Connection} connection
+   * @param {string} reason
+   */
+  #cutOff({ session, socket }, reason) {
+    this.#log(`socket closed: ${reason}`);
+    session.close();
+    socket.close(POLICY_VIOLATION, shortReason(reason));
+    socket.terminate(); // it would not take part in a closing handshake
   }
 
   /** @param {number} now */
@@ -157,14 +201,36 @@ export class SyncServer {
     for (const connection of this.#connections) {
       const { socket, sentAt, heardAt } = connection;
       if (now - heardAt >= SILENCE_LIMIT_MS) {
-        socket.close(POLICY_VIOLATION, "ClientSilent: nothing was heard for 120 s");
-        socket.terminate();
+        this.#cutOff(connection, `ClientSilent: nothing was heard for ${SILENCE_LIMIT_MS / 1000} s`);
         continue;
       }
       if (now - heardAt >= PROBE_AFTER_MS) socket.ping();
       if (now - sentAt >= PING_AFTER_MS) this.#send(connection, PING, () => {});
     }
   }
+}
+
+/**
+ * @param {import("node:http").IncomingMessage} request
+ * @returns {import("./http/client-version.mjs").ClientVersion}
+ * @throws {HttpError} for what Convex refuses before the socket is there
+ */
+function checkedClient({ url = "", headers }) {
+  const match = PATH.exec(url.split("?", 1)[0] ?? "");
+  if (match === null)
+    throw new HttpError(404, "NotFound", "The sync protocol is served on /api/sync and /api/VERSION/sync");
+  const [, version] = match;
+  const header = headers["convex-client"]?.toString();
+  const client =
+    header === undefined && version !== undefined ? clientVersionInPath(version) : clientVersion(header);
+  const notice = deprecation(client);
+  if (notice?.state === "Unsupported") throw new HttpError(400, "ClientVersionUnsupported", notice.message);
+  return client;
+}
+
+/** @param {Connection} connection */
+function resumeIfRead({ socket, held }) {
+  if (!held && socket.isPaused && socket.bufferedAmount < HIGH_WATER_BYTES) socket.resume();
 }
 
 /** @param {string} reason */

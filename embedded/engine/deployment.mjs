@@ -1,5 +1,6 @@
 /** Activates a bundle: its functions, schema, crons and variables, all or nothing. */
 
+import { AuthConfigError, parseProviders } from "../auth/providers.mjs";
 import { functionEnvironment } from "../env.mjs";
 import { CronError, parseCrons } from "./cron.mjs";
 import { OperatorError } from "./errors.mjs";
@@ -20,6 +21,8 @@ import { compileValidator, ValidatorError } from "./validators.mjs";
  * @property {import("./cron.mjs").CronSpec[]} crons
  * @property {string} description  what `load` answers, JSON text
  */
+
+const REFUSALS = [AuthConfigError, CronError, SchemaError, ValidatorError];
 
 /**
  * Evaluate a bundle and read what it declares. Nothing is activated and nothing is written.
@@ -52,6 +55,7 @@ export function prepareDeployment(bundle, environment, handlers, now) {
       functions: functions.describe(),
       http: declared.http,
       env: declared.env.map(([name]) => name),
+      auth: parseProviders(declared.auth),
     };
     return {
       runtime: new Runtime(bundle, env, handlers, now),
@@ -61,8 +65,8 @@ export function prepareDeployment(bundle, environment, handlers, now) {
       description: JSON.stringify(description),
     };
   } catch (error) {
-    if (error instanceof SchemaError || error instanceof ValidatorError || error instanceof CronError) {
-      throw new OperatorError(oneLine(error.message));
+    if (REFUSALS.some((kind) => error instanceof kind)) {
+      throw new OperatorError(oneLine(/** @type {Error} */ (error).message));
     }
     throw error;
   }

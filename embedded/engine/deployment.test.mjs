@@ -45,6 +45,40 @@ test("the answer describes the functions", async () => {
     },
     http: true,
     env: [],
+    auth: [],
+  });
+});
+
+describe("auth.config", () => {
+  const config = (/** @type {string} */ providers) => ({
+    "auth.config.ts": `export default { providers: ${providers} };`,
+  });
+
+  test("is evaluated with the host's variables, and what it declares is in the answer", async () => {
+    const files = config(`[{ domain: process.env.AUTH_DOMAIN, applicationID: "app" }]`);
+    const { auth } = await load(null, files, { AUTH_DOMAIN: "https://auth.example" });
+    expect(auth).toEqual([{ domain: "https://auth.example", applicationID: "app" }]);
+  });
+
+  test.each([
+    [
+      "a misspelled field",
+      `[{ domain: "https://a.b", applicationId: "x" }]`,
+      /index 0 must have applicationID property/,
+    ],
+    [
+      "a domain that is none",
+      `[{ domain: "secret", applicationID: "x" }]`,
+      /Invalid provider domain URL "secret"/,
+    ],
+    [
+      "an unknown algorithm",
+      `[{ type: "customJwt", issuer: "https://a.b", jwks: "data:,", algorithm: "HS256" }]`,
+      /HS256/,
+    ],
+    ["no list", "5", /must include a list of provider credentials/],
+  ])("with %s is refused", async (_, providers, message) => {
+    await expect(load(null, config(providers))).rejects.toThrow(message);
   });
 });
 

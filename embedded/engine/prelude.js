@@ -461,6 +461,7 @@
       schema: modules.schema?.default?.export() ?? null,
       crons: modules.crons?.default?.export() ?? null,
       http: modules.http?.default?.isRouter === true,
+      ...("auth.config" in modules ? { auth: modules["auth.config"].default ?? null } : {}),
       env: config?.envVars ?? [],
       components: (config?.childComponents ?? []).map(({ name }) => name),
     });

@@ -24,6 +24,7 @@ import { isFault, OperatorError, StackMapper, uncaughtText } from "./errors.mjs"
  * @property {string | null} schema
  * @property {string | null} crons
  * @property {boolean} http
+ * @property {unknown} auth  what auth.config exports; undefined: there is none, null: it exports nothing
  * @property {[name: string, declaration: { value: string, optional?: boolean }][]} env
  * @property {string[]} components
  * @typedef {{ context: vm.Context, api: any, declared: Declared }} FunctionContext  api: what prelude.js returns

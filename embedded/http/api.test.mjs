@@ -1,4 +1,4 @@
-import { createServer, request as httpRequest } from "node:http";
+import { request as httpRequest } from "node:http";
 import { connect } from "node:net";
 import { text } from "node:stream/consumers";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
@@ -6,7 +6,7 @@ import { Authenticator } from "../auth.mjs";
 import { encodeTs } from "../sync/timestamps.mjs";
 import { serveApi } from "./api.mjs";
 import { MAX_BODY_BYTES } from "./body.mjs";
-import { refuseConnection } from "./errors.mjs";
+import { createHttpServer } from "./server.mjs";
 
 const ADMIN_KEY = "signalbox|key";
 const lines = [];
@@ -25,11 +25,10 @@ const host = {
   engine: { ts: "5" },
   log: (line) => lines.push(line),
 };
-const server = createServer((request, response) => void serveApi(host, request, response));
+const server = createHttpServer((request, response) => void serveApi(host, request, response));
 let url = "";
 
 beforeAll(async () => {
-  server.on("clientError", refuseConnection);
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
   url = `http://127.0.0.1:${server.address().port}`;
 });
@@ -85,7 +84,7 @@ test("a function's failure is a 200 that says so, with its data in the asked for
   const plain = await post("/api/query", { path: "m:f" });
   expect(plain).toEqual({
     status: 200,
-    body: { status: "error", errorMessage: "no", errorData: { n: "1" }, logLines: [] },
+    body: { status: "error", errorMessage: "no", errorData: { n: "1" } },
   });
   const encoded = await post("/api/query", { path: "m:f", format: "convex_encoded_json" });
   expect(encoded.body.errorData).toEqual({ n: { $integer: "AQAAAAAAAAA=" } });
@@ -106,34 +105,83 @@ test("/api/run names the function in its URL and takes any kind", async () => {
 test("/api/function is for the admin key only", async () => {
   expect(await post("/api/function", { path: "m:f" })).toMatchObject({
     status: 403,
-    body: { code: "Forbidden" },
+    body: { code: "BadDeployKey" },
   });
   await post("/api/function", { path: "m:f" }, { authorization: `Convex ${ADMIN_KEY}` });
   expect(calls).toMatchObject([{ kind: "any", caller: { admin: true, identity: null } }]);
 });
 
-test("a query at a timestamp is answered while nothing was committed since, and refused afterwards", async () => {
+test("a query at a timestamp is asked of the engine, which refuses what is too old", async () => {
   const { body } = await post("/api/query_ts", "");
   expect(body).toEqual({ ts: encodeTs("5") });
   expect(await post("/api/query_at_ts", { path: "m:f", ts: body.ts })).toMatchObject({ status: 200 });
-  reply = { ...reply, ts: "6" };
+  expect(calls).toMatchObject([{ kind: "query", at: "5" }]);
+  reply = { ok: false, code: "TimestampTooOld", message: "too old", logLines: [] };
   const late = await post("/api/query_at_ts", { path: "m:f", ts: body.ts });
-  expect(late).toMatchObject({ status: 400, body: { code: "TimestampTooOld" } });
+  expect(late).toEqual({ status: 400, body: { code: "TimestampTooOld", message: "too old" } });
 });
 
-test("browsers of any origin may call", async () => {
+test("pages of any origin may call", async () => {
   const preflight = await fetch(`${url}/api/query`, {
     method: "OPTIONS",
-    headers: { "access-control-request-headers": "convex-client" },
+    headers: { origin: "https://app.example", "access-control-request-headers": "convex-client" },
   });
-  expect(preflight.status).toBe(204);
+  expect(preflight.status).toBe(200);
   expect(Object.fromEntries(preflight.headers)).toMatchObject({
-    "access-control-allow-origin": "*",
+    "access-control-allow-origin": "https://app.example",
+    "access-control-allow-credentials": "true",
     "access-control-allow-headers": "convex-client",
+    "access-control-max-age": "86400",
   });
   const answer = await fetch(`${url}/version`);
   expect([answer.status, answer.headers.get("access-control-allow-origin")]).toEqual([200, "*"]);
   expect(await answer.text()).toMatch(/\S/);
+});
+
+test.each(["/", "/version", "/instance_name", "/instance_version"])(
+  "HEAD %s is GET without its body",
+  async (path) => {
+    const [head, get] = [await fetch(url + path, { method: "HEAD" }), await fetch(url + path)];
+    expect([head.status, await head.text()]).toEqual([200, ""]);
+    expect(head.headers.get("content-length")).toBe(String((await get.text()).length));
+  },
+);
+
+test("a client that Convex no longer supports is told so, a new one is not", async () => {
+  const old = await fetch(`${url}/api/query_ts`, {
+    method: "POST",
+    headers: { "convex-client": "npm-0.19.1" },
+  });
+  expect([old.status, old.headers.get("x-convex-deprecation-state")]).toEqual([400, "Unsupported"]);
+  expect(await old.json()).toEqual({
+    code: "ClientVersionUnsupported",
+    message: expect.stringMatching(/^The Convex npm package at version 0.19.1 is no longer supported/),
+  });
+  const next = await fetch(`${url}/api/query_ts`, {
+    method: "POST",
+    headers: { "convex-client": "npm-0.19.2" },
+  });
+  expect([next.status, next.headers.get("x-convex-deprecation-state")]).toEqual([200, null]);
+});
+
+test("a failure of the system is a 503 with its code, not an answer of the function", async () => {
+  const message = "[Request ID: 0123456789abcdef] Server Error\nI'm a bit busy.";
+  reply = { ok: false, code: "Busy", message, logLines: [] };
+  expect(await post("/api/mutation", { path: "m:f" })).toEqual({
+    status: 503,
+    body: { code: "Busy", message: "I'm a bit busy." },
+  });
+});
+
+test("queries of one batch run at one timestamp and answer in their order", async () => {
+  const { status, body } = await post("/api/query_batch", {
+    queries: [{ path: "a:f" }, { path: "b:f", args: { n: 1 }, format: "convex_encoded_json" }],
+  });
+  expect([status, body.results.length]).toEqual([200, 2]);
+  expect(calls).toMatchObject([
+    { kind: "query", path: "a:f", at: "5" },
+    { kind: "query", path: "b:f", args: '[{"n":1}]', at: "5" },
+  ]);
 });
 
 const KEY = { authorization: `Convex ${ADMIN_KEY}` };
@@ -148,21 +196,78 @@ test.each([
   ["args that are a number", "/api/query", { path: "m:f", args: 5 }, {}, 400, "BadJsonBody"],
   ["args with two objects", "/api/query", { path: "m:f", args: [{}, {}] }, {}, 400, "BadJsonBody"],
   ["args with null", "/api/query", { path: "m:f", args: [null] }, {}, 400, "BadJsonBody"],
-  ["an unknown format", "/api/query", { path: "m:f", format: "xml" }, {}, 400, "BadJsonBody"],
+  ["an unknown format", "/api/query", { path: "m:f", format: "xml" }, {}, 400, "BadFormat"],
   ["a component", "/api/function", { path: "m:f", componentPath: "c" }, KEY, 400, "BadJsonBody"],
   ["a wrong admin key", "/api/query", { path: "m:f" }, { authorization: "Convex nope" }, 401, "BadAdminKey"],
-  ["a user's token", "/api/query", { path: "m:f" }, { authorization: "Bearer a.b.c" }, 401, "NoAuthProvider"],
+  [
+    "a malformed token",
+    "/api/query",
+    { path: "m:f" },
+    { authorization: "Bearer a.b.c" },
+    401,
+    "InvalidAuthHeader",
+  ],
   [
     "an unknown scheme",
     "/api/query",
     { path: "m:f" },
     { authorization: "Basic eA==" },
-    401,
-    "InvalidAuthHeader",
+    400,
+    "InvalidAdminKey",
   ],
   ["an unknown endpoint", "/api/nothing", {}, {}, 404, "NotFound"],
-  ["a function without a module", "/api/run/fn", {}, {}, 400, "BadRequest"],
-  ["a timestamp that is none", "/api/query_at_ts", { path: "m:f", ts: "x" }, {}, 400, "BadRequest"],
+  ["a function without a module", "/api/run/fn", {}, {}, 400, "MissingIdentifier"],
+  ["a URL that is no UTF-8", "/api/run/%ff/fn", {}, {}, 400, "MissingIdentifier"],
+  [
+    "a module outside of the folder",
+    "/api/query",
+    { path: "../secrets:f" },
+    {},
+    400,
+    "BadConvexFunctionIdentifier",
+  ],
+  [
+    "a way out of the folder in the URL",
+    "/api/run/%2e%2e%2fetc/fn",
+    {},
+    {},
+    400,
+    "BadConvexFunctionIdentifier",
+  ],
+  ["an endpoint named as an object's own", "/api/__proto__", {}, {}, 404, "NotFound"],
+  ["a timestamp that is none", "/api/query_at_ts", { path: "m:f", ts: "x" }, {}, 400, "BadJsonBody"],
+  [
+    "JSON nested too deeply",
+    "/api/query",
+    `{"args":${"[".repeat(129)}${"]".repeat(129)}}`,
+    {},
+    400,
+    "BadJsonBody",
+  ],
+  [
+    "a body that does not say it is JSON",
+    "/api/query",
+    { path: "m:f" },
+    { "content-type": "text/plain" },
+    400,
+    "BadJsonBody",
+  ],
+  [
+    "a client without a version",
+    "/api/query",
+    { path: "m:f" },
+    { "convex-client": "npm" },
+    400,
+    "InvalidClientVersion",
+  ],
+  [
+    "more queries than a batch takes",
+    "/api/query_batch",
+    { queries: Array(1001).fill({ path: "m:f" }) },
+    {},
+    400,
+    "BadJsonBody",
+  ],
 ])("%s is refused with one clear line", async (_, path, body, headers, status, code) => {
   const answer = await post(path, body, headers);
   expect(answer).toEqual({ status, body: { code, message: expect.stringMatching(/^[^\n]+$/) } });
@@ -193,8 +298,10 @@ test("a body at the limit is taken and one byte more is refused, declared or not
     body: { code: "PayloadTooLarge" },
   });
   const status = await new Promise((resolve, reject) => {
-    const chunked = httpRequest(`${url}/api/query`, { method: "POST" }, ({ statusCode }) =>
-      resolve(statusCode),
+    const chunked = httpRequest(
+      `${url}/api/query`,
+      { method: "POST", headers: { "content-type": "application/json" } },
+      ({ statusCode }) => resolve(statusCode),
     );
     chunked.on("error", reject);
     for (let sent = 0; sent <= MAX_BODY_BYTES; sent += 1 << 20) chunked.write("x".repeat(1 << 20));

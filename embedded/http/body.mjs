@@ -1,6 +1,7 @@
 /** Reads request bodies: bounded, valid UTF-8, valid JSON. */
 
 import { isUtf8 } from "node:buffer";
+import { isTooDeep } from "../json-depth.mjs";
 import { HttpError } from "./errors.mjs";
 
 export const MAX_BODY_BYTES = 20 * 1024 * 1024; // arguments may have 16 MiB, and JSON text is longer than the value
@@ -38,6 +39,22 @@ export function readBody(request, limit = MAX_BODY_BYTES) {
   });
 }
 
+const JSON_TYPE = /^application\/(?:json|[\w.-]+\+json)(?:\s*;|$)/i;
+
+/**
+ * The body of a request that must say that it is JSON: a page of another origin cannot, unless its browser has asked first.
+ *
+ * @param {import("node:http").IncomingMessage} request
+ * @returns {Promise<Record<string, unknown>>}
+ * @throws {HttpError}
+ */
+export async function readJson(request) {
+  if (!JSON_TYPE.test(request.headers["content-type"] ?? "")) {
+    throw new HttpError(400, "BadJsonBody", "Expected request with `Content-Type: application/json`");
+  }
+  return parseJsonObject(await readBody(request));
+}
+
 /**
  * @param {Buffer} body
  * @returns {Record<string, unknown>}
@@ -45,14 +62,22 @@ export function readBody(request, limit = MAX_BODY_BYTES) {
  */
 export function parseJsonObject(body) {
   if (!isUtf8(body)) throw new HttpError(400, "BadJsonBody", "The request body is not valid UTF-8");
+  const text = body.toString("utf8");
+  if (isTooDeep(text)) {
+    throw new HttpError(
+      400,
+      "BadJsonBody",
+      "Failed to parse the request body as JSON: recursion limit exceeded",
+    );
+  }
   let value;
   try {
-    value = JSON.parse(body.toString("utf8"));
+    value = JSON.parse(text);
   } catch (error) {
     throw new HttpError(
       400,
       "BadJsonBody",
-      `The request body is not valid JSON: ${/** @type {Error} */ (error).message}`,
+      `Failed to parse the request body as JSON: ${/** @type {Error} */ (error).message}`,
     );
   }
   if (typeof value !== "object" || value === null || Array.isArray(value)) {

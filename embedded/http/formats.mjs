@@ -1,6 +1,30 @@
 /** Writes values in the two formats of the HTTP API without parsing what can be forwarded as text. */
 
+import { HttpError, systemError } from "./errors.mjs";
+
 /** @typedef {"json" | "convex_encoded_json"} Format */
+
+/** @type {Map<unknown, Format>} */
+const FORMATS = new Map([
+  ["json", "json"],
+  ["convex_clean_json", "json"],
+  ["convex_encoded_json", "convex_encoded_json"],
+  ["convex_json", "convex_encoded_json"],
+]);
+
+/**
+ * @param {unknown} name
+ * @param {Format} fallback  for a request that names none
+ * @returns {Format}
+ * @throws {HttpError} 400
+ */
+export function readFormat(name, fallback) {
+  if (name === undefined || name === null) return fallback;
+  const format = FORMATS.get(name);
+  if (format === undefined)
+    throw new HttpError(400, "BadFormat", `format param must be one of [\`json\`]. Got ${String(name)}`);
+  return format;
+}
 
 /**
  * @param {string} text  a value as JSON in Convex's encoding
@@ -35,11 +59,12 @@ function floatName(float) {
  * @param {import("../engine-client.mjs").Reply} reply
  * @param {Format} format
  * @returns {string} JSON text
+ * @throws {HttpError} a failure of the system
  */
 export function formatReply(reply, format) {
-  const logLines = JSON.stringify(reply.logLines);
-  if (reply.ok)
-    return `{"status":"success","value":${formatValue(reply.value, format)},"logLines":${logLines}}`;
+  const logLines = reply.logLines.length === 0 ? "" : `,"logLines":${JSON.stringify(reply.logLines)}`;
+  if (reply.ok) return `{"status":"success","value":${formatValue(reply.value, format)}${logLines}}`;
+  if (reply.code !== undefined) throw systemError({ ...reply, code: reply.code });
   const data = reply.data === undefined ? "" : `,"errorData":${formatValue(reply.data, format)}`;
-  return `{"status":"error","errorMessage":${JSON.stringify(reply.message)}${data},"logLines":${logLines}}`;
+  return `{"status":"error","errorMessage":${JSON.stringify(reply.message)}${data}${logLines}}`;
 }

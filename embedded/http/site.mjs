@@ -29,7 +29,7 @@ export async function serveSite(host, request, response, target) {
       url: host.siteUrl + (target.startsWith("/") ? target : "/"),
       headers: headerPairs(request.rawHeaders),
       body: await readBody(request),
-      caller: siteCaller(host, request.headers.authorization),
+      caller: await siteCaller(host, request.headers.authorization),
     });
     if (!("status" in answer)) return sendFailure(response, answer);
     const headers = answer.headers.filter(([name]) => !OWN_HEADERS.has(name));
@@ -43,11 +43,11 @@ export async function serveSite(host, request, response, target) {
 /**
  * @param {SiteHost} host
  * @param {string | undefined} authorization
- * @returns {ActionCaller}
+ * @returns {Promise<ActionCaller>}
  */
-function siteCaller({ authenticator }, authorization) {
+async function siteCaller({ authenticator }, authorization) {
   try {
-    return authenticator.fromHeader(authorization);
+    return await authenticator.authenticate(authorization);
   } catch (error) {
     if (!(error instanceof AuthError)) throw error;
     return { admin: false, identity: null, refusal: error.message }; // the header may be meant for the handler

@@ -1,4 +1,4 @@
-/** Reads the sync protocol's client messages and writes its server messages as JSON text. */
+/** Writes the sync protocol's server messages as JSON text. */
 
 import { encodeTs } from "./timestamps.mjs";
 
@@ -7,72 +7,16 @@ import { encodeTs } from "./timestamps.mjs";
  * @typedef {{ querySet: number, identity: number, ts: string }} Version  `ts` in decimal nanoseconds
  */
 
-/** The client broke the protocol: the socket closes with this as its reason. */
-export class ProtocolError extends Error {}
-
-/**
- * @param {string} text
- * @returns {Record<string, unknown>}
- * @throws {ProtocolError}
- */
-export function parseMessage(text) {
-  let message;
-  try {
-    message = JSON.parse(text);
-  } catch {
-    throw new ProtocolError("InvalidMessage: the frame is not valid JSON");
-  }
-  if (typeof message !== "object" || message === null || typeof message.type !== "string") {
-    throw new ProtocolError("InvalidMessage: the frame is not a message with a type");
-  }
-  return message;
-}
-
-/**
- * @param {Record<string, unknown>} message
- * @param {string} field
- * @returns {number}
- * @throws {ProtocolError}
- */
-export function readCount(message, field) {
-  const value = message[field];
-  if (typeof value !== "number" || !Number.isInteger(value) || value < 0 || value > 0xffffffff) {
-    throw new ProtocolError(`InvalidMessage: ${field} must be an unsigned 32-bit integer`);
-  }
-  return value;
-}
-
-/**
- * @param {Record<string, unknown>} message
- * @param {string} field
- * @returns {string}
- * @throws {ProtocolError}
- */
-export function readText(message, field) {
-  const value = message[field];
-  if (typeof value !== "string" || value === "")
-    throw new ProtocolError(`InvalidMessage: ${field} must be a text`);
-  return value;
-}
-
-/**
- * @param {Record<string, unknown>} message
- * @returns {string} JSON text of a one-element array
- * @throws {ProtocolError}
- */
-export function readArgs({ args = [{}] }) {
-  if (!Array.isArray(args) || args.length > 1)
-    throw new ProtocolError("InvalidMessage: args must be an array with one object");
-  return JSON.stringify(args.length === 0 ? [{}] : args);
-}
-
 /**
  * @param {Version} start
  * @param {Version} end
  * @param {string[]} modifications
+ * @param {number | null} clockSkewMs  by which the client's clock is ahead; null: it has not told its time
  */
-export function transition(start, end, modifications) {
-  return `{"type":"Transition","startVersion":${version(start)},"endVersion":${version(end)},"modifications":[${modifications.join(",")}]}`;
+export function transition(start, end, modifications, clockSkewMs) {
+  const clocks =
+    clockSkewMs === null ? "" : `,"clientClockSkew":${clockSkewMs},"serverTs":${Date.now()}000000`;
+  return `{"type":"Transition","startVersion":${version(start)},"endVersion":${version(end)},"modifications":[${modifications.join(",")}]${clocks}}`;
 }
 
 /** @param {Version} version */
@@ -118,9 +62,15 @@ function errorData({ data }) {
 /**
  * @param {string} error
  * @param {number} baseVersion
+ * @param {boolean} authUpdateAttempted  false: a token that had been taken has expired
  */
-export function authError(error, baseVersion) {
-  return JSON.stringify({ type: "AuthError", error, baseVersion, authUpdateAttempted: true });
+export function authError(error, baseVersion, authUpdateAttempted) {
+  return JSON.stringify({ type: "AuthError", error, baseVersion, authUpdateAttempted });
+}
+
+/** @param {string} error */
+export function fatalError(error) {
+  return JSON.stringify({ type: "FatalError", error });
 }
 
 export const PING = '{"type":"Ping"}';

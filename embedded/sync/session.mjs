@@ -4,18 +4,19 @@
  * The client holds a version (query set, identity, timestamp) and moves only by Transitions, each from exactly the version it holds.
  * A session gathers what has changed and sends one Transition for all of it: after a batch of the engine, never inside of one, never
  * while an asked query has no first result, and never while the client has two Transitions that it has not taken off the socket.
+ *
+ * What follows an Authenticate waits until the credential is checked, so that it runs as the new identity.
  */
 
 import { hash, randomUUID } from "node:crypto";
 import { ANONYMOUS, AuthError } from "../auth.mjs";
-import { canonicalPath } from "../paths.mjs";
+import * as ends from "./ends.mjs";
 import * as messages from "./messages.mjs";
+import { parseMessage, readCall, readCount, readCredential, readText } from "./requests.mjs";
 import { decodeTs } from "./timestamps.mjs";
 
-const { ProtocolError, readArgs, readCount, readText } = messages;
-
 export const MAX_QUERIES = 10_000;
-export const MAX_IN_FLIGHT = 1_000; // mutations and actions without an answer
+export const MAX_IN_FLIGHT = 1_000; // mutations without an answer, and as many actions
 const MAX_UNSENT_TRANSITIONS = 2; // one on the way and one behind it; more would only be stale
 const CHUNK_CHARS = 5_000_000; // the size at which Convex splits
 
@@ -24,7 +25,9 @@ const CHUNK_CHARS = 5_000_000; // the size at which Convex splits
  * @typedef {import("../engine-client.mjs").Reply} Reply
  * @typedef {object} Socket
  * @property {(text: string, onSent: () => void) => void} send
- * @property {(reason: string) => void} close  for a client that broke the protocol
+ * @property {(held: boolean) => void} hold  read no more of the client for now, or again
+ * @property {(end: ends.SessionEnd) => void} end  say why, then close
+ * @property {(error: unknown) => void} fail  close after a fault of the host
  * @typedef {object} Host  what a session needs of the host
  * @property {Pick<import("../engine-client.mjs").EngineClient, "ts" | "subscribe" | "unsubscribe">} engine
  * @property {Pick<import("../calls.mjs").Calls, "run">} calls
@@ -60,6 +63,12 @@ export class Session {
   #sessionId = "";
   /** @type {Caller} */
   #caller = ANONYMOUS;
+  /** Of the caller's token, ms since the epoch. @type {number | null} */
+  #expiresAt = null;
+  /** Frames that came while a credential is checked; null: none is checked. @type {string[] | null} */
+  #backlog = null;
+  /** @type {number | null} */
+  #clockSkewMs = null;
   /** The version the client will hold once it has read what was sent. @type {messages.Version} */
   #version = { querySet: 0, identity: 0, ts: "0" };
   /** What the client has asked for. */
@@ -73,19 +82,36 @@ export class Session {
   #owesTransition = false;
   #awaited = 0;
   #unsent = 0;
-  #inFlight = 0;
+  #inFlight = { mutation: 0, action: 0 };
 
   /** @param {string} text  one frame of the client */
   receive(text) {
     if (this.#closed) return;
+    if (this.#backlog === null) this.#attempt(() => this.#handle(parseMessage(text)));
+    else this.#backlog.push(text);
+  }
+
+  /** @param {string} why  what the client has sent is no message */
+  refuse(why) {
+    this.#end(ends.invalidMessage(why));
+  }
+
+  /** @param {() => void} step  may throw a `SessionEnd` */
+  #attempt(step) {
     try {
-      this.#handle(messages.parseMessage(text));
+      step();
       this.flush();
     } catch (error) {
-      if (!(error instanceof ProtocolError)) throw error;
-      this.close();
-      this.#socket.close(error.message);
+      if (!(error instanceof ends.SessionEnd)) throw error;
+      this.#end(error);
     }
+  }
+
+  /** @param {ends.SessionEnd} end */
+  #end(end) {
+    if (this.#closed) return;
+    this.close();
+    this.#socket.end(end);
   }
 
   /** Forget everything: the socket is gone. */
@@ -100,9 +126,10 @@ export class Session {
   flush() {
     if (this.#closed || !this.#owesTransition || this.#awaited > 0 || this.#unsent >= MAX_UNSENT_TRANSITIONS)
       return;
+    if (this.#hasExpired()) return this.#end(ends.tokenExpired(this.#asked.identity));
     const end = { ...this.#asked, ts: this.#host.engine.ts };
     const modifications = [...this.#removed.map(messages.queryRemoved), ...this.#takeChanged()];
-    const text = messages.transition(this.#version, end, modifications);
+    const text = messages.transition(this.#version, end, modifications, this.#clockSkewMs);
     this.#version = end;
     this.#removed = [];
     this.#owesTransition = false;
@@ -134,10 +161,14 @@ export class Session {
     return modifications;
   }
 
-  /** @param {Record<string, unknown>} message */
+  #hasExpired() {
+    return this.#expiresAt !== null && this.#expiresAt <= Date.now();
+  }
+
+  /** @param {Record<string, unknown> & { type: string }} message */
   #handle(message) {
     if (this.#sessionId === "" && message.type !== "Connect") {
-      throw new ProtocolError("InvalidMessage: the first message must be Connect");
+      throw ends.invalidMessage("the first message must be Connect");
     }
     switch (message.type) {
       case "Connect":
@@ -153,21 +184,22 @@ export class Session {
       case "Event":
         return; // telemetry of the client
       default:
-        throw new ProtocolError(`InvalidMessage: unknown type ${JSON.stringify(message.type).slice(0, 40)}`);
+        throw ends.invalidMessage(`unknown type ${JSON.stringify(message.type).slice(0, 40)}`);
     }
   }
 
   /** @param {Record<string, unknown>} message */
   #connect(message) {
-    if (this.#sessionId !== "") throw new ProtocolError("InvalidMessage: Connect came twice");
-    const { maxObservedTimestamp } = message;
+    if (this.#sessionId !== "") throw ends.invalidMessage("Connect came twice");
+    const { maxObservedTimestamp, clientTs } = message;
     if (maxObservedTimestamp !== undefined && maxObservedTimestamp !== null) {
       const observed = decodeTs(maxObservedTimestamp);
-      if (observed === null) throw new ProtocolError("InvalidMessage: maxObservedTimestamp is no timestamp");
+      if (observed === null) throw ends.invalidMessage("maxObservedTimestamp is no timestamp");
       if (observed > BigInt(this.#host.engine.ts)) {
-        throw new ProtocolError("ClientAheadOfServer: the client has seen data that this host does not have");
+        throw ends.internalError("the client has seen data that this host does not have");
       }
     }
+    if (typeof clientTs === "number") this.#clockSkewMs = Math.round(clientTs - Date.now());
     this.#sessionId = readText(message, "sessionId");
   }
 
@@ -175,22 +207,19 @@ export class Session {
   #modifyQuerySet(message) {
     const baseVersion = readCount(message, "baseVersion");
     const newVersion = readCount(message, "newVersion");
-    if (baseVersion !== this.#asked.querySet || newVersion <= baseVersion) {
-      throw new ProtocolError(
-        `BaseVersionMismatch: the query set is at version ${this.#asked.querySet}, not ${baseVersion}`,
-      );
-    }
-    if (!Array.isArray(message.modifications))
-      throw new ProtocolError("InvalidMessage: modifications must be an array");
+    const { querySet } = this.#asked;
+    if (baseVersion !== querySet) throw versionMismatch(baseVersion, querySet);
+    if (newVersion <= baseVersion) throw ends.invalidMessage("newVersion must be above baseVersion");
+    if (!Array.isArray(message.modifications)) throw ends.invalidMessage("modifications must be an array");
     this.#asked.querySet = newVersion;
     this.#owesTransition = true;
     for (const modification of message.modifications) {
       if (typeof modification !== "object" || modification === null)
-        throw new ProtocolError("InvalidMessage: a modification must be an object");
+        throw ends.invalidMessage("a modification must be an object");
       const queryId = readCount(modification, "queryId");
       if (modification.type === "Add") this.#addQuery(queryId, modification);
       else if (modification.type === "Remove") this.#removeQuery(queryId);
-      else throw new ProtocolError("InvalidMessage: a modification must be Add or Remove");
+      else throw ends.invalidMessage("a modification must be Add or Remove");
     }
   }
 
@@ -199,13 +228,11 @@ export class Session {
    * @param {Record<string, unknown>} message
    */
   #addQuery(queryId, message) {
-    if (this.#queries.has(queryId))
-      throw new ProtocolError(`InvalidMessage: query ${queryId} is there already`);
+    if (this.#queries.has(queryId)) throw ends.invalidMessage(`query ${queryId} is there already`);
     if (this.#queries.size >= MAX_QUERIES)
-      throw new ProtocolError(`TooManyQueries: at most ${MAX_QUERIES} on one socket`);
+      throw ends.protocolError("TooManyQueries", `At most ${MAX_QUERIES} queries on one websocket`);
     const query = {
-      path: canonicalPath(readText(message, "udfPath")),
-      args: readArgs(message),
+      ...readCall(message),
       journal: typeof message.journal === "string" ? message.journal : null,
       sub: 0,
       answered: true,
@@ -218,7 +245,7 @@ export class Session {
   /** @param {number} queryId */
   #removeQuery(queryId) {
     const query = this.#queries.get(queryId);
-    if (query === undefined) throw new ProtocolError(`InvalidMessage: query ${queryId} is not there`);
+    if (query === undefined) throw ends.invalidMessage(`query ${queryId} is not there`);
     if (!query.answered) this.#awaited -= 1;
     this.#host.engine.unsubscribe(query.sub);
     this.#queries.delete(queryId);
@@ -235,6 +262,7 @@ export class Session {
     query.answered = false;
     const { path, args, journal } = query;
     query.sub = this.#host.engine.subscribe({ path, args, caller: this.#caller, journal }, (reply) => {
+      if (!reply.ok && reply.code !== undefined) return this.#end(ends.systemError(reply));
       if (!query.answered) this.#awaited -= 1;
       query.answered = true;
       query.journal = reply.journal ?? null;
@@ -250,22 +278,15 @@ export class Session {
    */
   #call(kind, type, message) {
     const requestId = readCount(message, "requestId");
-    if (this.#inFlight >= MAX_IN_FLIGHT) {
-      throw new ProtocolError(
-        `TooManyConcurrentRequests: at most ${MAX_IN_FLIGHT} mutations and actions on one socket`,
-      );
-    }
-    const call = {
-      kind,
-      path: canonicalPath(readText(message, "udfPath")),
-      args: readArgs(message),
-      caller: this.#caller,
-    };
+    if (this.#hasExpired()) throw ends.tokenExpired(this.#asked.identity);
+    if (this.#inFlight[kind] >= MAX_IN_FLIGHT) throw tooMany(kind);
+    const call = { kind, ...readCall(message), caller: this.#caller };
     const once = kind === "mutation" ? { once: { session: this.#sessionId, request: requestId } } : {};
-    this.#inFlight += 1;
+    this.#inFlight[kind] += 1;
     this.#host.calls.run({ ...call, ...once }, (reply) => {
-      this.#inFlight -= 1;
+      this.#inFlight[kind] -= 1;
       if (this.#closed) return;
+      if (!reply.ok && reply.code !== undefined) return this.#end(ends.systemError(reply));
       const ts = (reply.ok && reply.ts) || this.#host.engine.ts;
       this.#socket.send(messages.response(type, requestId, reply, ts), () => {});
       this.#owesTransition = true; // a client's promise resolves with the Transition that holds the call's effect
@@ -276,23 +297,75 @@ export class Session {
   /** @param {Record<string, unknown>} message */
   #authenticate(message) {
     const baseVersion = readCount(message, "baseVersion");
-    if (baseVersion !== this.#asked.identity) {
-      throw new ProtocolError(
-        `BaseVersionMismatch: the identity is at version ${this.#asked.identity}, not ${baseVersion}`,
-      );
-    }
-    try {
-      this.#caller = this.#host.authenticator.fromMessage(message);
-    } catch (error) {
-      if (!(error instanceof AuthError)) throw error;
-      this.#socket.send(messages.authError(error.message, baseVersion), () => {});
-      return;
-    }
-    this.#asked.identity = baseVersion + 1;
+    const { identity } = this.#asked;
+    if (baseVersion !== identity) throw versionMismatch(baseVersion, identity);
+    const credential = readCredential(message);
+    this.#backlog = [];
+    this.#socket.hold(true); // what waits stays small
+    this.#host.authenticator
+      .identify(credential)
+      .then(
+        (identified) => this.#resume(() => this.#become(identified)),
+        (error) => this.#resume(() => refuse(error, baseVersion)),
+      )
+      .catch((error) => this.#socket.fail(error));
+  }
+
+  /** @param {import("../auth.mjs").Identified} identified */
+  #become({ caller, expiresAt }) {
+    this.#caller = caller;
+    this.#expiresAt = expiresAt;
+    this.#asked.identity += 1;
     this.#owesTransition = true;
     for (const [queryId, query] of this.#queries) {
       this.#host.engine.unsubscribe(query.sub);
       this.#subscribe(queryId, query);
     }
   }
+
+  /** @param {() => void} outcome  of the check that the frames in the backlog have waited for */
+  #resume(outcome) {
+    const frames = this.#backlog ?? [];
+    this.#backlog = null;
+    if (this.#closed) return;
+    this.#attempt(outcome);
+    this.#socket.hold(false);
+    for (const frame of frames) this.receive(frame); // another Authenticate among them makes the rest wait again
+  }
+}
+
+/**
+ * @param {unknown} error  of a credential
+ * @param {number} baseVersion
+ * @returns {never}
+ */
+function refuse(error, baseVersion) {
+  if (!(error instanceof AuthError)) throw error;
+  throw error.status === 503
+    ? ends.tryAgain(error.code, error.message) // the provider's fault
+    : ends.refusedCredential(error.message, baseVersion);
+}
+
+/**
+ * @param {number} given
+ * @param {number} current
+ */
+function versionMismatch(given, current) {
+  return ends.protocolError(
+    "BaseVersionMismatch",
+    `Base version ${given} passed up doesn't match the current version ${current}`,
+  );
+}
+
+/** @param {"mutation" | "action"} kind */
+function tooMany(kind) {
+  return kind === "mutation"
+    ? ends.tryAgain(
+        "TooManyConcurrentMutations",
+        `Too many concurrent mutations. Only up to ${MAX_IN_FLIGHT} pending mutations allowed on a single websocket.`,
+      )
+    : ends.tryAgain(
+        "TooManyInflightActionsForSingleClient",
+        `Inflight actions overloaded for a single client, max concurrency: ${MAX_IN_FLIGHT}`,
+      );
 }

@@ -1,5 +1,6 @@
-import { beforeEach, expect, test } from "vitest";
+import { beforeEach, expect, test, vi } from "vitest";
 import { Authenticator } from "../auth.mjs";
+import { keySet, provider, userToken } from "../auth/testing.mjs";
 import { MAX_IN_FLIGHT, MAX_QUERIES, Session } from "./session.mjs";
 import { encodeTs } from "./timestamps.mjs";
 
@@ -10,9 +11,13 @@ class Bench {
   ts = "10";
   sent = [];
   closedWith = null;
+  closeCode = null;
+  held = false;
+  failure = null;
   unread = [];
   subscriptions = new Map();
   calls = [];
+  keyRequests = [];
   lastSub = 0;
 
   engine = {
@@ -31,14 +36,23 @@ class Bench {
     {
       engine: this.engine,
       calls: { run: (call, listener) => void this.calls.push({ ...call, listener }) },
-      authenticator: new Authenticator(ADMIN_KEY),
+      authenticator: new Authenticator(ADMIN_KEY, {
+        providers: () => [provider()],
+        keySets: { custom: () => new Promise((resolve) => this.keyRequests.push(resolve)) },
+      }),
     },
     {
       send: (text, onSent) => {
         this.sent.push(JSON.parse(text));
         this.unread.push(onSent);
       },
-      close: (reason) => (this.closedWith = reason),
+      hold: (held) => (this.held = held),
+      end: ({ message, code, lastMessage }) => {
+        if (lastMessage !== undefined) this.sent.push(JSON.parse(lastMessage));
+        this.closedWith = message;
+        this.closeCode = code;
+      },
+      fail: (error) => (this.failure = error),
     },
     { splits: false },
   );
@@ -59,6 +73,14 @@ class Bench {
     this.session.flush();
   }
 
+  /** Whatever credential was sent is checked. */
+  async checked() {
+    while (this.held) {
+      for (const give of this.keyRequests.splice(0)) give(keySet());
+      await new Promise(setImmediate);
+    }
+  }
+
   /** The client takes everything off the socket. */
   read() {
     for (const onSent of this.unread.splice(0)) onSent();
@@ -66,7 +88,7 @@ class Bench {
   }
 }
 
-const CONNECT = { type: "Connect", sessionId: "s-1", connectionCount: 0, lastCloseReason: null, clientTs: 0 };
+const CONNECT = { type: "Connect", sessionId: "s-1", connectionCount: 0, lastCloseReason: null };
 const add = (queryId, udfPath = "a:list") => ({ type: "Add", queryId, udfPath, args: [{}] });
 const modify = (baseVersion, ...modifications) => ({
   type: "ModifyQuerySet",
@@ -102,13 +124,14 @@ test("all queries of one message come in one transition, after the last of them 
   ]);
 });
 
-test("each transition starts where the one before has ended", () => {
+test("each transition starts where the one before has ended", async () => {
   bench.receive(modify(0, add(1)));
   bench.batch("11", { results: { 1: { value: "1" } } });
   bench.batch("12", { results: { 1: { value: "2" } } });
   const [first, second] = bench.read();
   expect(second.startVersion).toEqual(first.endVersion);
   bench.receive({ type: "Authenticate", tokenType: "None", baseVersion: 0 });
+  await bench.checked();
   bench.batch("13", { results: { 2: { value: "2" } } });
   const [third] = bench.read();
   expect(third.startVersion).toEqual(version(1, 0, "12"));
@@ -201,7 +224,7 @@ test("the journal goes to the client and comes back from it", () => {
   expect(bench.read()[0].modifications[0].journal).toBe("end2");
 });
 
-test("the admin key runs all queries again with the right to internal functions", () => {
+test("the admin key runs all queries again with the right to internal functions", async () => {
   bench.receive(modify(0, add(1)));
   bench.batch("11", { results: { 1: { ok: false, message: "not public" } } });
   bench.read();
@@ -213,6 +236,7 @@ test("the admin key runs all queries again with the right to internal functions"
     baseVersion: 0,
     impersonating: acting,
   });
+  await bench.checked();
   expect([...bench.subscriptions.values()]).toMatchObject([
     { caller: { admin: true, identity: { ...acting, tokenIdentifier: "https://i|u" } } },
   ]);
@@ -221,16 +245,93 @@ test("the admin key runs all queries again with the right to internal functions"
   expect(bench.read()).toMatchObject([{ endVersion: version(1, 1, "12"), modifications: [{ value: 1 }] }]);
 });
 
+const user = (claims) => ({
+  type: "Authenticate",
+  baseVersion: 0,
+  tokenType: "User",
+  value: userToken(claims),
+});
+
+test("what follows a user's token on the socket runs as that user, however long the check takes", async () => {
+  bench.receive(
+    user(),
+    mutation(1),
+    modify(0, add(1)),
+    { ...user(), baseVersion: 1, tokenType: "None" },
+    mutation(2),
+  );
+  expect([bench.calls, bench.subscriptions.size]).toEqual([[], 0]);
+  expect(bench.held).toBe(true);
+  await bench.checked();
+  expect(bench.calls.map(({ caller, once }) => [caller.identity?.subject, once.request])).toEqual([
+    ["u1", 1],
+    [undefined, 2],
+  ]);
+  expect(bench.held).toBe(false);
+});
+
 test.each([
-  ["a wrong admin key", { tokenType: "Admin", value: "wrong" }, /admin key/],
-  ["a user's token", { tokenType: "User", value: "ey.ey.ey" }, /No auth provider/],
-])("%s is an AuthError and leaves the identity as it was", (_, token, error) => {
-  bench.receive({ type: "Authenticate", baseVersion: 0, ...token });
-  const [answer] = bench.read();
-  expect(answer).toMatchObject({ type: "AuthError", baseVersion: 0, authUpdateAttempted: true });
-  expect(answer.error).toMatch(error);
+  ["a wrong admin key", { tokenType: "Admin", value: "wrong" }, /admin key was invalid/],
+  ["a malformed token", { tokenType: "User", value: "ey" }, /Could not parse JWT payload/],
+])("%s is an AuthError, whereupon the client connects anew", async (_, token, error) => {
+  bench.receive({ type: "Authenticate", baseVersion: 0, ...token }, mutation(1));
+  await bench.checked();
+  expect(bench.read()).toEqual([
+    { type: "AuthError", baseVersion: 0, authUpdateAttempted: true, error: expect.stringMatching(error) },
+  ]);
+  expect([bench.closeCode, bench.calls]).toEqual([undefined, []]);
+});
+
+test.each([
+  ["a mutation", () => bench.receive(mutation(1))],
+  ["an update", () => bench.batch("13", { results: { 1: { value: "2" } } })],
+])("%s after the end of the token's life is an AuthError that names no attempt", async (_, use) => {
+  vi.useFakeTimers({ toFake: ["Date"] });
+  try {
+    bench.receive(user({ exp: Math.floor(Date.now() / 1000) + 60 }), modify(0, add(1)));
+    await bench.checked();
+    bench.batch("12", { results: { 1: { value: "1" } } });
+    expect(bench.read().at(-1)).toMatchObject({ endVersion: version(1, 1, "12") });
+    vi.setSystemTime(Date.now() + 60_000);
+    use();
+    expect(bench.read()).toEqual([
+      {
+        type: "AuthError",
+        baseVersion: 1,
+        authUpdateAttempted: false,
+        error: "Convex token identity expired",
+      },
+    ]);
+    expect(bench.calls).toEqual([]);
+  } finally {
+    vi.useRealTimers();
+  }
+});
+
+test("a mutation or subscription that the system has ended closes the socket, so that the client sends it again", () => {
+  const failure = {
+    ok: false,
+    code: "OptimisticConcurrencyControlFailure",
+    message: "changed",
+    logLines: [],
+  };
   bench.receive(mutation(1));
-  expect(bench.calls[0].caller).toEqual({ admin: false, identity: null });
+  bench.batch("11", { replies: [failure] });
+  expect(bench.read()).toEqual([]);
+  expect([bench.closeCode, bench.closedWith]).toEqual([1013, "OptimisticConcurrencyControlFailure: changed"]);
+  const other = new Bench();
+  other.receive(CONNECT, modify(0, add(1)));
+  other.batch("11", { results: { 1: { ...failure, code: "Busy" } } });
+  expect([other.closeCode, other.closedWith]).toEqual([1013, "Busy: changed"]);
+});
+
+test("clients that tell their time hear how far their clock is off", () => {
+  const late = new Bench();
+  late.receive({ ...CONNECT, clientTs: Date.now() - 5_000 }, modify(0));
+  const [{ clientClockSkew, serverTs }] = late.read();
+  expect(clientClockSkew).toBeLessThanOrEqual(-5_000);
+  expect(clientClockSkew).toBeGreaterThan(-6_000);
+  expect(Math.abs(serverTs / 1e6 - Date.now())).toBeLessThan(5_000);
 });
 
 test("a closed session leaves nothing in the engine and says nothing more", () => {
@@ -248,25 +349,66 @@ test.each([
     [{ type: "Authenticate", tokenType: "None", baseVersion: 3 }],
     /^BaseVersionMismatch/,
   ],
-  ["a second Connect", [CONNECT], /^InvalidMessage: Connect/],
-  ["an unknown type", [{ type: "Hello" }], /^InvalidMessage: unknown type/],
-  ["no type", [{}], /^InvalidMessage/],
-  ["a message that is null", [null], /^InvalidMessage/],
-  ["a modification that is null", [modify(0, null)], /^InvalidMessage/],
-  ["modifications that are no array", [{ ...modify(0), modifications: 1 }], /^InvalidMessage/],
-  ["an unknown modification", [modify(0, { type: "Swap", queryId: 1 })], /^InvalidMessage/],
-  ["a query id that is negative", [modify(0, add(-1))], /^InvalidMessage: queryId/],
-  ["a query id that is there", [modify(0, add(1), add(1))], /^InvalidMessage: query 1/],
+  ["a second Connect", [CONNECT], /^WSMessageInvalidJson: Received Invalid JSON on websocket: Connect/],
+  [
+    "an unknown type",
+    [{ type: "Hello" }],
+    /^WSMessageInvalidJson: Received Invalid JSON on websocket: unknown type/,
+  ],
+  ["no type", [{}], /^WSMessageInvalidJson: Received Invalid JSON on websocket/],
+  ["a message that is null", [null], /^WSMessageInvalidJson: Received Invalid JSON on websocket/],
+  [
+    "a modification that is null",
+    [modify(0, null)],
+    /^WSMessageInvalidJson: Received Invalid JSON on websocket/,
+  ],
+  [
+    "modifications that are no array",
+    [{ ...modify(0), modifications: 1 }],
+    /^WSMessageInvalidJson: Received Invalid JSON on websocket/,
+  ],
+  [
+    "an unknown modification",
+    [modify(0, { type: "Swap", queryId: 1 })],
+    /^WSMessageInvalidJson: Received Invalid JSON on websocket/,
+  ],
+  [
+    "a query id that is negative",
+    [modify(0, add(-1))],
+    /^WSMessageInvalidJson: Received Invalid JSON on websocket: queryId/,
+  ],
+  [
+    "a query id that is there",
+    [modify(0, add(1), add(1))],
+    /^WSMessageInvalidJson: Received Invalid JSON on websocket: query 1/,
+  ],
   [
     "the removal of an unknown query",
     [modify(0, { type: "Remove", queryId: 9 })],
-    /^InvalidMessage: query 9/,
+    /^WSMessageInvalidJson: Received Invalid JSON on websocket: query 9/,
   ],
-  ["a path that is no text", [{ ...mutation(1), udfPath: 5 }], /^InvalidMessage: udfPath/],
-  ["args that are no array", [{ ...mutation(1), args: {} }], /^InvalidMessage: args/],
+  [
+    "a path that is no text",
+    [{ ...mutation(1), udfPath: 5 }],
+    /^WSMessageInvalidJson: Received Invalid JSON on websocket: udfPath/,
+  ],
+  [
+    "a path that leaves the folder",
+    [{ ...mutation(1), udfPath: "../etc:fn" }],
+    /is not a valid path to a Convex function/,
+  ],
+  ["a component", [{ ...mutation(1), componentPath: "c" }], /componentPath/],
+  ["an unknown kind of token", [{ ...user(), tokenType: "Key" }], /tokenType/],
+  ["an identity that is none", [{ ...user(), tokenType: "Admin", impersonating: {} }], /tokenIdentifier/],
+  [
+    "args that are no array",
+    [{ ...mutation(1), args: {} }],
+    /^WSMessageInvalidJson: Received Invalid JSON on websocket: args/,
+  ],
 ])("%s closes the socket with a reason", (_, sent, reason) => {
   bench.receive(...sent);
   expect(bench.closedWith).toMatch(reason);
+  expect(bench.read().at(-1)).toMatchObject({ type: "FatalError" });
 });
 
 test("text that is no JSON closes the socket with a reason", () => {
@@ -284,7 +426,10 @@ test("a client that has seen newer data than the host has is turned away, one at
   const [same, ahead] = [new Bench(), new Bench()];
   same.receive({ ...CONNECT, maxObservedTimestamp: encodeTs("10") });
   ahead.receive({ ...CONNECT, maxObservedTimestamp: encodeTs("11") });
-  expect([same.closedWith, ahead.closedWith]).toEqual([null, expect.stringMatching(/^ClientAheadOfServer/)]);
+  expect([same.closedWith, ahead.closedWith]).toEqual([
+    null,
+    expect.stringMatching(/^InternalServerError: the client has seen/),
+  ]);
 });
 
 test("one socket has as many queries as the limit and not one more", () => {
@@ -299,5 +444,5 @@ test("one socket has as many open requests as the limit and not one more", () =>
   for (let id = 0; id < MAX_IN_FLIGHT; id += 1) bench.receive(mutation(id));
   expect(bench.closedWith).toBeNull();
   bench.receive(mutation(MAX_IN_FLIGHT));
-  expect(bench.closedWith).toMatch(/^TooManyConcurrentRequests/);
+  expect(bench.closedWith).toMatch(/^TooManyConcurrentMutations/);
 });

@@ -11,7 +11,7 @@ declare module "ws" {
     ping(): void;
     pause(): void;
     resume(): void;
-    close(code: number, reason: string): void;
+    close(code?: number, reason?: string): void;
     terminate(): void;
   }
 
