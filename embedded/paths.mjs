@@ -86,13 +86,17 @@ export function functionNotFound(path) {
  * @param {FunctionInfo["kind"]} defined
  */
 export function wrongKind(path, asked, defined) {
-  const colon = path.lastIndexOf(":");
-  const name = `${path.slice(0, colon)}.js:${path.slice(colon + 1)}`;
-  return `Trying to execute ${name} as ${capitalized(asked)}, but it is defined as ${capitalized(defined)}.`;
+  return `Trying to execute ${modulePath(path)} as ${capitalized(asked)}, but it is defined as ${capitalized(defined)}.`;
 }
 
-/** @param {string} path  canonical */
-function displayPath(path) {
+/** @param {string} path  canonical @returns {string} with the file's name: "folder/module.js:export" */
+export function modulePath(path) {
+  const colon = path.lastIndexOf(":");
+  return `${path.slice(0, colon)}.js:${path.slice(colon + 1)}`;
+}
+
+/** @param {string} path  canonical @returns {string} as people write it: without ":default" */
+export function displayPath(path) {
   return path.endsWith(":default") ? path.slice(0, -":default".length) : path;
 }
 

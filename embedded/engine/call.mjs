@@ -4,14 +4,16 @@
  * The writes of a call are in the store's log from the call's beginning on; whoever starts the call opens the savepoint.
  */
 
+import { addLogLine, formatLogLine } from "../log-lines.mjs";
+import { checkArgs, checkReturns } from "./call-values.mjs";
 import { CallError, uncaughtText } from "./errors.mjs";
 import { Usage } from "./limits.mjs";
 import { answerSyscall } from "./syscalls/index.mjs";
 
 /**
- * @typedef {import("./functions.mjs").FunctionEntry} FunctionEntry
- * @typedef {FunctionEntry & { kind: "query" | "mutation" }} Callable
+ * @typedef {import("./functions.mjs").FunctionEntry & { kind: "query" | "mutation" }} Callable
  * @typedef {import("./limits.mjs").Limits} Limits
+ * @typedef {import("./limits.mjs").TransactionLimits} TransactionLimits
  * @typedef {import("./query.mjs").Query} Query
  * @typedef {import("./query.mjs").Reader} Reader
  * @typedef {import("./reads.mjs").Reads} Reads
@@ -28,15 +30,13 @@ import { answerSyscall } from "./syscalls/index.mjs";
  *
  * @typedef {object} Frame  one running function
  * @property {Callable} entry
- * @property {Usage} usage
+ * @property {Usage} usage  the call's; a snapshot's own
  * @property {Map<number, Query>} queries  not read to their end
  * @property {boolean} paginated
  * @property {boolean} journaled  its page is what the subscription's journal tells of
  * @property {Reads | null} reads
  */
 
-const MAX_LOG_LINES = 256;
-const MAX_LOG_LINE_CHARS = 32 * 1024;
 const COMMIT_TS = '{"$commitTs":null}'; // no text inside a JSON string can look like this: its quotes would be escaped
 
 export class Call {
@@ -57,6 +57,7 @@ export class Call {
     this.journal = journal;
     this.snapshotTs = app.store.ts;
     this.ts = app.store.nextTs();
+    this.usage = new Usage(app.limits);
     this.#reads = reads;
     this.#logStart = app.store.log.length;
   }
@@ -83,9 +84,12 @@ export class Call {
    * @throws {CallError}
    */
   run(entry, args) {
-    const value = this.#run(entry, args, new Usage(this.app.limits), this.#reads, true);
+    const { argsBytes, value, valueBytes } = this.#run(entry, args, this.usage, this.#reads, true);
     if (value.includes(COMMIT_TS)) {
       throw new CallError("A commit timestamp that is not resolved yet cannot be returned to a client.");
+    }
+    for (const warning of this.usage.warnings(argsBytes, valueBytes, this.app.limits)) {
+      this.logLines.push(formatLogLine("WARN", [warning]));
     }
     return value;
   }
@@ -95,37 +99,43 @@ export class Call {
    *
    * @param {Callable} entry
    * @param {string} args  JSON text of a one-element array
-   * @param {{ snapshot: boolean, limits?: Partial<Limits> }} options  snapshot: see the documents as they were before this call wrote
+   * @param {{ snapshot: boolean, budget?: Partial<TransactionLimits> }} options  snapshot: see the documents as they were before this
+   *   call wrote; budget: what it may use on top of what was used so far
    * @returns {string} JSON text
    * @throws {CallError}
    */
-  runNested(entry, args, { snapshot, limits = {} }) {
-    const { store, limits: outer } = this.app;
-    if (this.#frames.length >= outer.depth) {
-      throw new CallError(`Functions call each other too deeply (limit: ${outer.depth})`);
+  runNested(entry, args, { snapshot, budget = {} }) {
+    const { store, limits } = this.app;
+    if (this.#frames.length > limits.depth) {
+      throw new CallError(
+        "Cross component call depth limit exceeded. Do you have an infinite loop in your app?",
+      );
     }
-    const usage = new Usage({ ...outer, ...limits }, this.frame.usage);
     if (snapshot) {
-      return store.without(this.#logStart, () => this.#run(entry, args, usage, null, false));
+      const usage = new Usage(this.usage.limits);
+      usage.tighten(budget);
+      return store.without(this.#logStart, () => this.#run(entry, args, usage, null, false).value);
     }
+    const { usage, reads } = this.frame;
+    const outer = usage.tighten(budget);
+    const written = usage.writes();
     const mark = store.savepoint();
     try {
-      const value = this.#run(entry, args, usage, this.frame.reads, false);
+      const { value } = this.#run(entry, args, usage, reads, false);
       store.release();
       return value;
     } catch (error) {
       store.rollback(mark);
+      usage.forgetWritesSince(written);
       throw error;
+    } finally {
+      usage.limits = outer;
     }
   }
 
   /** @param {string} line */
   log(line) {
-    const room = MAX_LOG_LINES - this.logLines.length;
-    if (room > 1) this.logLines.push(line.slice(0, MAX_LOG_LINE_CHARS));
-    else if (room === 1) {
-      this.logLines.push(`[ERROR] Log overflow (maximum ${MAX_LOG_LINES}). Remaining log lines omitted.`);
-    }
+    addLogLine(this.logLines, line);
   }
 
   /** @param {string} op @param {string} args @returns {string} */
@@ -152,15 +162,16 @@ export class Call {
    * @param {boolean} journaled
    */
   #run(entry, args, usage, reads, journaled) {
-    checkArgs(this.app, entry, args);
+    const commitTs = this.#frames.at(-1)?.entry.kind === "mutation";
+    const argsBytes = checkArgs(this.app, entry, args, { commitTs });
     /** @type {Frame} */
     const frame = { entry, usage, queries: new Map(), paginated: false, journaled, reads };
     this.#frames.push(frame);
     try {
       const outcome = this.app.runtime.run(this.#frames.length - 1, entry.path, entry.kind, args, this.now);
       if (!outcome.ok) throw this.#failure(outcome.thrown);
-      checkReturns(this.app, entry, outcome.value);
-      return outcome.value;
+      const { value } = outcome;
+      return { argsBytes, value, valueBytes: checkReturns(this.app, entry, value, { commitTs: true }) };
     } finally {
       for (const query of frame.queries.values()) query.close();
       this.#frames.pop();
@@ -169,38 +180,7 @@ export class Call {
 
   /** @param {import("./errors.mjs").Thrown | null} thrown */
   #failure(thrown) {
-    if (thrown === null)
-      return new CallError("Uncaught Error: The function waits for a promise that never resolves");
+    if (thrown === null) return new CallError("Returned promise will never resolve");
     return new CallError(uncaughtText(thrown, this.app.runtime.mapper), thrown.data);
   }
-}
-
-/**
- * @param {Pick<App, "store" | "limits">} app
- * @param {Pick<FunctionEntry, "args">} entry
- * @param {string} args  JSON text of a one-element array
- * @throws {CallError} the function does not take these
- */
-export function checkArgs({ store, limits }, entry, args) {
-  if (args.length > limits.argsBytes) {
-    throw new CallError(`Arguments are too large (limit: ${limits.argsBytes} bytes)`);
-  }
-  if (entry.args === null) return;
-  const error = entry.args.check(JSON.parse(args)[0], store);
-  if (error !== null) throw new CallError(`ArgumentValidationError: ${error}`);
-}
-
-/**
- * @param {Pick<App, "store" | "limits">} app
- * @param {Pick<FunctionEntry, "returns">} entry
- * @param {string} value  JSON text
- * @throws {CallError} the function must not return this
- */
-export function checkReturns({ store, limits }, entry, value) {
-  if (value.length > limits.resultBytes) {
-    throw new CallError(`Function return value is too large (limit: ${limits.resultBytes} bytes)`);
-  }
-  if (entry.returns === null) return;
-  const error = entry.returns.check(JSON.parse(value), store);
-  if (error !== null) throw new CallError(`ReturnsValidationError: ${error}`);
 }

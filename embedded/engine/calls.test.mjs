@@ -76,13 +76,63 @@ describe("arguments and results", () => {
   });
 
   test("arguments and results end at their limits", async () => {
-    const small = new TestEngine({ limits: { argsBytes: 40, resultBytes: 22 } });
+    const small = new TestEngine({ limits: { argsBytes: 2060, resultBytes: 2002 } });
     await small.load();
     const echo = (/** @type {number} */ length) => small.call("items:echo", { value: "x".repeat(length) });
-    expect(echo(20)).toHaveLength(20);
-    expect(() => echo(21)).toThrow("Function return value is too large (limit: 22 bytes)");
-    expect(() => echo(40)).toThrow("Arguments are too large (limit: 40 bytes)");
+    expect(echo(2000)).toHaveLength(2000);
+    expect(() => echo(2001)).toThrow(
+      "Function items.js:echo return value is too large (actual: 1.96 KiB, limit: 1.96 KiB)",
+    );
+    const args = (/** @type {number} */ length) =>
+      small.call("items:passOnLength", { value: "x".repeat(length) });
+    expect(args(2048)).toBe(2048);
+    expect(() => args(2049)).toThrow(
+      "Arguments for items.js:passOnLength are too large (actual: 2.01 KiB, limit: 2.01 KiB)",
+    );
     small.dispose();
+  });
+
+  test("values have Convex's bounds on the way in and out", () => {
+    const echo = (/** @type {unknown} */ value) => () => engine.call("items:echo", { value });
+    expect(echo(Array(8192).fill(0))).not.toThrow();
+    expect(echo(Array(8193).fill(0))).toThrow(
+      /Error\nInvalid arguments for items\.js:echo: Array length is too long \(8193 > maximum length 8192\)$/,
+    );
+    const object = (/** @type {number} */ fields) =>
+      Object.fromEntries(Array.from({ length: fields }, (_, i) => [`f${i}`, 0]));
+    expect(echo(object(1024))).not.toThrow();
+    expect(echo(object(1025))).toThrow("Object has too many fields (1025 > maximum number 1024)");
+    const deep = (/** @type {number} */ levels) => JSON.parse("[".repeat(levels) + "]".repeat(levels));
+    expect(echo(deep(62))).not.toThrow(); // the arguments and their list are the other two
+    expect(echo(deep(63))).toThrow("Value is too nested (nested 65 levels deep > maximum nesting 64)");
+    expect(engine.call("items:make", { kind: "array", count: 8192 })).toHaveLength(8192);
+    expect(() => engine.call("items:make", { kind: "array", count: 8193 })).toThrow(
+      /Error\nFunction items\.js:make return value invalid: Array length is too long \(8193 > maximum length 8192\)$/,
+    );
+    expect(() => engine.call("items:make", { kind: "nested", count: 64 })).not.toThrow();
+    expect(() => engine.call("items:make", { kind: "nested", count: 65 })).toThrow("nested 65 levels deep");
+    expect(() => engine.call("items:make", { kind: "fields", count: 1025 })).toThrow("too many fields (1025");
+  });
+
+  test("field names have Convex's rules, and what starts with an underscore may be inside", () => {
+    const echo = (/** @type {unknown} */ value) => () => engine.call("items:echo", { value });
+    expect(echo({ "": 1, "a b": { _c: 2 }, ["x".repeat(1024)]: 3 })).not.toThrow();
+    expect(echo({ $a: 1 })).toThrow("Field name $a starts with '$', which is reserved.");
+    expect(echo({ é: 1 })).toThrow("Field names can only contain non-control ASCII characters");
+    expect(echo({ "a\n": 1 })).toThrow("Field names can only contain non-control ASCII characters");
+    expect(echo({ ["x".repeat(1025)]: 1 })).toThrow("Field name is too long (1025 > maximum 1024)");
+  });
+
+  test("half of a surrogate pair is refused wherever it comes from", () => {
+    const make = (/** @type {string} */ kind) => () => engine.call("items:make", { kind, count: 1 });
+    expect(make("pair")).not.toThrow();
+    expect(make("high")).toThrow(
+      "Function items.js:make failed. Could not parse return value as json: unexpected end of hex escape at line 1 column 8",
+    );
+    expect(make("low")).toThrow("lone leading surrogate in hex escape at line 1 column 7");
+    expect(() => engine.call("items:insertSurrogate")).toThrow(
+      "Uncaught Error: Received invalid json: unexpected end of hex escape at line 1 column",
+    );
   });
 });
 
@@ -153,9 +203,20 @@ describe("documents", () => {
   test("system fields cannot be changed", () => {
     const id = engine.call("items:add", { group: "a", rank: 1 });
     expect(() => engine.call("items:patch", { id, fields: { _creationTime: 1 } })).toThrow(
-      "cannot be changed",
+      "Provided creation time ",
     );
     expect(engine.call("items:patch", { id, fields: { _id: id, rank: 4 } })).toMatchObject({ rank: 4 });
+    expect(engine.call("items:patch", { id, fields: {}, unset: "_id" })).toMatchObject({ _id: id });
+    const other = engine.call("items:add", { group: "a", rank: 2 });
+    expect(() => engine.call("items:replace", { id, fields: { _id: other, group: "a", rank: 1 } })).toThrow(
+      `Provided document ID "${id}" doesn't match '_id' field "${other}"`,
+    );
+    expect(() => engine.call("bag:insertInto", { table: "bag", value: { _id: id } })).toThrow(
+      `doesn't match '_id' field "${id}"`,
+    );
+    expect(() => engine.call("bag:insertInto", { table: "bag", value: { _new: 1 } })).toThrow(
+      "isn't a valid document: Field '_new' starts with an underscore, which is only allowed for system fields like '_id'",
+    );
   });
 
   test("a deleted document is gone for the mutation that deleted it and for all after it", () => {
@@ -191,8 +252,14 @@ describe("documents", () => {
   test("system tables and bad table names are refused", () => {
     const insert = (/** @type {string} */ table) => () => engine.call("bag:insertInto", { table, value: {} });
     expect(insert("_scheduled_functions")).toThrow("System tables (prefixed with `_`) are read-only.");
-    expect(insert("a-b")).toThrow('Invalid table name "a-b"');
-    expect(insert("a".repeat(65))).toThrow("Invalid table name");
+    expect(insert("a-b")).toThrow(
+      "Invalid argument `table` for `db.insert`: Identifier a-b has invalid character '-': Identifiers can only contain alphanumeric characters or underscores",
+    );
+    expect(insert("1a")).toThrow(
+      "Invalid first character '1' in 1a: Identifiers must start with an alphabetic character or underscore",
+    );
+    expect(insert("")).toThrow("Invalid argument `table` for `db.insert`: Identifier cannot be empty");
+    expect(insert("a".repeat(65))).toThrow("Identifier is too long (65 > maximum 64)");
     expect(insert("a".repeat(64))).not.toThrow();
   });
 
@@ -297,6 +364,47 @@ describe("limits", () => {
     expect(ranks("many")).toEqual([0, 1]);
   });
 
+  test("bytes written end at the limit", async () => {
+    await limited({ bytesWritten: 1 << 20 });
+    const write = (/** @type {number} */ length) =>
+      engine.call("bag:insertInto", { table: "bag", value: { text: "x".repeat(length) } });
+    write(1_000_000);
+    engine.reopen({ limits: { bytesWritten: 1000 } });
+    await engine.load();
+    expect(() => write(1000)).toThrow("Too many bytes written in a single function execution (limit: 1 KB)");
+  });
+
+  test("the arguments of scheduled functions end at the limit", async () => {
+    await limited({ scheduledFunctionArgsBytes: 200 });
+    expect(() => engine.call("jobs:many", { count: 50 })).toThrow(
+      "Too large total size of the arguments of scheduled functions from this mutation (limit: 200 bytes)",
+    );
+  });
+
+  test("a call that comes near to a limit is warned", async () => {
+    await limited({ documentsRead: 5, documentsWritten: 10 });
+    expect(engine.reply("bag:readMany", { count: 4 }).logLines).toEqual([]);
+    expect(engine.reply("bag:readMany", { count: 5 }).logLines).toEqual([
+      expect.stringMatching(
+        /^\[WARN\] Many documents read in a single function execution \(actual: 5, limit: 5\)\. Consider using smaller limits in your queries/,
+      ),
+    ]);
+    expect(engine.reply("items:addMany", { count: 9 }).logLines).toEqual([
+      "[WARN] Many writes in a single function execution (actual: 9, limit: 10).",
+    ]);
+  });
+
+  test("a call inside a call may be given less, and what it wrote in vain does not count", async () => {
+    const inner = (/** @type {object} */ limits) =>
+      engine.call("items:callWithLimits", { inner: "items:addMany", args: { count: 2 }, limits });
+    expect(inner({ documentsWritten: 2 })).toMatchObject({ error: null, written: 3 });
+    expect(inner({ documentsWritten: 1 })).toMatchObject({
+      error: expect.stringContaining("Too many writes in a single function execution (limit: 2)"),
+      written: 1,
+    });
+    expect(inner({ documentsRead: 0 })).toMatchObject({ error: null, written: 3 });
+  });
+
   test("scheduled functions end at the limit", async () => {
     await limited({ functionsScheduled: 2 });
     engine.call("jobs:many", { count: 2 });
@@ -307,9 +415,9 @@ describe("limits", () => {
   });
 
   test("calls inside calls end at the limit", () => {
-    expect(engine.call("items:recurse", { depth: 7 })).toBe(7);
-    expect(() => engine.call("items:recurse", { depth: 8 })).toThrow(
-      "Functions call each other too deeply (limit: 8)",
+    expect(engine.call("items:recurse", { depth: 8 })).toBe(8);
+    expect(() => engine.call("items:recurse", { depth: 9 })).toThrow(
+      "Cross component call depth limit exceeded. Do you have an infinite loop in your app?",
     );
   });
 

@@ -6,7 +6,8 @@
 
 import { requestId } from "../failures.mjs";
 import { functionNotFound } from "../paths.mjs";
-import { Call, checkArgs, checkReturns } from "./call.mjs";
+import { Call } from "./call.mjs";
+import { checkArgs, checkReturns } from "./call-values.mjs";
 import { applySchema, prepareDeployment } from "./deployment.mjs";
 import { CallError, isFault, OperatorError } from "./errors.mjs";
 import { JobDocuments } from "./job-storage.mjs";

@@ -36,6 +36,8 @@ export function isFault(error) {
  */
 
 const MAX_FRAMES = 10;
+const HARNESS = "convex/src/server/impl/"; // Convex leaves its own frames out at both ends
+const CALL_BEGIN = /^\s+at (?:Object\.)?start \(prelude\.js:/;
 const FRAME = /^\s+at (?:(.*) \()?(.+):(\d+):(\d+)\)?$/;
 
 /** Turns positions in the bundle into positions in the app's files; the map is read at the first error. */
@@ -59,11 +61,11 @@ export class StackMapper {
    * @returns {string} one line for each frame of the app, each with its newline; the host's own frames are left out
    */
   frames(stack) {
-    let text = "";
-    let count = 0;
+    /** @type {{ source: string, text: string }[]} */
+    const frames = [];
     for (const line of stack.split("\n")) {
-      if (count === MAX_FRAMES) break;
       const [, name, file, row, column] = FRAME.exec(line) ?? [];
+      if (CALL_BEGIN.test(line)) break; // what lies below belongs to the function that made this call
       if (file !== this.#bundleName) continue;
       this.#map ??= new SourceMap(JSON.parse(this.#mapText));
       const origin = this.#map.findEntry(Number(row) - 1, Number(column) - 1);
@@ -71,10 +73,14 @@ export class StackMapper {
       const source = path.posix.join("../convex", origin.originalSource);
       if (path.posix.basename(source) === ENTRY_SCRIPT) continue; // which is none of the app's files
       const position = `${source}:${origin.originalLine + 1}:${origin.originalColumn + 1}`;
-      count += 1;
-      text += `    at ${frameName(name)} (${position})\n`;
+      frames.push({ source, text: `    at ${frameName(name)} (${position})\n` });
     }
-    return text;
+    const own = (/** @type {{ source: string }} */ { source }) => !source.includes(HARNESS);
+    const shown = frames.slice(frames.findIndex(own), frames.findLastIndex(own) + 1);
+    return shown
+      .slice(0, MAX_FRAMES)
+      .map(({ text }) => text)
+      .join("");
   }
 }
 

@@ -58,3 +58,33 @@ function formatString(text) {
   );
   return `"${escaped}"`;
 }
+
+const SIZE_UNITS = ["B", "KiB", "MiB", "GiB"];
+/** @type {[bytes: number, name: string][]} */
+const BYTE_UNITS = [
+  [1 << 30, "GiB"],
+  [1e9, "GB"],
+  [1 << 20, "MiB"],
+  [1e6, "MB"],
+  [1 << 10, "KiB"],
+  [1e3, "KB"],
+];
+
+/** @param {number} bytes @returns {string} such as "22 B", "1.50 KiB", "16 MiB" */
+export function formatSize(bytes) {
+  let size = bytes;
+  let unit = 0;
+  while (size >= 1024 && unit < SIZE_UNITS.length - 1) {
+    size /= 1024;
+    unit++;
+  }
+  return `${Number.isInteger(size) ? size : size.toFixed(2)} ${SIZE_UNITS[unit]}`;
+}
+
+/** @param {number} bytes @returns {string} as Convex writes some limits: "16 MiB" and "1.5 KB", but "1234 bytes" */
+export function formatUnits(bytes) {
+  for (const [size, name] of BYTE_UNITS) {
+    if (bytes >= size && (bytes * 10) % size === 0) return `${bytes / size} ${name}`;
+  }
+  return `${bytes} bytes`;
+}

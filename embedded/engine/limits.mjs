@@ -1,21 +1,21 @@
 /** What one call may do: Convex's limits as defaults, and the account of a call against them. */
 
 import { CallError } from "./errors.mjs";
+import { formatUnits } from "./format.mjs";
 
 const MIB = 1024 * 1024;
 
 /**
- * @typedef {object} Limits
- * @property {number} documentsRead
+ * @typedef {object} TransactionLimits  what a function may also set for a call it makes
+ * @property {number} documentsRead  those that a filter drops included
  * @property {number} bytesRead
  * @property {number} databaseQueries  index ranges and gets
  * @property {number} documentsWritten
  * @property {number} bytesWritten
  * @property {number} functionsScheduled
  * @property {number} scheduledFunctionArgsBytes  of all functions that one call schedules
- * @property {number} argsBytes
- * @property {number} resultBytes
- * @property {number} depth  of calls inside calls
+ *
+ * @typedef {TransactionLimits & { argsBytes: number, resultBytes: number, depth: number }} Limits  depth: of calls inside calls
  */
 
 /** @type {Readonly<Limits>} */
@@ -34,21 +34,21 @@ export const CONVEX_LIMITS = Object.freeze({
 
 const READ_ADVICE =
   "Consider using smaller limits in your queries, paginating your queries, or using indexed queries with a selective index range expressions.";
+const MAX_JOB_ARGS_BYTES = 4 * MIB; // Convex only warns above it
+const WARNING_SHARE = 0.8; // of a limit: from here on Convex warns
 
 const NO_FILES = { used: 0, remaining: 0 }; // this host has no file storage
 
-/** What a function has used so far, the functions it called included. */
+/** What a call has used so far, the functions inside it included. */
 export class Usage {
-  /**
-   * @param {Readonly<Limits>} limits
-   * @param {Usage | null} [parent]  of the function that called it
-   */
-  constructor(limits, parent = null) {
+  /** @param {Readonly<TransactionLimits>} limits  in force now; a call inside the call may have tighter ones */
+  constructor(limits) {
     this.limits = limits;
-    this.#parent = parent;
+    this.#outermost = limits;
   }
 
-  #parent;
+  #outermost;
+  #largestJob = 0;
 
   documentsRead = 0;
   bytesRead = 0;
@@ -60,7 +60,6 @@ export class Usage {
 
   /** @param {number} bytes  of one document, also when a filter drops it */
   readDocument(bytes) {
-    this.#parent?.readDocument(bytes);
     this.documentsRead += 1;
     this.bytesRead += bytes;
     const { documentsRead, bytesRead } = this.limits;
@@ -78,7 +77,6 @@ export class Usage {
 
   /** One more index range or get. */
   query() {
-    this.#parent?.query();
     this.databaseQueries += 1;
     const { databaseQueries } = this.limits;
     if (this.databaseQueries > databaseQueries) {
@@ -88,9 +86,8 @@ export class Usage {
     }
   }
 
-  /** @param {number} bytes  of one document */
+  /** @param {number} bytes  of one document; 0 when it is deleted */
   writeDocument(bytes) {
-    this.#parent?.writeDocument(bytes);
     this.documentsWritten += 1;
     this.bytesWritten += bytes;
     const { documentsWritten, bytesWritten } = this.limits;
@@ -99,46 +96,146 @@ export class Usage {
     }
     if (this.bytesWritten > bytesWritten) {
       throw new CallError(
-        `Too many bytes written in a single function execution (limit: ${bytesWritten} bytes)`,
+        `Too many bytes written in a single function execution (limit: ${formatUnits(bytesWritten)})`,
       );
     }
   }
 
   /** @param {number} argsBytes  of one scheduled function */
   schedule(argsBytes) {
-    this.#parent?.schedule(argsBytes);
-    this.functionsScheduled += 1;
-    this.scheduledFunctionArgsBytes += argsBytes;
     const { functionsScheduled, scheduledFunctionArgsBytes } = this.limits;
-    if (this.functionsScheduled > functionsScheduled) {
+    if (this.functionsScheduled >= functionsScheduled) {
       throw new CallError(`Too many functions scheduled by this mutation (limit: ${functionsScheduled})`);
     }
-    if (this.scheduledFunctionArgsBytes > scheduledFunctionArgsBytes) {
+    if (this.scheduledFunctionArgsBytes + argsBytes > scheduledFunctionArgsBytes) {
       throw new CallError(
-        `Too large total size of the arguments of scheduled functions (limit: ${scheduledFunctionArgsBytes} bytes)`,
+        `Too large total size of the arguments of scheduled functions from this mutation (limit: ${scheduledFunctionArgsBytes} bytes)`,
       );
     }
+    this.functionsScheduled += 1;
+    this.scheduledFunctionArgsBytes += argsBytes;
+    this.#largestJob = Math.max(this.#largestJob, argsBytes);
+  }
+
+  /**
+   * Set tighter limits for a call inside the call.
+   *
+   * @param {Partial<TransactionLimits>} budget  that the inner call may use on top of what was used so far
+   * @returns {Readonly<TransactionLimits>} the limits before, to be put back
+   */
+  tighten(budget) {
+    const before = this.limits;
+    const tightened = { ...before };
+    for (const name of /** @type {(keyof TransactionLimits)[]} */ (Object.keys(CONVEX_LIMITS))) {
+      if (budget[name] !== undefined) tightened[name] = Math.min(before[name], this[name] + budget[name]);
+    }
+    this.limits = tightened;
+    return before;
+  }
+
+  /** @returns {{ documentsWritten: number, bytesWritten: number }} for `forgetWritesSince` */
+  writes() {
+    return { documentsWritten: this.documentsWritten, bytesWritten: this.bytesWritten };
+  }
+
+  /** @param {{ documentsWritten: number, bytesWritten: number }} mark  what was written after it has been undone */
+  forgetWritesSince({ documentsWritten, bytesWritten }) {
+    this.documentsWritten = documentsWritten;
+    this.bytesWritten = bytesWritten;
+  }
+
+  /**
+   * @param {number} argsBytes  of the call
+   * @param {number} resultBytes
+   * @param {{ argsBytes: number, resultBytes: number }} limits
+   * @returns {string[]} Convex's warnings about limits that were nearly reached
+   */
+  warnings(argsBytes, resultBytes, limits) {
+    const outermost = this.#outermost;
+    const reads = ` ${READ_ADVICE}`;
+    const single = "Large arguments for a single scheduled function from this mutation";
+    return [
+      warning("Large size of the function arguments", argsBytes, limits.argsBytes, " bytes"),
+      warning(
+        "Many documents read in a single function execution",
+        this.documentsRead,
+        outermost.documentsRead,
+        "",
+        reads,
+      ),
+      warning(
+        "Many reads in a single function execution",
+        this.databaseQueries,
+        outermost.databaseQueries,
+        "",
+        reads,
+      ),
+      warning(
+        "Many bytes read in a single function execution",
+        this.bytesRead,
+        outermost.bytesRead,
+        " bytes",
+        reads,
+      ),
+      warning(
+        "Many writes in a single function execution",
+        this.documentsWritten,
+        outermost.documentsWritten,
+      ),
+      warning(
+        "Many bytes written in a single function execution",
+        this.bytesWritten,
+        outermost.bytesWritten,
+        " bytes",
+      ),
+      warning(
+        "Many functions scheduled by this mutation",
+        this.functionsScheduled,
+        outermost.functionsScheduled,
+      ),
+      warning(
+        "Large total size of the arguments of scheduled functions from this mutation",
+        this.scheduledFunctionArgsBytes,
+        outermost.scheduledFunctionArgsBytes,
+        " bytes",
+      ),
+      this.#largestJob > MAX_JOB_ARGS_BYTES
+        ? `${single}. This will become a hard error in the future (actual: ${this.#largestJob} bytes, limit: ${MAX_JOB_ARGS_BYTES} bytes).`
+        : warning(single, this.#largestJob, MAX_JOB_ARGS_BYTES, " bytes"),
+      warning("Large size of the function return value", resultBytes, limits.resultBytes, " bytes"),
+    ].filter((text) => text !== null);
   }
 
   /** @returns {Record<string, { used: number, remaining: number }>} as `ctx.meta.getTransactionMetrics()` gives it */
   metrics() {
-    const { limits } = this;
-    const metric = (/** @type {number} */ used, /** @type {number} */ limit) => ({
-      used,
-      remaining: Math.max(0, limit - used),
+    const metric = (/** @type {keyof TransactionLimits} */ name) => ({
+      used: this[name],
+      remaining: this.limits[name] - this[name],
     });
     return {
-      bytesRead: metric(this.bytesRead, limits.bytesRead),
-      bytesWritten: metric(this.bytesWritten, limits.bytesWritten),
-      databaseQueries: metric(this.databaseQueries, limits.databaseQueries),
-      documentsRead: metric(this.documentsRead, limits.documentsRead),
-      documentsWritten: metric(this.documentsWritten, limits.documentsWritten),
-      functionsScheduled: metric(this.functionsScheduled, limits.functionsScheduled),
-      scheduledFunctionArgsBytes: metric(this.scheduledFunctionArgsBytes, limits.scheduledFunctionArgsBytes),
+      bytesRead: metric("bytesRead"),
+      bytesWritten: metric("bytesWritten"),
+      databaseQueries: metric("databaseQueries"),
+      documentsRead: metric("documentsRead"),
+      documentsWritten: metric("documentsWritten"),
+      functionsScheduled: metric("functionsScheduled"),
+      scheduledFunctionArgsBytes: metric("scheduledFunctionArgsBytes"),
       filesRead: NO_FILES,
       fileReadBytes: NO_FILES,
       filesWritten: NO_FILES,
       fileWriteBytes: NO_FILES,
     };
   }
+}
+
+/**
+ * @param {string} text
+ * @param {number} actual
+ * @param {number} limit
+ * @param {string} [unit]
+ * @param {string} [advice]
+ */
+function warning(text, actual, limit, unit = "", advice = "") {
+  if (actual <= Math.floor(limit * WARNING_SHARE) || actual > limit) return null;
+  return `${text} (actual: ${actual}${unit}, limit: ${limit}${unit}).${advice}`;
 }

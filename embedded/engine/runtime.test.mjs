@@ -40,7 +40,7 @@ test("Node's own globals are not there", () => {
 });
 
 test("a promise that never resolves fails the call and undoes it", () => {
-  expect(() => engine.call("runtime:never")).toThrow("The function waits for a promise that never resolves");
+  expect(() => engine.call("runtime:never")).toThrow("Server Error\nReturned promise will never resolve");
   expect(engine.call("jobs:bag")).toEqual([]);
 });
 

@@ -1,6 +1,6 @@
 /** Convex values in their JSON encoding: what may be one, how big it is, and the other forms it is written in. */
 
-import { formatValue } from "./format.mjs";
+import { formatSize, formatValue } from "./format.mjs";
 
 export { formatValue } from "./format.mjs";
 export { compareValues, encodeIndexKey, encodeKey, keySuccessor } from "./keys.mjs";
@@ -26,6 +26,12 @@ const NUMBER_BYTES = 9; // with its type marker
 const DOLLAR = 0x24;
 const UNDERSCORE = 0x5f;
 
+// A text this short cannot nest too deeply, and without "$", "\\" and characters outside of ASCII all its names are good.
+const SHORT_TEXT = 128;
+const PLAIN_TEXT = /^[ -#%-[\]-~]*$/;
+const ESCAPES = /\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\./g;
+const PAIR_LENGTH = 12;
+
 const LONG_STRING = 128; // above, native code counts UTF-8 bytes faster than a loop over the characters
 
 /** What the walk over one value has seen; one walk at a time. */
@@ -34,21 +40,60 @@ let commitTsAllowed = false;
 
 /**
  * @param {unknown} value  parsed JSON
- * @param {{ document?: boolean, commitTs?: boolean }} [options]  document: also the limits of a stored document (an object, nesting
- *   16, 1 MiB, no top-level field that starts with `_` but `_id` and `_creationTime`); commitTs: its placeholder may occur
+ * @param {{ commitTs?: boolean }} [options]  commitTs: its placeholder may occur
  * @returns {number} the value's size in bytes, as `valueSize` counts
  * @throws {ValueError}
  */
-export function checkValue(value, { document = false, commitTs = false } = {}) {
+export function checkValue(value, { commitTs = false } = {}) {
   deepest = 0;
   commitTsAllowed = commitTs;
   const bytes = measure(value, 1);
   refuseLargerThan(bytes, MAX_VALUE_BYTES);
-  if (document) {
-    checkDocumentShape(value);
-    refuseLargerThan(bytes, MAX_DOCUMENT_BYTES);
-  }
   return bytes;
+}
+
+/**
+ * As `checkValue`, with the limits of a stored document: an object, nesting 16, 1 MiB, no top-level field that starts with `_` but `_id`
+ * and `_creationTime`.
+ *
+ * @param {unknown} document  with its system fields; commit timestamps need not be resolved
+ * @returns {number} its size in bytes
+ * @throws {ValueError}
+ */
+export function checkStored(document) {
+  const bytes = checkValue(document, { commitTs: true });
+  checkDocumentShape(document);
+  refuseLargerThan(bytes, MAX_DOCUMENT_BYTES);
+  return bytes;
+}
+
+/**
+ * As `checkValue`, for a text that holds one value.
+ *
+ * @param {string} json
+ * @param {{ commitTs?: boolean, limit: number }} options  limit: what the caller allows
+ * @returns {number} the value's size in bytes; 0 for a short text without anything special, unless the limit is as low
+ * @throws {ValueError}
+ */
+export function checkText(json, { limit, ...options }) {
+  if (limit > NUMBER_BYTES * SHORT_TEXT && json.length <= SHORT_TEXT && PLAIN_TEXT.test(json)) return 0;
+  return checkValue(JSON.parse(json), options);
+}
+
+/**
+ * @param {string} json  well-formed but for surrogates, which `JSON.stringify` writes as escapes when they are alone
+ * @throws {ValueError} one of them is alone, so the text is no Unicode
+ */
+export function refuseLoneSurrogates(json) {
+  if (!json.includes("\\ud")) return;
+  for (const { 0: escape, index } of json.matchAll(ESCAPES)) {
+    if (!/^\\u[dD][89a-fA-F]/.test(escape) || escape.length === PAIR_LENGTH) continue;
+    const first = Number.parseInt(escape.slice(2), 16) < 0xdc00;
+    const [reason, column] = first
+      ? ["unexpected end of hex escape", index + escape.length + 1]
+      : ["lone leading surrogate in hex escape", index + escape.length];
+    throw new ValueError(`${reason} at line 1 column ${Buffer.byteLength(json.slice(0, column))}`);
+  }
 }
 
 /** @param {unknown} value  already a value */
@@ -202,14 +247,8 @@ function isBase64(text) {
  */
 function refuseLargerThan(bytes, limit) {
   if (bytes > limit) {
-    throw new ValueError(`Value is too large (${mebibytes(bytes)} > maximum size ${mebibytes(limit)})`);
+    throw new ValueError(`Value is too large (${formatSize(bytes)} > maximum size ${formatSize(limit)})`);
   }
-}
-
-/** @param {number} bytes  at least 1 MiB */
-function mebibytes(bytes) {
-  const size = bytes / 1024 / 1024;
-  return `${Number.isInteger(size) ? size : size.toFixed(2)} MiB`;
 }
 
 /**

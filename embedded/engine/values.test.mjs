@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import { Random } from "./random-values.mjs";
 import {
   canonicalJson,
+  checkStored,
   checkValue,
   containsCommitTs,
   decodeFloat64,
@@ -92,11 +93,9 @@ describe("what may be a value", () => {
 });
 
 describe("what may be a document", () => {
-  const document = { document: true };
-
   test("16 levels and 1 MiB are accepted, with or without the system fields", () => {
-    expect(() => checkValue({ _id: "x", _creationTime: 1, deep: nested(15) }, document)).not.toThrow();
-    expect(checkValue({ a: "x".repeat(1024 * 1024 - 6) }, document)).toBe(1024 * 1024);
+    expect(() => checkStored({ _id: "x", _creationTime: 1, deep: nested(15) })).not.toThrow();
+    expect(checkStored({ a: "x".repeat(1024 * 1024 - 6) })).toBe(1024 * 1024);
   });
 
   test.each([
@@ -114,11 +113,11 @@ describe("what may be a document", () => {
     [bytes(1), "Documents must be objects"],
     [null, "Documents must be objects"],
   ])("%# is refused with Convex's text", (value, message) => {
-    expect(() => checkValue(value, document)).toThrow(message);
+    expect(() => checkStored(value)).toThrow(message);
   });
 
   test("fields below the top may start with an underscore", () => {
-    expect(() => checkValue({ a: { _x: 1 } }, document)).not.toThrow();
+    expect(() => checkStored({ a: { _x: 1 } })).not.toThrow();
   });
 });
 

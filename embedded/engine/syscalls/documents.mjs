@@ -23,7 +23,11 @@ export function findDocument(call, method, id, tableName, isSystem) {
   const { store } = call.app;
   const invalid = (/** @type {string} */ reason) =>
     new CallError(`Invalid argument \`id\` for \`db.${method}\`: ${reason}`);
-  if (typeof id !== "string") throw invalid(`Expected an ID, but got ${JSON.stringify(id)}`);
+  if (typeof id !== "string") {
+    throw new CallError(
+      `Invalid arguments for \`db.${method}\`: invalid type: ${jsonType(id)}, expected a string`,
+    );
+  }
   const place = store.locate(id);
   if (place === null || isHidden(place.table.name)) {
     const problem = idProblem(id);
@@ -40,16 +44,28 @@ export function findDocument(call, method, id, tableName, isSystem) {
 }
 
 /**
- * @param {Table} table
+ * Keep apart what `db` and what `db.system` may touch.
+ *
+ * @param {{ name: string }} table
  * @param {boolean} expectSystem
+ * @throws {CallError}
  */
-function checkKind({ name }, expectSystem) {
+export function checkKind({ name }, expectSystem) {
   if (name.startsWith("_") === expectSystem) return;
   throw new CallError(
     expectSystem
       ? "User tables cannot be accessed with db.system."
       : "System tables can only be accessed with db.system.",
   );
+}
+
+/** @param {unknown} value  parsed JSON, no text @returns {string} as Convex's parser calls it */
+function jsonType(value) {
+  if (value === null || value === undefined) return "null";
+  if (typeof value === "boolean") return `boolean \`${value}\``;
+  if (typeof value === "number")
+    return `${Number.isInteger(value) ? "integer" : "floating point"} \`${value}\``;
+  return Array.isArray(value) ? "sequence" : "map";
 }
 
 /**

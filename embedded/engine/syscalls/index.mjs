@@ -5,6 +5,7 @@ import { runFunction } from "./calls.mjs";
 import { META_SYSCALLS } from "./meta.mjs";
 import { READ_SYSCALLS } from "./reads.mjs";
 import { SCHEDULING_SYSCALLS } from "./scheduling.mjs";
+import { refuseLoneSurrogates } from "../values.mjs";
 import { WRITE_SYSCALLS } from "./writes.mjs";
 
 /**
@@ -35,6 +36,11 @@ export function answerSyscall(call, op, args) {
   if (syscall === undefined) throw unavailable(op);
   if (call.frame.entry.kind === "query" && MUTATION_SYSCALLS.has(op)) {
     throw new CallError(`${op} cannot be used in a query: it writes`);
+  }
+  try {
+    refuseLoneSurrogates(args);
+  } catch (error) {
+    throw new CallError(`Received invalid json: ${/** @type {Error} */ (error).message}`);
   }
   return syscall(call, JSON.parse(args));
 }

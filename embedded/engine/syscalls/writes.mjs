@@ -2,9 +2,18 @@
 
 import { CallError } from "../errors.mjs";
 import { isUndefined } from "../filters.mjs";
+import { formatFloat64, formatValue } from "../format.mjs";
 import { checkDocument } from "../schema.mjs";
-import { checkValue, containsCommitTs, resolveCommitTs } from "../values.mjs";
-import { findDocument, visibleText } from "./documents.mjs";
+import {
+  checkStored,
+  checkValue,
+  containsCommitTs,
+  isSpecial,
+  resolveCommitTs,
+  ValueError,
+} from "../values.mjs";
+import { argument, tableName } from "./arguments.mjs";
+import { checkKind, findDocument, visibleText } from "./documents.mjs";
 
 /**
  * @typedef {import("./index.mjs").Syscall} Syscall
@@ -14,51 +23,48 @@ import { findDocument, visibleText } from "./documents.mjs";
  * @typedef {import("../store.mjs").Table} Table
  */
 
-const TABLE_NAME = /^[A-Za-z][A-Za-z0-9_]{0,63}$/;
 const WRITTEN = "null"; // npm convex throws the answer away, so no document is printed for it
-const SYSTEM_FIELDS = /** @type {const} */ (["_id", "_creationTime"]);
 
 /** @type {Record<string, Syscall>} */
 export const WRITE_SYSCALLS = {
   "1.0/insert": (call, { table: name, value }) => {
-    refuseSystemTable(name);
-    if (!TABLE_NAME.test(name)) {
-      throw new CallError(
-        `Invalid table name ${JSON.stringify(name)}: it must start with a letter, and hold at most 64 letters, digits and underscores`,
-      );
-    }
-    for (const field of SYSTEM_FIELDS) {
-      if (field in value) throw new CallError(`A new document cannot bring the system field \`${field}\``);
-    }
+    checkFields("db.insert", value);
+    argument("table", "db.insert", () => tableName(name));
+    checkKind({ name }, false);
     const { store } = call.app;
     const table = store.ensureTable(name);
     const document = store.newDocument(table, value);
+    matchSystemFields(document, value);
     const { stored, visible } = admit(call, table, document);
     store.insert(table, stored, visible);
     return `{"_id":"${document._id}"}`;
   },
 
   "1.0/shallowMerge": (call, { id, value, table: tableName }) => {
-    const { table, row } = existing(call, "patch", "Update", id, tableName);
-    const document = JSON.parse(visibleText(call, row));
-    refuseSystemFields(document, value);
+    const { table, row } = existing(call, "patch", "Update", id, tableName, () => checkPatch(value));
+    const text = visibleText(call, row);
+    const document = JSON.parse(text);
+    const { _id, _creationTime } = document;
     for (const [field, member] of Object.entries(value)) {
       if (isUndefined(member)) delete document[field];
       else document[field] = member;
     }
-    return write(call, table, row, document);
+    matchSystemFields({ _id, _creationTime }, document);
+    return write(call, table, row, { ...document, _id, _creationTime }, text);
   },
 
   "1.0/replace": (call, { id, value, table: tableName }) => {
-    const { table, row } = existing(call, "replace", "Replace", id, tableName);
+    const { table, row } = existing(call, "replace", "Replace", id, tableName, () =>
+      checkFields("db.replace", value),
+    );
     const system = { _creationTime: row.ct, _id: row.id };
-    refuseSystemFields(system, value);
-    return write(call, table, row, { ...value, ...system });
+    matchSystemFields(system, value);
+    return write(call, table, row, { ...value, ...system }, visibleText(call, row));
   },
 
   "1.0/remove": (call, { id, table: tableName }) => {
-    const { table, row } = existing(call, "delete", "Delete", id, tableName);
-    call.frame.usage.writeDocument(row.json.length);
+    const { table, row } = existing(call, "delete", "Delete", id, tableName, () => {});
+    call.frame.usage.writeDocument(0);
     call.app.store.replace(table, row, null);
     return WRITTEN;
   },
@@ -66,19 +72,25 @@ export const WRITE_SYSCALLS = {
 
 /**
  * @param {Call} call
- * @param {string} method
+ * @param {string} name  of the method of `db`
  * @param {string} verb
  * @param {unknown} id
  * @param {string | undefined} tableName
+ * @param {() => void} checkRest  of the arguments
  * @returns {{ table: Table, row: Row }}
  */
-function existing(call, method, verb, id, tableName) {
+function existing(call, name, verb, id, tableName, checkRest) {
+  const found = findDocument(call, name, id, tableName);
+  if (found === null) {
+    throw new CallError(`Invalid argument \`id\` for \`db.${name}\`: Table for ID "${String(id)}" not found`);
+  }
+  checkRest();
+  const { table, row } = found;
+  checkKind(table, false);
   call.frame.usage.query();
-  const found = findDocument(call, method, id, tableName);
-  if (found?.row === undefined) throw new CallError(`${verb} on nonexistent document ID ${String(id)}`);
-  refuseSystemTable(found.table.name);
-  call.frame.usage.readDocument(found.row.json.length);
-  return { table: found.table, row: found.row };
+  if (row === undefined) throw new CallError(`${verb} on nonexistent document ID ${String(id)}`);
+  call.frame.usage.readDocument(row.json.length);
+  return { table, row };
 }
 
 /**
@@ -86,11 +98,22 @@ function existing(call, method, verb, id, tableName) {
  * @param {Table} table
  * @param {Row} row
  * @param {Document} document
+ * @param {string} before  the document as this mutation saw it
  */
-function write(call, table, row, document) {
+function write(call, table, row, document, before) {
+  if (sameDocument(before, document)) return WRITTEN;
   const { stored, visible } = admit(call, table, document);
   call.app.store.replace(table, row, stored, visible);
   return WRITTEN;
+}
+
+/**
+ * @param {string} before  JSON text
+ * @param {Document} after
+ * @returns {boolean} whether nothing changed; it may miss that when only the order of fields did, which is stored anew then
+ */
+function sameDocument(before, after) {
+  return before === JSON.stringify(after);
 }
 
 /**
@@ -103,7 +126,7 @@ function write(call, table, row, document) {
  */
 function admit(call, table, document) {
   const { store, schema } = call.app;
-  const bytes = checkValue(document, { document: true, commitTs: true });
+  const bytes = checkStored(document);
   const error = checkDocument(schema, table.name, document, store);
   if (error !== null) throw new CallError(error);
   call.frame.usage.writeDocument(bytes);
@@ -114,21 +137,46 @@ function admit(call, table, document) {
   };
 }
 
-/** @param {string} table */
-function refuseSystemTable(table) {
-  if (table.startsWith("_")) throw new CallError("System tables (prefixed with `_`) are read-only.");
+/**
+ * @param {string} method
+ * @param {unknown} value  of a whole document
+ */
+function checkFields(method, value) {
+  argument("value", method, () => {
+    checkValue(value, { commitTs: true });
+    requireObject(value);
+  });
+}
+
+/** @param {unknown} value */
+function checkPatch(value) {
+  argument("value", "db.patch", () => {
+    requireObject(value);
+    const set = Object.entries(/** @type {object} */ (value)).filter(([, member]) => !isUndefined(member));
+    checkValue(Object.fromEntries(set), { commitTs: true });
+  });
+}
+
+/** @param {unknown} value */
+function requireObject(value) {
+  if (typeof value !== "object" || value === null || Array.isArray(value) || isSpecial(value)) {
+    throw new ValueError("Value must be an Object");
+  }
 }
 
 /**
- * @param {{ [field: string]: unknown }} document
- * @param {{ [field: string]: unknown }} value
+ * @param {{ _id: string, _creationTime: number }} document
+ * @param {{ [field: string]: any }} value  that may bring its system fields, if they are the right ones
  */
-function refuseSystemFields(document, value) {
-  for (const field of SYSTEM_FIELDS) {
-    if (field in value && value[field] !== document[field]) {
-      throw new CallError(
-        `The system field \`${field}\` of document ${String(document._id)} cannot be changed`,
-      );
-    }
+function matchSystemFields({ _id, _creationTime }, value) {
+  if ("_id" in value && value._id !== _id) {
+    throw new CallError(
+      `Provided document ID ${formatValue(_id)} doesn't match '_id' field ${formatValue(value._id)}`,
+    );
+  }
+  if ("_creationTime" in value && value._creationTime !== _creationTime) {
+    throw new CallError(
+      `Provided creation time ${formatFloat64(_creationTime).replace(/\.0$/, "")} doesn't match '_creationTime' field in ${formatValue({ ...value, _id })}`,
+    );
   }
 }
