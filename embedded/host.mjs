@@ -3,6 +3,7 @@
 import { access, constants, mkdir } from "node:fs/promises";
 import path from "node:path";
 import { ActionsClient } from "./actions/client.mjs";
+import { actionSeconds } from "./actions/limits.mjs";
 import { Authenticator, DEVELOPMENT_ADMIN_KEY } from "./auth.mjs";
 import { Calls } from "./calls.mjs";
 import { EngineClient } from "./engine-client.mjs";
@@ -41,7 +42,7 @@ export async function startHost(options, { log, onFatal }) {
   await prepareFolders(options);
   const file = path.join(options.data, "host.sqlite");
   const engine = new EngineClient({ file, synchronous: options.synchronous, log, onFatal });
-  const actions = new ActionsClient({ engine, log });
+  const actions = new ActionsClient({ engine, log, limits: { seconds: readActionSeconds() } });
   const calls = new Calls(engine, actions);
   const authenticator = new Authenticator(options.adminKey, { providers: () => engine.description.auth });
   const sync = new SyncServer({ engine, calls, authenticator }, log);
@@ -69,10 +70,11 @@ export async function startHost(options, { log, onFatal }) {
 
   engine.onScheduledAction(({ job, path, args }) => {
     calls.run({ kind: "action", path, args, caller: { admin: true, identity: null }, job }, (reply) => {
-      void engine.finishAction(
-        job,
-        reply.ok ? { ok: true } : { ok: false, message: withoutRequestId(reply.message) },
-      );
+      for (const line of reply.logLines) log(`${path}: ${line}`); // there is no caller to tell
+      if (reply.ok) return void engine.finishAction(job, { ok: true });
+      const message = withoutRequestId(reply.message);
+      log(`${path}: [ERROR] ${message}`);
+      void engine.finishAction(job, { ok: false, message });
     });
   });
   const environment = { ...process.env, CONVEX_CLOUD_URL: url, CONVEX_SITE_URL: siteUrl };
@@ -129,6 +131,15 @@ function listen(server, host, port, flag) {
       resolve(`http://${name}:${address.port}`);
     });
   });
+}
+
+/** @throws {StartError} */
+function readActionSeconds() {
+  try {
+    return actionSeconds(process.env);
+  } catch (error) {
+    throw new StartError(/** @type {Error} */ (error).message);
+  }
 }
 
 /** @param {Options} options */

@@ -1,19 +1,23 @@
 /**
- * The main thread's side of the actions thread.
+ * The main thread's side of the actions threads.
  *
  * Actions may wait for the world, so they run apart from the engine, many at a time. What they ask of the database goes through
  * the main thread to the engine, each call a transaction of its own.
  */
 
-import { Worker } from "node:worker_threads";
 import { Calls } from "../calls.mjs";
 import { serverError } from "../failures.mjs";
+import { CONVEX_ACTION_LIMITS } from "./limits.mjs";
+import { Slots } from "./slots.mjs";
 import { answerSyscall } from "./syscalls.mjs";
+import { ActionThreads } from "./threads.mjs";
 
 /**
  * @typedef {import("../auth.mjs").Caller} Caller
  * @typedef {import("../engine-client.mjs").Bundle} Bundle
+ * @typedef {import("../engine-client.mjs").Failure} Failure
  * @typedef {import("../engine-client.mjs").Reply} Reply
+ * @typedef {import("./http.mjs").Part} Part
  * @typedef {{ path: string, args: string, caller: Caller, job?: string }} ActionCall  `job`: the scheduled function that it is part of
  * @typedef {object} HttpCall
  * @property {string} method
@@ -22,34 +26,41 @@ import { answerSyscall } from "./syscalls.mjs";
  * @property {Uint8Array | null} body
  * @property {ActionCaller} caller
  * @typedef {Caller & { refusal?: string }} ActionCaller  `refusal`: why a credential that was shown gives no identity
- * @typedef {{ status: number, headers: [string, string][], body: Uint8Array }} HttpAnswer
- * @typedef {{ caller: ActionCaller, job: string | undefined, settle: (outcome: any) => void, timer: NodeJS.Timeout }} Run
+ * @typedef {{ kind: "action" | "http", path: string, caller: ActionCaller, job: string | undefined }} Origin
+ * @typedef {Origin & { settle: (outcome: any) => void, onPart: (part: Part) => void, timer: NodeJS.Timeout }} Started
  */
-
-const ACTION_LIMIT_S = 600;
-const MAX_RUNNING = 1_000; // refused rather than queued: a queue of actions that call actions would wait for itself
 
 export class ActionsClient {
   /**
    * @param {object} settings
    * @param {import("../engine-client.mjs").EngineClient} settings.engine
    * @param {(line: string) => void} settings.log
+   * @param {Partial<import("./limits.mjs").ActionLimits>} [settings.limits]
    */
-  constructor({ engine, log }) {
+  constructor({ engine, log, limits = {} }) {
+    const { seconds, running, waitMs } = { ...CONVEX_ACTION_LIMITS, ...limits };
     this.#host = { engine, calls: new Calls(engine, this) };
+    this.#seconds = seconds;
+    this.#most = running;
+    this.#slots = new Slots(running, waitMs);
     this.#log = log;
+    this.#threads = new ActionThreads({
+      onMessage: (message, post) => this.#onMessage(message, post),
+      onLost: (run, reason) => this.#settle(run, serverError(`The action was cut off: ${reason}`)),
+      log,
+    });
   }
 
   /** @type {import("./syscalls.mjs").Host} */
   #host;
+  #seconds;
+  #most;
+  #slots;
   /** @type {(line: string) => void} */
   #log;
-  /** @type {Worker | null} */
-  #worker = null;
-  /** @type {{ bundle: Bundle, env: Record<string, string> } | null} */
-  #loaded = null;
+  #threads;
   #lastId = 0;
-  /** @type {Map<number, Run>} */
+  /** @type {Map<number, Started>} */
   #running = new Map();
 
   /**
@@ -59,85 +70,126 @@ export class ActionsClient {
    * @param {Record<string, string>} env
    */
   load(bundle, env) {
-    this.#loaded = { bundle, env };
-    this.#worker?.postMessage({ type: "load", ...this.#loaded });
+    this.#threads.load({ type: "load", bundle, env });
   }
 
   /**
    * @param {ActionCall} call  of a function that is an action and that this caller may call
    * @returns {Promise<Reply>}
    */
-  runAction({ path, args, caller, job }) {
-    return this.#run(path, { caller, job }, { type: "action", path, args });
+  async runAction({ path, args, caller, job }) {
+    const refused = await this.#check(path, "args", args);
+    if (refused !== null) return refused;
+    const origin = /** @type {const} */ ({ kind: "action", path, caller, job });
+    const reply = await this.#run(origin, { type: "action", path, args });
+    if (!reply.ok) return reply;
+    const wrong = await this.#check(path, "returns", reply.value);
+    return wrong === null ? reply : { ...wrong, logLines: reply.logLines };
   }
 
   /**
+   * Run an HTTP action; its answer comes in parts.
+   *
    * @param {HttpCall} call
-   * @returns {Promise<HttpAnswer | Reply>} a `Reply` only if no handler could answer
+   * @param {object} client
+   * @param {(part: Part) => void} client.onPart  the head first
+   * @param {AbortSignal} client.gone  aborted when the client goes away; the handler goes on, if it wants to
+   * @returns {Promise<Reply>} when the handler is done; a failure before the head came is to be sent to the client
    */
-  runHttp({ caller, ...request }) {
-    return this.#run(
-      `${request.method} ${new URL(request.url).pathname}`,
-      { caller, job: undefined },
-      {
-        type: "http",
-        ...request,
-      },
-    );
+  async runHttp({ caller, ...request }, { onPart, gone }) {
+    const path = `${request.method} ${new URL(request.url).pathname}`;
+    const origin = /** @type {const} */ ({ kind: "http", path, caller, job: undefined });
+    const reply = await this.#run(origin, { type: "http", ...request }, onPart, gone);
+    for (const line of reply.logLines) this.#log(`${path}: ${line}`);
+    return reply;
   }
 
-  /** End the thread; what runs is answered as failed. */
+  /** End the threads; what runs is answered as failed. */
   async stop() {
-    await this.#worker?.terminate();
+    await this.#threads.stop();
   }
 
   /**
-   * @param {string} name
-   * @param {Pick<Run, "caller" | "job">} origin
-   * @param {Record<string, unknown>} message
-   * @returns {Promise<any>}
+   * @param {string} path
+   * @param {"args" | "returns"} part
+   * @param {string} value  JSON text
+   * @returns {Promise<Failure | null>}
    */
-  #run(name, origin, message) {
-    if (this.#running.size >= MAX_RUNNING) {
-      return Promise.resolve(serverError(`Too many concurrent actions (limit: ${MAX_RUNNING})`));
-    }
+  async #check(path, part, value) {
+    const reply = await this.#host.engine.ask({ op: "check", path, part, value });
+    return reply.ok ? null : reply;
+  }
+
+  /**
+   * @param {Origin} origin
+   * @param {object} message
+   * @param {(part: Part) => void} [onPart]
+   * @param {AbortSignal} [gone]
+   * @returns {Promise<Reply>}
+   */
+  async #run(origin, message, onPart = () => {}, gone) {
+    if (!(await this.#slots.take({ patient: origin.job !== undefined }))) return this.#refusal();
     const id = ++this.#lastId;
-    return new Promise((settle) => {
-      const overdue = `Action \`${name}\` execution timed out (maximum duration: ${ACTION_LIMIT_S}s)`;
-      const timer = setTimeout(() => this.#settle(id, serverError(overdue)), ACTION_LIMIT_S * 1000).unref();
-      this.#running.set(id, { ...origin, settle, timer });
-      this.#thread().postMessage({ id, ...message });
-    });
+    const onGone = () => this.#threads.post(id, { type: "abort", id });
+    try {
+      return await new Promise((settle) => {
+        const timer = setTimeout(() => this.#expire(id), this.#seconds * 1000).unref();
+        this.#running.set(id, { ...origin, settle, onPart, timer });
+        this.#threads.start(id, { id, ...message });
+        if (gone?.aborted) onGone();
+        else gone?.addEventListener("abort", onGone, { once: true });
+      });
+    } finally {
+      gone?.removeEventListener("abort", onGone);
+      this.#slots.release();
+    }
   }
 
-  #thread() {
-    if (this.#worker !== null) return this.#worker;
-    const worker = new Worker(new URL("./thread.mjs", import.meta.url), { env: {} });
-    this.#worker = worker;
-    worker.on("message", (message) => this.#onMessage(worker, message));
-    worker.on("error", (error) => this.#onLost(worker, error.message));
-    worker.on("exit", () => this.#onLost(worker, "the host stops"));
-    worker.postMessage({ type: "load", ...this.#loaded });
-    return worker;
+  /** @returns {Failure} */
+  #refusal() {
+    const message = `Too many concurrent requests. Your backend is limited to ${this.#most} concurrent actions.`;
+    return { ...serverError(message), code: "TooManyConcurrentRequests" };
+  }
+
+  /** @param {number} id  of a run that is over its limit */
+  #expire(id) {
+    const run = this.#running.get(id);
+    if (run === undefined) return;
+    const name = run.path.slice(run.path.lastIndexOf(":") + 1);
+    const message =
+      run.kind === "http"
+        ? `Function execution timed out (maximum duration: ${this.#seconds}s)`
+        : `Action \`${name}\` execution timed out (maximum duration ${this.#seconds}s)`;
+    this.#threads.end(id, { givenUp: true });
+    this.#settle(id, serverError(message));
   }
 
   /**
-   * @param {Worker} worker
    * @param {any} message
+   * @param {(answer: unknown) => void} post
    */
-  #onMessage(worker, message) {
-    if (message.type === "outcome") return this.#settle(message.id, message.outcome);
-    if (message.type === "log") return this.#log(message.line);
-    const run = this.#running.get(message.run);
-    if (run === undefined) return; // it was answered as timed out
-    void answerSyscall(this.#host, message.op, message.args, run).then((outcome) =>
-      worker.postMessage({ type: "syscall", id: message.id, outcome }),
-    );
+  #onMessage(message, post) {
+    switch (message.type) {
+      case "outcome":
+        this.#threads.end(message.id, { givenUp: false });
+        return this.#settle(message.id, message.outcome);
+      case "part":
+        return this.#running.get(message.id)?.onPart(message.part);
+      case "log":
+        return this.#log(message.line);
+      default: {
+        const run = this.#running.get(message.run);
+        if (run === undefined) return; // it was answered as timed out
+        void answerSyscall(this.#host, message.op, message.args, run).then((outcome) =>
+          post({ type: "syscall", id: message.id, outcome }),
+        );
+      }
+    }
   }
 
   /**
    * @param {number} id
-   * @param {unknown} outcome
+   * @param {Reply} outcome
    */
   #settle(id, outcome) {
     const run = this.#running.get(id);
@@ -145,18 +197,5 @@ export class ActionsClient {
     this.#running.delete(id);
     clearTimeout(run.timer);
     run.settle(outcome);
-  }
-
-  /**
-   * @param {Worker} worker
-   * @param {string} reason
-   */
-  #onLost(worker, reason) {
-    if (this.#worker !== worker) return;
-    this.#worker = null; // the next action starts another
-    if (this.#running.size > 0)
-      this.#log(`actions thread ended with ${this.#running.size} running: ${reason}`);
-    for (const id of [...this.#running.keys()])
-      this.#settle(id, serverError(`The action was cut off: ${reason}`));
   }
 }

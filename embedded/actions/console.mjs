@@ -3,42 +3,52 @@
 import { inspect } from "node:util";
 import { runs } from "./runs.mjs";
 
-const MAX_LINES = 256;
-const MAX_LINE_CHARS = 32_768;
+const INSPECT = { depth: 5, breakLength: Infinity }; // as the engine prints the values of queries and mutations
 
 /**
  * @param {string} level
- * @param {string} text
+ * @param {string[]} parts
  */
-function write(level, text) {
-  const lines = runs.getStore()?.logLines;
-  if (lines === undefined || lines.length > MAX_LINES) return;
-  const line =
-    lines.length < MAX_LINES ? `[${level}] ${text}` : "[ERROR] Log overflow: further lines were dropped";
-  lines.push(line.slice(0, MAX_LINE_CHARS));
+function write(level, parts) {
+  runs.getStore()?.log(`[${level}] ${parts.join(" ")}`);
+}
+
+/** @param {unknown[]} values */
+function printed(values) {
+  return values.map((value) => inspect(value, INSPECT));
 }
 
 /** @param {string} level */
 function writer(level) {
-  return (/** @type {unknown[]} */ ...values) =>
-    write(level, values.map((value) => inspect(value)).join(" "));
+  return (/** @type {unknown[]} */ ...values) => write(level, printed(values));
 }
 
-/** @type {Map<string, number>} */
-const started = new Map();
+/**
+ * @param {string} label
+ * @param {unknown[]} values
+ */
+function lap(label, values) {
+  const start = runs.getStore()?.stopwatches.get(label);
+  if (start === undefined) return write("WARN", [`Timer '${label}' does not exist`]);
+  write("INFO", [`${label}: ${Math.round(performance.now() - start)}ms`, ...printed(values)]);
+}
 
+/** The methods that Convex's console has. */
 export const logger = {
   debug: writer("DEBUG"),
+  error: writer("ERROR"),
   info: writer("INFO"),
   log: writer("LOG"),
   warn: writer("WARN"),
-  error: writer("ERROR"),
   trace: writer("LOG"),
-  time: (label = "default") => void started.set(label, performance.now()),
-  timeLog: (label = "default") =>
-    write("INFO", `${label}: ${Math.round(performance.now() - (started.get(label) ?? 0))}ms`),
-  timeEnd: (label = "default") => {
-    logger.timeLog(label);
-    started.delete(label);
+  time(label = "default") {
+    const stopwatches = runs.getStore()?.stopwatches;
+    if (stopwatches?.has(String(label))) write("WARN", [`Timer '${label}' already exists`]);
+    else stopwatches?.set(String(label), performance.now());
+  },
+  timeLog: (label = "default", /** @type {unknown[]} */ ...values) => lap(String(label), values),
+  timeEnd(label = "default") {
+    lap(String(label), []);
+    runs.getStore()?.stopwatches.delete(String(label));
   },
 };

@@ -1,5 +1,6 @@
 /** Describes what an action threw in the form Convex gives it to clients. */
 
+import { inspect } from "node:util";
 import { uncaughtText } from "../engine/errors.mjs";
 import { serverError } from "../failures.mjs";
 
@@ -13,18 +14,17 @@ export function describeError(thrown, mapper) {
     name,
     message,
     stack = "",
-  } = thrown instanceof Error ? thrown : { name: "Error", message: String(thrown) };
+  } = thrown instanceof Error ? thrown : { name: "", message: printed(thrown) };
   return serverError(uncaughtText({ name, message, stack }, mapper), convexErrorData(thrown));
 }
 
 /**
- * What was thrown outside of the action's promise chain, in a timer or a promise that nobody awaits.
+ * What was thrown outside of the action's promise chain, by the handler of a timer for one.
  *
- * @param {string} event  the process' name for it
  * @param {unknown} thrown
  */
-export function describeEscape(event, thrown) {
-  return serverError(`${event}: ${thrown instanceof Error ? thrown.message : String(thrown)}`);
+export function describeEscape(thrown) {
+  return serverError(`uncaughtException: ${thrown instanceof Error ? thrown.message : printed(thrown)}`);
 }
 
 /**
@@ -34,4 +34,9 @@ export function describeEscape(event, thrown) {
 function convexErrorData(thrown) {
   if (typeof thrown !== "object" || thrown === null || !("ConvexErrorSymbol" in thrown)) return undefined;
   return "data" in thrown && typeof thrown.data === "string" ? thrown.data : undefined;
+}
+
+/** @param {unknown} thrown  no error */
+function printed(thrown) {
+  return typeof thrown === "string" ? thrown : inspect(thrown);
 }

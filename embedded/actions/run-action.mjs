@@ -1,12 +1,12 @@
-/** Runs one action, with its arguments and its result checked against its validators. */
-
 /**
+ * Runs one action of the functions; its arguments and its value are checked on the main thread.
+ *
  * @param {Record<string, Record<string, any>>} modules
  * @param {{ path: string, args: string }} call  `args` is the JSON text of a one-element array
- * @returns {Promise<{ ok: true, value: string }>}
+ * @returns {Promise<string>} JSON text
  */
 export async function runAction(modules, { path, args }) {
   const colon = path.lastIndexOf(":");
   const action = modules[path.slice(0, colon)]?.[path.slice(colon + 1)];
-  return { ok: true, value: await action.invokeAction("", args) };
+  return action.invokeAction("", args);
 }

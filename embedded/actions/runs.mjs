@@ -1,13 +1,86 @@
 /** Knows, anywhere below an action, which action it is. */
 
 import { AsyncLocalStorage } from "node:async_hooks";
+import { clearTimeout } from "node:timers"; // the global one is that of the actions
+
+const MAX_LINES = 256;
+const MAX_LINE_CHARS = 32_768;
+const MAX_SYSCALLS = 8; // in flight for one action; the ones after them wait, as in Convex
 
 /**
- * @typedef {object} Run
- * @property {number} id
- * @property {string[]} logLines
- * @property {(failure: import("../engine-client.mjs").Failure) => void} end  answer now, whatever the action still does
+ * @typedef {import("../engine-client.mjs").Failure} Failure
+ * @typedef {(op: string, args: string) => Promise<string>} Syscall  JSON texts
  */
+
+/** One action or HTTP action from its start to its end, with all that ends with it. */
+export class Run {
+  /**
+   * @param {number} id
+   * @param {object} does
+   * @param {Syscall} does.syscall  asks the main thread
+   * @param {(failure: Failure) => void} does.fail  answers now, whatever the action still does
+   * @param {(thrown: unknown) => Failure} does.describe
+   */
+  constructor(id, { syscall, fail, describe }) {
+    this.id = id;
+    this.#syscall = syscall;
+    this.fail = fail;
+    this.describe = describe;
+  }
+
+  /** @type {string[]} */
+  logLines = [];
+  /** Timers that are set, by the number that the action knows. @type {Map<number, NodeJS.Timeout>} */
+  timers = new Map();
+  /** When `console.time` was called, by label. @type {Map<string, number>} */
+  stopwatches = new Map();
+  /** Aborted when the run ends: what it fetches then is given up. */
+  ending = new AbortController();
+  /** Of an HTTP action. @type {{ request: Request, response: Response | null } | null} */
+  exchange = null;
+
+  #syscall;
+  #inFlight = 0;
+  /** @type {(() => void)[]} */
+  #waiting = [];
+
+  get ended() {
+    return this.ending.signal.aborted;
+  }
+
+  /** @param {string} line */
+  log(line) {
+    const room = MAX_LINES - this.logLines.length;
+    if (room > 1) this.logLines.push(line.slice(0, MAX_LINE_CHARS));
+    else if (room === 1) {
+      this.logLines.push(`[ERROR] Log overflow (maximum ${MAX_LINES}). Remaining log lines omitted.`);
+    }
+  }
+
+  /** @type {Syscall} */
+  async call(op, args) {
+    if (this.#inFlight === MAX_SYSCALLS) {
+      await new Promise((resolve) => this.#waiting.push(() => resolve(undefined)));
+    } else {
+      this.#inFlight += 1;
+    }
+    if (this.ended) return new Promise(() => {}); // nobody is left to go on with the answer
+    try {
+      return await this.#syscall(op, args);
+    } finally {
+      const next = this.#waiting.shift();
+      if (next === undefined) this.#inFlight -= 1;
+      else next(); // it takes over the place
+    }
+  }
+
+  /** Nothing of the run goes on: as when Convex drops the isolate of an action that has ended. */
+  end() {
+    for (const timer of this.timers.values()) clearTimeout(timer);
+    this.timers.clear();
+    this.ending.abort();
+  }
+}
 
 /** @type {AsyncLocalStorage<Run>} */
 export const runs = new AsyncLocalStorage();

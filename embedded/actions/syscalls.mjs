@@ -1,22 +1,51 @@
 /** What actions ask of the host, answered on the main thread with the identity of their caller and the right to internal functions. */
 
-import { withoutRequestId } from "../failures.mjs";
-import { canonicalPath } from "../paths.mjs";
+import { addressedPath, functionHandle } from "../engine/syscalls/addresses.mjs";
+import { scheduledMs } from "../engine/syscalls/scheduled-time.mjs";
+import { requestId, withoutRequestId } from "../failures.mjs";
 
 /**
  * @typedef {import("../engine-client.mjs").Reply} Reply
- * @typedef {Pick<import("./client.mjs").Run, "caller" | "job">} Origin  whose action asks
+ * @typedef {Pick<import("./client.mjs").Origin, "kind" | "path" | "caller" | "job">} Origin  whose action asks
  * @typedef {object} Host
  * @property {Pick<import("../engine-client.mjs").EngineClient, "ask">} engine
  * @property {Pick<import("../calls.mjs").Calls, "run">} calls
  * @typedef {{ ok: true, value: string } | { ok: false, message: string, data?: string }} Outcome  of one syscall, JSON texts
+ * @typedef {(host: Host, args: any, origin: Origin) => Promise<Reply> | string} Syscall  a text is JSON
  */
 
-/** @type {Record<string, "query" | "mutation" | "action">} */
-const CALLS = {
-  "1.0/actions/query": "query",
-  "1.0/actions/mutation": "mutation",
-  "1.0/actions/action": "action",
+/** @type {Record<string, Syscall>} */
+const SYSCALLS = {
+  "1.0/actions/query": (host, args, origin) => run(host, "query", args, origin),
+  "1.0/actions/mutation": (host, args, origin) => run(host, "mutation", args, origin),
+  "1.0/actions/action": (host, args, origin) => run(host, "action", args, origin),
+  "1.0/actions/schedule": ({ engine }, args, { job }) => {
+    const path = addressedPath(args);
+    const at = scheduledMs(args.ts);
+    return engine.ask({ op: "schedule", path, args: JSON.stringify([args.args]), at, parent: job });
+  },
+  "1.0/actions/cancel_job": ({ engine }, { id }) => engine.ask({ op: "cancel", job: id }),
+  "1.0/actions/vectorSearch": ({ engine }, { query }) =>
+    engine.ask({ op: "vectorSearch", query: JSON.stringify(query) }),
+  "1.0/createFunctionHandle": (_host, args) => JSON.stringify(functionHandle(addressedPath(args))),
+  "1.0/getUserIdentity": (_host, _args, { caller }) => {
+    if (caller.refusal !== undefined) throw new Error(caller.refusal);
+    return JSON.stringify(caller.identity);
+  },
+  "1.0/getFunctionMetadata": (_host, _args, { kind, path }) =>
+    JSON.stringify({ name: kind === "http" ? "http:default" : path, componentPath: "" }),
+  "1.0/getDeploymentMetadata": () => JSON.stringify({ name: "embedded", region: null, class: "s16" }),
+  "1.0/getRequestMetadata": (_host, _args, { job }) =>
+    JSON.stringify({
+      ip: null,
+      userAgent: null,
+      requestId: requestId(),
+      scheduledFunctionId: job ?? null,
+      authToken: null,
+    }),
+  "1.0/auditLog": () => {
+    throw new Error("Audit logging is not yet supported in actions");
+  },
 };
 
 /**
@@ -26,62 +55,37 @@ const CALLS = {
  * @param {Origin} origin
  * @returns {Promise<Outcome>}
  */
-export async function answerSyscall(host, op, argsText, { caller, job }) {
-  const kind = CALLS[op];
-  const args = JSON.parse(argsText);
-  const inner = { admin: true, identity: caller.identity };
-  if (kind !== undefined) {
-    const path = addressed(args);
-    if (path === null) return noComponents();
-    return outcome(
-      await new Promise((resolve) =>
-        host.calls.run({ kind, path, args: JSON.stringify([args.args]), caller: inner, job }, resolve),
-      ),
-    );
-  }
-  switch (op) {
-    case "1.0/actions/schedule": {
-      const path = addressed(args);
-      if (path === null) return noComponents();
-      return outcome(
-        await host.engine.ask({
-          op: "schedule",
-          path,
-          args: JSON.stringify([args.args]),
-          at: args.ts * 1000,
-          parent: job,
-        }),
-      );
-    }
-    case "1.0/actions/cancel_job":
-      return outcome(await host.engine.ask({ op: "cancel", job: args.id }));
-    case "1.0/getUserIdentity":
-      if (caller.refusal !== undefined) return { ok: false, message: caller.refusal };
-      return { ok: true, value: JSON.stringify(caller.identity) };
-    default:
-      return { ok: false, message: `Unknown async operation ${op}` };
+export async function answerSyscall(host, op, argsText, origin) {
+  try {
+    const syscall = SYSCALLS[op];
+    if (syscall === undefined) throw new Error(unavailable(op));
+    const reply = await syscall(host, JSON.parse(argsText), origin);
+    if (typeof reply === "string") return { ok: true, value: reply };
+    if (reply.ok) return { ok: true, value: reply.value };
+    const message = withoutRequestId(reply.message);
+    return { ok: false, message, ...(reply.data === undefined ? {} : { data: reply.data }) };
+  } catch (error) {
+    return { ok: false, message: /** @type {Error} */ (error).message };
   }
 }
 
 /**
- * @param {{ name?: unknown }} args
- * @returns {string | null} null for what belongs to a component
+ * @param {Host} host
+ * @param {"query" | "mutation" | "action"} kind
+ * @param {any} args
+ * @param {Origin} origin
+ * @returns {Promise<Reply>}
  */
-function addressed({ name }) {
-  return typeof name === "string" ? canonicalPath(name) : null;
+function run({ calls }, kind, args, { caller, job }) {
+  const path = addressedPath(args);
+  const inner = { admin: true, identity: caller.identity };
+  return new Promise((resolve) =>
+    calls.run({ kind, path, args: JSON.stringify([args.args]), caller: inner, job }, resolve),
+  );
 }
 
-/** @returns {Outcome} */
-function noComponents() {
-  return { ok: false, message: "This host has no components: call functions of the app by their reference" };
-}
-
-/** @param {Reply} reply @returns {Outcome} */
-function outcome(reply) {
-  if (reply.ok) return { ok: true, value: reply.value };
-  return {
-    ok: false,
-    message: withoutRequestId(reply.message),
-    ...(reply.data === undefined ? {} : { data: reply.data }),
-  };
+/** @param {string} op */
+function unavailable(op) {
+  if (op.startsWith("1.0/storage")) return "This host has no file storage";
+  return `Unknown async operation ${op}`; // npm convex looks for this text
 }

@@ -1,53 +1,60 @@
 /**
- * The actions thread: evaluates the functions in a realm with timers and fetch, and runs actions and HTTP actions, many at a time.
+ * An actions thread: evaluates the functions in a realm with timers and fetch, and runs actions and HTTP actions, many at a time.
  *
  * Which action a syscall or a log line belongs to is known from the asynchronous context, also when several run at once.
  */
 
+import nodeProcess from "node:process";
 import { parentPort } from "node:worker_threads";
 import { describeError, describeEscape } from "./errors.mjs";
-import { evaluate } from "./evaluate.mjs";
-import { answerRequest } from "./http.mjs";
+import { Functions } from "./evaluate.mjs";
+import { installGlobals } from "./globals.mjs";
+import { answerJsSyscall, answerRequest } from "./http.mjs";
 import { runAction } from "./run-action.mjs";
-import { runs } from "./runs.mjs";
+import { Run, runs } from "./runs.mjs";
 
 const port = /** @type {import("node:worker_threads").MessagePort} */ (parentPort);
 
-/** @type {import("./evaluate.mjs").Functions} */
+/** @type {Functions} */
 let functions;
+/** @type {Map<number, { run: Run, abort: AbortController }>} */
+const running = new Map();
 /** @type {Map<number, { resolve: (value: string) => void, reject: (error: Error) => void }>} */
 const syscalls = new Map();
 let lastSyscall = 0;
 
-const Convex = {
+installGlobals({
   /** @param {string} op */
   syscall(op) {
+    if (op === "1.0/componentArgument") return "{}";
     throw new Error(`${op} is not available in actions`);
   },
   /** @param {string} op @param {string} args */
-  asyncSyscall(op, args) {
+  async asyncSyscall(op, args) {
     const run = runs.getStore();
-    if (run === undefined) return Promise.reject(new Error("ctx was used outside of an action"));
-    return new Promise((resolve, reject) => {
-      const id = ++lastSyscall;
-      syscalls.set(id, { resolve, reject });
-      port.postMessage({ type: "syscall", id, run: run.id, op, args });
-    });
+    if (run === undefined) throw new Error("Syscalls unsupported at import time");
+    return run.call(op, args);
   },
-  /** @param {string} op */
-  jsSyscall(op) {
-    throw new Error(`${op} is not available on this host`);
-  },
-};
+  /** @param {string} op @param {Record<string, unknown>} args */
+  jsSyscall: (op, args) => answerJsSyscall(runs.getStore(), op, args),
+});
+Error.stackTraceLimit = 50; // the host's own frames, which nobody is shown, count too
 
 port.on("message", (message) => {
   switch (message.type) {
+    case "ping":
+      return port.postMessage({ type: "pong" });
     case "load":
-      functions = evaluate(message.bundle, message.env, Convex);
-      break;
+      functions = new Functions(message.bundle, message.env);
+      return;
     case "syscall":
-      settleSyscall(message.id, message.outcome);
-      break;
+      return settleSyscall(message.id, message.outcome);
+    case "abort":
+      return abort(message.id);
+    case "end": // it has been answered as timed out
+      running.get(message.id)?.run.end();
+      running.delete(message.id);
+      return;
     default:
       void start(message);
   }
@@ -67,27 +74,65 @@ function settleSyscall(id, outcome) {
   );
 }
 
-/** @param {any} message  an action or an HTTP request */
-async function start(message) {
-  const { modules, mapper } = functions; // a later load does not touch what runs
-  /** @type {string[]} */
-  const logLines = [];
-  const outcome = await new Promise((resolve) => {
-    const work = runs.run({ id: message.id, logLines, end: resolve }, () =>
-      message.type === "http" ? answerRequest(modules.http?.default, message) : runAction(modules, message),
-    );
-    work.then(resolve, (error) => resolve(describeError(error, mapper)));
-  });
-  port.postMessage({ type: "outcome", id: message.id, outcome: { ...outcome, logLines } });
+/**
+ * The client has gone away: the handler may care, as part of its run.
+ *
+ * @param {number} id
+ */
+function abort(id) {
+  const entry = running.get(id);
+  if (entry !== undefined) runs.run(entry.run, () => entry.abort.abort());
 }
 
-// What escapes an action's promise chain ends that action alone.
-for (const event of /** @type {const} */ (["uncaughtException", "unhandledRejection"])) {
-  process.on(event, (/** @type {unknown} */ error) => {
-    const failure = describeEscape(event, error);
-    const run = runs.getStore();
-    if (run === undefined)
-      port.postMessage({ type: "log", line: `outside of any action: ${failure.message}` });
-    else run.end(failure);
+/** @param {any} message  an action or an HTTP request */
+async function start(message) {
+  const loaded = functions; // a later load does not touch what runs
+  const { id } = message;
+  const abort = new AbortController();
+  /** @type {PromiseWithResolvers<object>} */
+  const outcome = Promise.withResolvers();
+  const run = new Run(id, {
+    syscall: (op, args) =>
+      new Promise((resolve, reject) => {
+        const call = ++lastSyscall;
+        syscalls.set(call, { resolve, reject });
+        port.postMessage({ type: "syscall", id: call, run: id, op, args });
+      }),
+    fail: outcome.resolve,
+    describe: (thrown) => describeError(thrown, loaded.mapper),
   });
+  running.set(id, { run, abort });
+  const send = (/** @type {import("./http.mjs").Part} */ part) => {
+    if (!run.ended) port.postMessage({ type: "part", id, part });
+  };
+  const work = runs.run(run, async () =>
+    message.type === "http"
+      ? answerRequest(run, loaded.modules.http?.default, message, send, abort.signal)
+      : runAction(loaded.modules, message),
+  );
+  work.then(
+    (value) => outcome.resolve({ ok: true, value }),
+    (error) => outcome.resolve(run.describe(error)),
+  );
+  const answer = await outcome.promise;
+  running.delete(id);
+  if (!run.ended) port.postMessage({ type: "outcome", id, outcome: { ...answer, logLines: run.logLines } });
+  run.end();
+}
+
+// What escapes an action's promise chain ends that action alone. What is left of one that has ended is nobody's.
+nodeProcess.on("unhandledRejection", (error) => {
+  const run = runs.getStore();
+  if (run === undefined) report(describeEscape(error));
+  else run.fail(run.describe(error));
+});
+nodeProcess.on("uncaughtException", (error) => {
+  const run = runs.getStore();
+  if (run === undefined) report(describeEscape(error));
+  else run.fail(describeEscape(error));
+});
+
+/** @param {import("../engine-client.mjs").Failure} failure */
+function report({ message }) {
+  port.postMessage({ type: "log", line: `outside of any action: ${message}` });
 }

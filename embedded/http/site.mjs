@@ -12,7 +12,11 @@ import { withoutRequestId } from "../failures.mjs";
  * @typedef {import("./api.mjs").Host & { actions: import("../actions/client.mjs").ActionsClient, siteUrl: string }} SiteHost
  */
 
-const OWN_HEADERS = new Set(["connection", "content-length", "keep-alive", "transfer-encoding"]); // node writes these itself
+const METHODS = new Set(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]); // that a route can have
+const BODILESS = new Set(["GET", "HEAD", "OPTIONS"]); // for Convex, whatever the client sends
+const EMPTY_STATUSES = new Set([204, 304]);
+const OWN_HEADERS = new Set(["connection", "keep-alive", "transfer-encoding"]); // node writes these itself
+const FRAMES = /(\n {4}at .*)+\n?$/;
 
 /**
  * Answer one request with the HTTP action that is routed for it; never throws.
@@ -23,21 +27,80 @@ const OWN_HEADERS = new Set(["connection", "content-length", "keep-alive", "tran
  * @param {string} target  path and query within the site
  */
 export async function serveSite(host, request, response, target) {
+  const gone = new AbortController();
+  response.once("close", () => {
+    if (!response.writableEnded) gone.abort();
+  });
   try {
-    const answer = await host.actions.runHttp({
-      method: request.method ?? "GET",
-      url: host.siteUrl + (target.startsWith("/") ? target : "/"),
-      headers: headerPairs(request.rawHeaders),
-      body: await readBody(request),
-      caller: await siteCaller(host, request.headers.authorization),
-    });
-    if (!("status" in answer)) return sendFailure(response, answer);
-    const headers = answer.headers.filter(([name]) => !OWN_HEADERS.has(name));
-    response.writeHead(answer.status, headers.flat());
-    response.end(answer.body);
+    const { method = "GET" } = request;
+    if (!METHODS.has(method)) return refuseMethod(response);
+    const body = await readBody(request); // also where it is not handed on: the connection goes on behind it
+    const reply = await host.actions.runHttp(
+      {
+        method,
+        url: requestUrl(host, request, target),
+        headers: headerPairs(request.rawHeaders),
+        body: BODILESS.has(method) ? null : body,
+        caller: await siteCaller(host, request.headers.authorization),
+      },
+      { onPart: (part) => writePart(response, part), gone: gone.signal },
+    );
+    if (reply.ok) response.end();
+    else if (!response.headersSent) sendFailure(response, reply);
+    else response.destroy(); // cut off in the middle: its client must not take this for the end
   } catch (error) {
     sendError(host, response, error);
   }
+}
+
+/**
+ * @param {SiteHost} host
+ * @param {Request} request
+ * @param {string} target
+ * @returns {string} as the client wrote it, a proxy in between that tells of https included
+ */
+function requestUrl({ siteUrl }, { headers }, target) {
+  const path = target.startsWith("/") ? target : "/";
+  const forwarded = headers["x-forwarded-proto"];
+  const scheme = forwarded === "https" ? "https" : "http";
+  const origin = `${scheme}://${headers.host ?? ""}`;
+  return (URL.canParse(origin) ? origin : siteUrl) + path;
+}
+
+/**
+ * @param {Response} response
+ * @param {import("../actions/http.mjs").Part} part
+ */
+function writePart(response, part) {
+  if (response.destroyed) return;
+  try {
+    if ("broken" in part) response.destroy();
+    else if ("chunk" in part) response.write(part.chunk);
+    else writeHead(response, part.head);
+  } catch {
+    response.destroy(); // a header that HTTP cannot carry, or a body of another length than the handler's content-length
+  }
+}
+
+/**
+ * @param {Response} response
+ * @param {import("../actions/http.mjs").Head} head
+ */
+function writeHead(response, { status, headers, body, last }) {
+  const own = headers.filter(([name]) => !OWN_HEADERS.has(name));
+  const hasLength = own.some(([name]) => name === "content-length");
+  if (
+    last &&
+    !hasLength &&
+    !EMPTY_STATUSES.has(status) &&
+    (body !== null || response.req.method !== "HEAD")
+  ) {
+    own.push(["content-length", String(body?.length ?? 0)]);
+  }
+  response.strictContentLength = hasLength && response.req.method !== "HEAD";
+  response.writeHead(status, own.flat());
+  if (last) response.end(body ?? undefined);
+  else response.write(body);
 }
 
 /**
@@ -62,19 +125,31 @@ function headerPairs(raw) {
   return pairs;
 }
 
+/** @param {Response} response */
+function refuseMethod(response) {
+  response.writeHead(405, { allow: [...METHODS].join(","), "content-length": 0, connection: "close" });
+  response.end();
+}
+
 /**
  * @param {Response} response
- * @param {import("../engine-client.mjs").Reply} reply
+ * @param {import("../engine-client.mjs").Failure} failure
  */
-function sendFailure(response, reply) {
-  const message = reply.ok ? "" : reply.message;
-  const [head = ""] = message.split("\n");
+function sendFailure(response, { code, message, data }) {
+  if (code !== undefined) return sendJson(response, 503, { code, message: withoutRequestId(message) });
+  const [head = ""] = message.split("\n", 1);
   const trace = withoutRequestId(message);
-  const [first = ""] = trace.split("\n");
-  const data = reply.ok || reply.data === undefined ? "" : `,"data":${reply.data}`;
-  const body = Buffer.from(
-    `{"code":${JSON.stringify(`${head}: ${first}`)},"trace":${JSON.stringify(trace)}${data}}`,
-  );
-  response.writeHead(500, { "content-type": "application/json", "content-length": body.length });
+  const described = { code: `${head}: ${trace.replace(FRAMES, "")}`, trace };
+  sendJson(response, 500, data === undefined ? described : { ...described, data: JSON.parse(data) });
+}
+
+/**
+ * @param {Response} response
+ * @param {number} status
+ * @param {object} value
+ */
+function sendJson(response, status, value) {
+  const body = Buffer.from(JSON.stringify(value));
+  response.writeHead(status, { "content-type": "application/json", "content-length": body.length });
   response.end(body);
 }

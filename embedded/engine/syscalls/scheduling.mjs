@@ -3,6 +3,7 @@
 import { CallError } from "../errors.mjs";
 import { containsCommitTs } from "../values.mjs";
 import { addressedPath } from "./addresses.mjs";
+import { scheduledMs } from "./scheduled-time.mjs";
 
 /** @typedef {import("./index.mjs").Syscall} Syscall */
 
@@ -15,11 +16,10 @@ export const SCHEDULING_SYSCALLS = {
       );
     }
     call.frame.usage.schedule(JSON.stringify(args.args).length);
-    const at = Math.round(args.ts * 1e6) / 1e3; // seconds in, and their fraction was rounded on the way
     const job = {
       path: addressedPath(args),
       args: [args.args],
-      at,
+      at: scheduledMs(args.ts),
       ...(call.job === null ? {} : { parent: call.job }),
     };
     return JSON.stringify(call.app.scheduler.schedule(job, call.now));

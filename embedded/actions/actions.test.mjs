@@ -1,0 +1,182 @@
+import { createServer } from "node:http";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { ADMIN_KEY, startTestHost } from "./testing.mjs";
+
+/** @type {Awaited<ReturnType<typeof startTestHost>>} */
+let host;
+beforeAll(async () => void (host = await startTestHost()));
+afterAll(() => host.stop());
+
+const error = async (name, args) => (await host.reply("action", name, args)).errorMessage;
+const asUser = (subject) =>
+  `${ADMIN_KEY}:${Buffer.from(JSON.stringify({ subject, issuer: "https://i" })).toString("base64")}`;
+async function rows(wanted) {
+  for (let tries = 0; tries < 100; tries++) {
+    if ((await host.query("acts:rows")).includes(wanted)) return;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  throw new Error(`no row ${wanted}`);
+}
+
+describe("validators", () => {
+  test("an action's arguments are checked before it runs", async () => {
+    const answer = await host.reply("action", "acts:checked", { n: "one" });
+    expect(answer.errorMessage).toMatch(
+      /^\[Request ID: [0-9a-f]{16}\] Server Error\nArgumentValidationError: /,
+    );
+    expect(answer.logLines ?? []).toEqual([]);
+  });
+
+  test("an action's value is checked after it ran, and its log lines come with the failure", async () => {
+    const answer = await host.reply("action", "acts:checked", { n: -1 });
+    expect(answer.errorMessage).toContain("ReturnsValidationError: ");
+    expect(answer.logLines).toEqual(["[LOG] 'ran with' -1"]);
+    expect(await host.act("acts:checked", { n: 1 })).toBe("positive");
+  });
+
+  test("a function that returns undefined yields null", async () => {
+    expect(await host.act("acts:plain")).toBeNull();
+  });
+});
+
+describe("calls from an action", () => {
+  const call = (kind, path, args = {}) => host.act("acts:callInner", { kind, path, args });
+
+  test("a ConvexError keeps its class and its data through every kind of call", async () => {
+    expect(await call("mutation", "acts:refuse")).toMatchObject({
+      isConvexError: true,
+      data: { big: { $integer: "BwAAAAAAAAA=" }, bytes: { $bytes: "AQ==" } },
+    });
+    expect(await call("action", "acts:refuseAction")).toMatchObject({
+      isConvexError: true,
+      data: "from below",
+    });
+    expect(await host.query("acts:rows")).not.toContain("undone");
+  });
+
+  test("a plain error keeps its text and has no data", async () => {
+    const caught = await call("action", "acts:fail");
+    expect(caught).toMatchObject({ isConvexError: false, data: null });
+    expect(caught.message).toMatch(
+      /^Uncaught TypeError: plain failure\n {4}at handler \(\.\.\/convex\/acts\.ts:/,
+    );
+  });
+
+  test("wrong arguments and values of what is called can be caught", async () => {
+    expect((await call("mutation", "acts:add", { text: 1 })).message).toMatch(/^ArgumentValidationError: /);
+    expect((await call("action", "acts:checked", { n: 0 })).message).toMatch(/^ReturnsValidationError: /);
+    expect((await call("query", "acts:nowhere")).message).toContain("Could not find");
+    expect((await call("query", "acts:add", { text: "x" })).message).toContain(
+      "Trying to execute acts.js:add as Query, but it is defined as Mutation.",
+    );
+  });
+
+  test("the identity passes to nested calls and not to scheduled ones", async () => {
+    const answer = await host.reply("action", "acts:whoamiBelow", {}, asUser("zoë"));
+    expect(answer.value).toBe("zoë");
+    await rows("nobody");
+  });
+
+  test("a function is called and scheduled by its handle", async () => {
+    const [handle, nothing, seen] = await host.act("acts:byHandle");
+    expect(handle).toMatch(/^function:\/\//);
+    expect([nothing, seen.includes("by handle")]).toEqual([null, true]);
+    await rows("later by handle");
+  });
+
+  test("many calls at once are all answered", async () => {
+    expect(await host.act("acts:many", { count: 100 })).toBe(100);
+  });
+});
+
+describe("scheduling from an action", () => {
+  test("is refused for times that are none, with Convex's texts", async () => {
+    const at = (ms) => error("acts:schedule", { ms, path: "acts:plain" });
+    expect(await at({ $float: "AAAAAAAA+H8=" })).toContain(
+      "Invalid arguments for `scheduler`: invalid type: null, expected f64",
+    );
+    expect(await at(-1)).toContain(
+      "Invalid arguments for `ts`: cannot convert float seconds to Duration: value is negative",
+    );
+    expect(await at(Date.now() + 6 * 366 * 24 * 3600 * 1000)).toContain(
+      " is more than 5 years in the future",
+    );
+    expect(await error("acts:schedule", { ms: Date.now(), path: "acts:nothing" })).toContain(
+      "Attempted to schedule function",
+    );
+  });
+
+  test("gives a job that can be read", async () => {
+    const ms = Date.now() + 3_600_000;
+    expect(await host.act("acts:schedule", { ms, path: "acts:plain" })).toMatchObject({
+      name: "acts.js:plain",
+      args: [{}],
+      scheduledTime: ms,
+      state: { kind: "pending" },
+    });
+  });
+});
+
+describe("log lines", () => {
+  test("are kept up to 256, the last one saying so", async () => {
+    const { logLines } = await host.reply("action", "acts:log", { count: 300 });
+    expect(logLines).toHaveLength(256);
+    expect(logLines.slice(-2)).toEqual([
+      "[INFO] 'line' 254",
+      "[ERROR] Log overflow (maximum 256). Remaining log lines omitted.",
+    ]);
+  });
+
+  test("tell how long something took", async () => {
+    const { logLines } = await host.reply("action", "acts:log", { count: 0 });
+    expect(logLines).toEqual([
+      expect.stringMatching(/^\[INFO\] t: \d+ms$/),
+      "[WARN] Timer 't' does not exist",
+    ]);
+  });
+
+  test("of actions that run at once are kept apart", async () => {
+    const answers = await Promise.all([
+      host.reply("action", "acts:sleep", { ms: 30 }),
+      host.reply("action", "acts:log", { count: 2 }),
+      host.reply("action", "acts:sleep", { ms: 10 }),
+    ]);
+    expect(answers.map(({ logLines }) => logLines.length)).toEqual([1, 4, 1]);
+  });
+});
+
+describe("an action's end", () => {
+  test("a promise that nobody awaits fails the action that rejected it, and no other", async () => {
+    const [failed, other] = await Promise.all([
+      error("acts:rejects"),
+      host.reply("action", "acts:sleep", { ms: 20 }),
+    ]);
+    expect(failed).toContain(
+      "Server Error\nUncaught Error: nobody awaits this\n    at handler (../convex/acts.ts:",
+    );
+    expect(other.value).toBe("awake");
+  });
+
+  test("is the end of its timers", async () => {
+    await host.act("acts:leftover");
+    await host.act("acts:sleep", { ms: 30 });
+    expect(await host.act("acts:leftover")).toBeLessThan(3);
+  });
+});
+
+test("actions have the globals of Convex's runtime, with fetch, timers, streams and real randomness", async () => {
+  const server = createServer((request, response) => request.pipe(response));
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const url = `http://127.0.0.1:${server.address().port}`;
+  expect(await host.act("acts:realm", { url })).toEqual({
+    absent: true,
+    process: ["env"],
+    env: [host.url, host.siteUrl, null],
+    timer: "number",
+    fetched: "streamed",
+    form: "b",
+    random: 3,
+    signs: 32,
+  });
+  server.close();
+});

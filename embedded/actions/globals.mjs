@@ -1,0 +1,167 @@
+/**
+ * Makes this thread's realm look like Convex's runtime for actions: what Convex does not have is taken away, and what must end
+ * with its action (timers, fetches) knows which action that is.
+ */
+
+import { AsyncLocalStorage, AsyncResource } from "node:async_hooks";
+import { logger } from "./console.mjs";
+import { runs } from "./runs.mjs";
+
+const MAX_TIMER_MS = 2 ** 31 - 1; // Node runs a longer timer at once
+
+/** What Convex's runtime has beyond the language itself. */
+const WEB = [
+  ..."AbortController AbortSignal Blob Crypto DOMException Event EventTarget File FormData Headers".split(
+    " ",
+  ),
+  ..."Performance PerformanceEntry PerformanceMark PerformanceMeasure ReadableStream ReadableStreamBYOBReader".split(
+    " ",
+  ),
+  ..."ReadableStreamDefaultReader Request Response SubtleCrypto TextDecoder TextDecoderStream TextEncoder".split(
+    " ",
+  ),
+  ..."TextEncoderStream TransformStream URL URLSearchParams WritableStream WritableStreamDefaultWriter".split(
+    " ",
+  ),
+  ..."atob btoa crypto fetch performance structuredClone".split(" "),
+];
+
+/** Names that the language itself defines. */
+const LANGUAGE = [
+  ..."Object Function Array Number parseFloat parseInt Infinity NaN undefined Boolean String Symbol Date".split(
+    " ",
+  ),
+  ..."Promise RegExp Error AggregateError EvalError RangeError ReferenceError SyntaxError TypeError".split(
+    " ",
+  ),
+  ..."URIError SuppressedError globalThis JSON Math Intl ArrayBuffer SharedArrayBuffer Atomics DataView".split(
+    " ",
+  ),
+  ..."Uint8Array Int8Array Uint16Array Int16Array Uint32Array Int32Array BigUint64Array BigInt64Array".split(
+    " ",
+  ),
+  ..."Uint8ClampedArray Float16Array Float32Array Float64Array Map BigInt Set Iterator WeakMap WeakSet".split(
+    " ",
+  ),
+  ..."Proxy Reflect FinalizationRegistry WeakRef DisposableStack AsyncDisposableStack WebAssembly".split(" "),
+  ..."decodeURI decodeURIComponent encodeURI encodeURIComponent escape unescape eval isFinite isNaN".split(
+    " ",
+  ),
+];
+
+/** Node's own fetch and streams look these up in the realm where they run; the functions do not get to see them by name. */
+const NODES_OWN = [
+  "Buffer",
+  "MessageChannel",
+  "MessagePort",
+  "clearImmediate",
+  "queueMicrotask",
+  "setImmediate",
+];
+const NODES_TIMERS = ["clearInterval", "clearTimeout", "setInterval", "setTimeout"];
+
+/**
+ * Change the globals of this thread, once, before the first functions are evaluated.
+ *
+ * @param {object} Convex  the syscalls
+ */
+export function installGlobals(Convex) {
+  const kept = new Set([...WEB, ...LANGUAGE, ...NODES_OWN, ...NODES_TIMERS]);
+  for (const name of Object.getOwnPropertyNames(globalThis)) {
+    if (!kept.has(name)) Reflect.deleteProperty(globalThis, name);
+  }
+  define({ Convex, console: logger, self: globalThis, AsyncLocalStorage, AsyncResource });
+  define({ Request: ConvexRequest, fetch: fetchOfRun });
+}
+
+/** @param {Record<string, unknown>} values */
+function define(values) {
+  for (const [name, value] of Object.entries(values)) {
+    Object.defineProperty(globalThis, name, { value, writable: true, configurable: true, enumerable: false });
+  }
+}
+
+/**
+ * @param {string} what
+ * @returns {import("./runs.mjs").Run}
+ */
+function currentRun(what) {
+  const run = runs.getStore();
+  if (run === undefined) throw new Error(`${what} unsupported at import time`);
+  return run;
+}
+
+/* ---- fetch ---- */
+
+const { fetch: nodeFetch, Request: NodeRequest } = globalThis;
+
+/** Convex sends a stream without being told that it is one; Node wants to be told. @param {RequestInit | undefined} init */
+function withDuplex(init) {
+  return init?.body == null || "duplex" in init ? init : { ...init, duplex: "half" };
+}
+
+class ConvexRequest extends NodeRequest {
+  /**
+   * @param {string | URL | Request} input
+   * @param {RequestInit} [init]
+   */
+  constructor(input, init) {
+    super(input, /** @type {RequestInit} */ (withDuplex(init)));
+  }
+}
+Object.defineProperty(ConvexRequest, "name", { value: "Request" });
+
+/**
+ * @param {string | URL | Request} resource
+ * @param {RequestInit} [options]
+ */
+async function fetchOfRun(resource, options) {
+  const signals = [currentRun("fetch()").ending.signal];
+  if (resource instanceof NodeRequest) signals.push(resource.signal);
+  if (options?.signal) signals.push(options.signal);
+  return nodeFetch(
+    resource,
+    /** @type {RequestInit} */ ({ ...withDuplex(options), signal: AbortSignal.any(signals) }),
+  );
+}
+Object.defineProperty(fetchOfRun, "name", { value: "fetch" });
+
+/* ---- timers: numbers, as browsers have them ---- */
+
+const node = { setTimeout, setInterval, clearTimeout };
+let lastTimer = 0;
+
+/**
+ * @param {"setTimeout" | "setInterval"} name
+ * @returns {(handler: (...args: any[]) => void, timeoutMs?: number, ...args: any[]) => number}
+ */
+function starter(name) {
+  return (handler, timeoutMs, ...args) => {
+    const run = currentRun(name);
+    if (typeof handler !== "function") throw new TypeError(`The handler of ${name} must be a function`);
+    const id = ++lastTimer;
+    const wait = Math.min(Math.max(0, Number(timeoutMs) || 0), MAX_TIMER_MS);
+    const fire = () => {
+      if (name === "setTimeout") run.timers.delete(id);
+      handler(...args);
+    };
+    run.timers.set(id, node[name](fire, wait));
+    return id;
+  };
+}
+
+/** @param {number} id */
+function stop(id) {
+  const timers = runs.getStore()?.timers;
+  node.clearTimeout(timers?.get(id));
+  timers?.delete(id);
+}
+
+/** What the functions see under names that in the realm itself stay Node's. @type {Record<string, unknown>} */
+export const SHADOWS = {
+  ...Object.fromEntries(NODES_OWN.map((name) => [name, undefined])),
+  setTimeout: starter("setTimeout"),
+  setInterval: starter("setInterval"),
+  clearTimeout: stop,
+  clearInterval: stop,
+};
