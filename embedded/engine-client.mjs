@@ -54,7 +54,7 @@ const CRASH_WINDOW_MS = 60_000;
 export class EngineError extends Error {}
 
 /**
- * @param {{ file: string, synchronous: "full" | "normal", guard: SharedArrayBuffer, killed: { job: string, message: string } | null, running: string[] }} workerData
+ * @param {{ file: string, synchronous: "full" | "normal", clock: Float64Array | null, guard: SharedArrayBuffer, killed: { job: string, message: string } | null, running: string[] }} workerData
  * @returns {Thread}
  */
 export function spawnEngineThread(workerData) {
@@ -68,10 +68,11 @@ export class EngineClient {
    * @param {"full" | "normal"} settings.synchronous
    * @param {(line: string) => void} settings.log
    * @param {(error: EngineError) => void} settings.onFatal  the engine is given up
+   * @param {Float64Array | null} [settings.clock]  the virtual clock, see clock.mjs
    * @param {typeof spawnEngineThread} [settings.spawn]
    */
-  constructor({ file, synchronous, log, onFatal, spawn = spawnEngineThread }) {
-    this.#settings = { file, synchronous };
+  constructor({ file, synchronous, log, onFatal, clock = null, spawn = spawnEngineThread }) {
+    this.#settings = { file, synchronous, clock };
     this.#log = log;
     this.#onFatal = onFatal;
     this.#spawn = spawn;
@@ -82,7 +83,7 @@ export class EngineClient {
   /** @type {Description} */
   description = { functions: {}, http: false, env: [], auth: [] };
 
-  /** @type {{ file: string, synchronous: "full" | "normal" }} */
+  /** @type {{ file: string, synchronous: "full" | "normal", clock: Float64Array | null }} */
   #settings;
   /** @type {(line: string) => void} */
   #log;

@@ -6,6 +6,7 @@ import { ActionsClient } from "./actions/client.mjs";
 import { actionSeconds } from "./actions/limits.mjs";
 import { Authenticator, DEVELOPMENT_ADMIN_KEY } from "./auth.mjs";
 import { Calls } from "./calls.mjs";
+import { makeClock } from "./clock.mjs";
 import { EngineClient } from "./engine-client.mjs";
 import { withoutRequestId } from "./failures.mjs";
 import { serveApi } from "./http/api.mjs";
@@ -13,6 +14,7 @@ import { createHttpServer } from "./http/server.mjs";
 import { serveSite } from "./http/site.mjs";
 import { Serving } from "./serving.mjs";
 import { SyncServer } from "./sync.mjs";
+import { TimeControl } from "./time-control.mjs";
 
 /**
  * @typedef {import("./options.mjs").Options} Options
@@ -41,8 +43,9 @@ export async function startHost(options, { log, onFatal }) {
   checkNode(process.versions.node);
   await prepareFolders(options);
   const file = path.join(options.data, "host.sqlite");
-  const engine = new EngineClient({ file, synchronous: options.synchronous, log, onFatal });
-  const actions = new ActionsClient({ engine, log, limits: { seconds: readActionSeconds() } });
+  const clock = (options.clock ?? null) === null ? null : makeClock(options.clock?.startMs ?? Date.now());
+  const engine = new EngineClient({ file, synchronous: options.synchronous, log, onFatal, clock });
+  const actions = new ActionsClient({ engine, log, clock, limits: { seconds: readActionSeconds() } });
   const calls = new Calls(engine, actions);
   const authenticator = new Authenticator(options.adminKey, { providers: () => engine.description.auth });
   const sync = new SyncServer({ engine, calls, authenticator }, log);
@@ -66,7 +69,8 @@ export async function startHost(options, { log, onFatal }) {
   );
   const url = await listen(apiServer, options.host, options.port, "--port");
   const siteUrl = await listen(siteServer, options.host, options.sitePort, "--site-port");
-  const host = { engine, actions, calls, authenticator, siteUrl, log };
+  const time = clock === null ? null : new TimeControl(engine, clock);
+  const host = { engine, actions, calls, authenticator, siteUrl, log, time };
 
   engine.onScheduledAction(({ job, path, args }) => {
     calls.run({ kind: "action", path, args, caller: { admin: true, identity: null }, job }, (reply) => {

@@ -3,6 +3,7 @@
 import { parseArgs } from "node:util";
 import path from "node:path";
 import { DEVELOPMENT_ADMIN_KEY } from "./auth.mjs";
+import { parseMoment } from "./clock.mjs";
 
 /**
  * @typedef {object} Options
@@ -14,6 +15,7 @@ import { DEVELOPMENT_ADMIN_KEY } from "./auth.mjs";
  * @property {string} host       address to listen on
  * @property {string} adminKey
  * @property {"full" | "normal"} synchronous  full: a commit is on the disk before its answer; normal: a power cut may lose the last ones
+ * @property {{ startMs?: number }} [clock]  a virtual clock; startMs: ms since the epoch, the machine's time by default
  */
 
 /** A command line that cannot be served; the message is one line for the operator. */
@@ -31,6 +33,7 @@ const FLAGS = {
   host: { type: "string", default: "127.0.0.1" },
   "admin-key": { type: "string", default: DEVELOPMENT_ADMIN_KEY },
   synchronous: { type: "string", default: "normal" },
+  clock: { type: "string", default: "real" },
 };
 
 /**
@@ -54,6 +57,7 @@ export function parseOptions(argv, cwd) {
     host: flags("host"),
     adminKey: flags("admin-key"),
     synchronous: /** @type {"full" | "normal"} */ (synchronous),
+    clock: readClock(flags("clock")),
   };
   if (options.port !== 0 && options.port === options.sitePort) {
     throw new UsageError(`--port and --site-port are both ${options.port}: give two different ports`);
@@ -104,4 +108,15 @@ function readPort(flag, text) {
   const port = /^\d{1,5}$/.test(text) ? Number(text) : NaN;
   if (!(port <= 65535)) throw new UsageError(`${flag} takes a number from 0 to 65535, not '${text}'`);
   return port;
+}
+
+/** @param {string} text @returns {Options["clock"]} */
+function readClock(text) {
+  if (text === "real") return undefined;
+  if (text === "virtual") return {};
+  const [, start] = /^virtual:(.+)$/.exec(text) ?? [];
+  const startMs = parseMoment(start);
+  if (startMs === null)
+    throw new UsageError(`--clock takes real, virtual or virtual:2026-01-01T00:00:00Z, not '${text}'`);
+  return { startMs };
 }

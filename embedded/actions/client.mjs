@@ -10,7 +10,7 @@ import { serverError } from "../failures.mjs";
 import { CONVEX_ACTION_LIMITS } from "./limits.mjs";
 import { Slots } from "./slots.mjs";
 import { answerSyscall } from "./syscalls.mjs";
-import { ActionThreads } from "./threads.mjs";
+import { ActionThreads, spawnActionsThread } from "./threads.mjs";
 
 /**
  * @typedef {import("../auth.mjs").Caller} Caller
@@ -36,19 +36,23 @@ export class ActionsClient {
    * @param {import("../engine-client.mjs").EngineClient} settings.engine
    * @param {(line: string) => void} settings.log
    * @param {Partial<import("./limits.mjs").ActionLimits>} [settings.limits]
+   * @param {Float64Array | null} [settings.clock]  the virtual clock, see clock.mjs
    */
-  constructor({ engine, log, limits = {} }) {
+  constructor({ engine, log, limits = {}, clock = null }) {
     const { seconds, running, waitMs } = { ...CONVEX_ACTION_LIMITS, ...limits };
     this.#host = { engine, calls: new Calls(engine, this) };
     this.#seconds = seconds;
     this.#most = running;
     this.#slots = new Slots(running, waitMs);
     this.#log = log;
-    this.#threads = new ActionThreads({
-      onMessage: (message, post) => this.#onMessage(message, post),
-      onLost: (run, reason) => this.#settle(run, serverError(`The action was cut off: ${reason}`)),
-      log,
-    });
+    this.#threads = new ActionThreads(
+      {
+        onMessage: (message, post) => this.#onMessage(message, post),
+        onLost: (run, reason) => this.#settle(run, serverError(`The action was cut off: ${reason}`)),
+        log,
+      },
+      () => spawnActionsThread(clock),
+    );
   }
 
   /** @type {import("./syscalls.mjs").Host} */

@@ -5,13 +5,16 @@
  */
 
 import nodeProcess from "node:process";
-import { parentPort } from "node:worker_threads";
+import { parentPort, workerData } from "node:worker_threads";
+import { followClock } from "./clock.mjs";
 import { describeError, describeEscape } from "./errors.mjs";
 import { Functions } from "./evaluate.mjs";
 import { installGlobals } from "./globals.mjs";
 import { answerJsSyscall, answerRequest } from "./http.mjs";
 import { runAction } from "./run-action.mjs";
 import { Run, runs } from "./runs.mjs";
+
+if (workerData.clock !== null) followClock(workerData.clock);
 
 const port = /** @type {import("node:worker_threads").MessagePort} */ (parentPort);
 

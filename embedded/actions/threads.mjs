@@ -28,10 +28,14 @@ const MAX_HEAP_MB = 256; // for all actions of a thread together
 export const BLOCKED = "another action on its thread computed for too long";
 const OUT_OF_MEMORY = "ERR_WORKER_OUT_OF_MEMORY";
 
-/** @returns {Worker} */
-export function spawnActionsThread() {
+/** @param {Float64Array | null} [clock]  the virtual clock, see clock.mjs @returns {Worker} */
+export function spawnActionsThread(clock = null) {
   const resourceLimits = { maxOldGenerationSizeMb: MAX_HEAP_MB };
-  return new Worker(new URL("./thread.mjs", import.meta.url), { env: {}, resourceLimits });
+  return new Worker(new URL("./thread.mjs", import.meta.url), {
+    env: {},
+    workerData: { clock },
+    resourceLimits,
+  });
 }
 
 export class ActionThreads {
@@ -39,7 +43,7 @@ export class ActionThreads {
    * @param {Events} events
    * @param {() => Worker} [spawn]
    */
-  constructor(events, spawn = spawnActionsThread) {
+  constructor(events, spawn = () => spawnActionsThread()) {
     this.#events = events;
     this.#spawn = spawn;
   }

@@ -6,6 +6,7 @@
 
 import { requestId } from "../failures.mjs";
 import { functionNotFound } from "../paths.mjs";
+import { advance } from "./advance.mjs";
 import { Call } from "./call.mjs";
 import { checkArgs, checkReturns } from "./call-values.mjs";
 import { applySchema, prepareDeployment } from "./deployment.mjs";
@@ -18,6 +19,7 @@ import { Scheduler } from "./scheduler.mjs";
 import { Store } from "./store.mjs";
 import { Subscriptions } from "./subscriptions.mjs";
 import { Tally } from "./tally.mjs";
+import { VirtualClock } from "./virtual-clock.mjs";
 
 /**
  * @typedef {import("./call.mjs").App} App
@@ -39,6 +41,7 @@ import { Tally } from "./tally.mjs";
  * @property {Iterable<string>} [running]  jobs whose actions outlived the last engine
  * @property {Partial<import("./limits.mjs").Limits>} [limits]
  * @property {() => number} [now]  ms since the epoch
+ * @property {Float64Array | null} [clock]  the virtual clock, in place of `now`; see clock.mjs
  *
  * @typedef {object} Batch  see docs/embedded-host.md
  * @property {string} ts
@@ -58,10 +61,21 @@ export class Engine {
    * @param {Options} options
    * @throws {OperatorError} the file cannot be used
    */
-  constructor({ file, synchronous, guard, killed = null, running = [], limits = {}, now = Date.now }) {
-    this.#now = now;
+  constructor({
+    file,
+    synchronous,
+    guard,
+    killed = null,
+    running = [],
+    limits = {},
+    now = Date.now,
+    clock = null,
+  }) {
+    this.#clock = clock === null ? null : new VirtualClock(clock);
+    this.#now = this.#clock?.now ?? now;
     this.#limits = { ...CONVEX_LIMITS, ...limits };
-    this.#store = new Store({ file, synchronous, now });
+    this.#store = new Store({ file, synchronous, now: this.#now });
+    this.#clock?.resume(this.#store);
     this.#marker = new RunMarker(guard);
     this.#scheduler = new Scheduler({
       storage: new JobDocuments(this.#store),
@@ -69,11 +83,13 @@ export class Engine {
       runMutation: (work, before, after) => this.#runJob(work, before, after),
     });
     this.#subscriptions = new Subscriptions((query, journal, sub) => this.#runLive(query, journal, sub));
-    this.#scheduler.recover(killed, now(), running);
+    this.#running = new Map(Array.from(running, (job) => [job, "an action of before the engine's restart"]));
+    this.#scheduler.recover(killed, this.#now(), running);
     this.#store.settle();
     this.#store.commit();
   }
 
+  #clock;
   #now;
   #limits;
   #store;
@@ -87,6 +103,12 @@ export class Engine {
   /** Whether a subscription runs for the first time (its caller waits) or again. @type {{ kind: "call" | "update", number: number }} */
   #run = { kind: "update", number: 0 };
   #tally = new Tally();
+  /** Paths of the scheduled actions that were handed out and have not ended, by job. @type {Map<string, string>} */
+  #running;
+  /** Those of the open batch. @type {Work[]} */
+  #started = [];
+  /** Runs of scheduled functions since the last step of the virtual clock. */
+  #ran = 0;
   /** @type {Batch["logs"]} */
   #logs = [];
   #nextPrune = 0;
@@ -106,14 +128,17 @@ export class Engine {
         const reply = this.#serveOne(message);
         if (reply !== null) replies.push({ id: message.id, ...reply });
       }
-      const actions = this.#app === null ? [] : this.#scheduler.runDue(this.#now(), JOBS_PER_BATCH);
+      this.#runDue();
       this.#prune();
       this.#settle();
       const updates = this.#subscriptions.refresh();
       this.#store.commit();
-      return { ts: String(this.#store.ts), replies, updates, actions, logs: this.#logs.splice(0) };
+      this.#clock?.publish();
+      const [actions, logs] = [this.#started.splice(0), this.#logs.splice(0)];
+      return { ts: String(this.#store.ts), replies, updates, actions, logs };
     } catch (error) {
       this.#store.abort();
+      this.#clock?.rewind();
       throw error;
     } finally {
       if (this.stopped) this.#store.close();
@@ -125,8 +150,43 @@ export class Engine {
     return this.#app === null ? null : this.#scheduler.nextWake();
   }
 
+  /** @returns {number | null} ms from now to `nextWake`; null: not before something asks for it */
+  untilWake() {
+    const wake = this.nextWake();
+    if (wake === null || (this.#clock !== null && wake > this.#now())) return null;
+    return Math.max(0, wake - this.#now());
+  }
+
   close() {
     this.#store.close();
+  }
+
+  #runDue() {
+    if (this.#app === null) return;
+    for (const work of this.#scheduler.runDue(this.#now(), JOBS_PER_BATCH)) {
+      this.#ran += 1;
+      this.#running.set(work.job, work.path);
+      this.#started.push(work);
+    }
+  }
+
+  /** @param {{ to: number, isFirst: boolean }} message  isFirst: what ran before is not counted */
+  #advance({ to, isFirst }) {
+    const clock = this.#clock;
+    if (clock === null) return failure(new CallError("The clock is not virtual"), []);
+    if (isFirst) this.#ran = 0;
+    const reached = advance({
+      to,
+      clock,
+      runDue: () => this.#runDue(),
+      nextWake: () => this.nextWake(),
+      isWaiting: () => this.#running.size > 0,
+    });
+    clock.save(this.#store);
+    const ran = this.#ran;
+    this.#ran = 0;
+    const value = { now: clock.now(), ran, reached, waitingFor: [...this.#running.values()] };
+    return { ok: true, value: JSON.stringify(value), ts: String(this.#store.ts), logLines: [] };
   }
 
   /**
@@ -158,11 +218,14 @@ export class Engine {
       case "finish":
         return this.#answer(() => {
           const { job, ok, message: error = "" } = message;
+          this.#running.delete(job);
           this.#scheduler.finishAction(job, ok ? { ok: true } : { ok: false, message: error }, this.#now());
           return "null";
         });
       case "check":
         return this.#check(message);
+      case "advance":
+        return this.#advance(message);
       case "tally":
         return { ok: true, value: this.#tally.text(), ts: String(this.#store.ts), logLines: [] };
       case "stop":
@@ -296,6 +359,7 @@ export class Engine {
     this.#settle();
     const call = new Call(app, { caller: SCHEDULED_CALLER, now: this.#now(), job });
     const mark = this.#store.savepoint();
+    this.#ran += 1;
     this.#marker.beginJob(job);
     try {
       before();

@@ -600,6 +600,12 @@ export class Store {
     return typeof value === "string" ? value : null;
   }
 
+  /** @param {string} key @param {string} value */
+  setMeta(key, value) {
+    this.#beginWrite();
+    this.#statements.setMeta.run(key, value);
+  }
+
   /**
    * @param {string} session
    * @param {number} request

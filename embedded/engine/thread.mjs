@@ -33,7 +33,6 @@ function serve(messages) {
   const { updates, actions, logs } = batch;
   if (messages.length + updates.length + actions.length + logs.length > 0) port.postMessage(batch);
   if (engine.stopped) return port.close();
-  const wake = engine.nextWake();
-  if (wake === null) return;
-  timer = setTimeout(serve, Math.min(Math.max(0, wake - Date.now()), MAX_TIMEOUT_MS), []);
+  const wait = engine.untilWake();
+  if (wait !== null) timer = setTimeout(serve, Math.min(wait, MAX_TIMEOUT_MS), []);
 }

@@ -1,6 +1,7 @@
 /** The HTTP API: finds the endpoint of a request, and writes its answer or what was wrong. */
 
 import { requestId } from "../failures.mjs";
+import { AIDS_GET, AIDS_POST } from "./aids.mjs";
 import { clientVersion, deprecation } from "./client-version.mjs";
 import { asHttpError, HttpError } from "./errors.mjs";
 import { answerByUrl, CALL_GET, CALL_POST, namesFunction } from "./function-calls.mjs";
@@ -14,17 +15,20 @@ import { metrics, METRICS_TYPE } from "./metrics.mjs";
  * @property {import("../calls.mjs").Calls} calls
  * @property {Pick<import("../engine-client.mjs").EngineClient, "ts" | "ask">} engine
  * @property {(line: string) => void} log
+ * @property {import("../time-control.mjs").TimeControl | null} time  null: the machine's clock
  * @typedef {(host: Host, request: Request, url: URL) => Promise<string>} Route  the JSON text of a 200
  */
 
 /** @type {Record<string, Route>} */
 const POST_ROUTES = {
   ...CALL_POST,
+  ...AIDS_POST,
 };
 
 /** @type {Record<string, Route>} */
 const GET_ROUTES = {
   ...CALL_GET,
+  ...AIDS_GET,
 };
 
 /** @type {Record<string, string>} */

@@ -1,0 +1,225 @@
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { TestHost } from "./testing.mjs";
+import { TimeControl } from "./time-control.mjs";
+
+const DAY_MS = 24 * 3600 * 1000;
+const START = "2026-01-01T00:00:00Z";
+const START_MS = Date.parse(START);
+const FILES = {
+  "beats.ts": `
+    export const beat = internalMutation({
+      handler: async (ctx, { name }) => {
+        const row = await ctx.db.query("beats").filter((q) => q.eq(q.field("name"), name)).first();
+        if (row === null) await ctx.db.insert("beats", { name, count: 1, first: Date.now(), last: Date.now() });
+        else await ctx.db.patch(row._id, { count: row.count + 1, last: Date.now() });
+      },
+    });
+    export const note = internalMutation({
+      handler: async (ctx, { text }) => void (await ctx.db.insert("notes", { text, at: Date.now() })),
+    });
+    export const notes = query({ handler: async (ctx) => (await ctx.db.query("notes").collect()) });
+    export const beats = query({ handler: async (ctx) => (await ctx.db.query("beats").collect()) });
+    export const later = mutation({
+      handler: async (ctx, { ms, text }) => void (await ctx.scheduler.runAfter(ms, internal.beats.note, { text })),
+    });
+    export const slowly = mutation({
+      handler: async (ctx, { ms, takes }) => void (await ctx.scheduler.runAfter(ms, internal.beats.slow, { takes })),
+    });
+    export const slow = internalAction({
+      handler: async (ctx, { takes }) => {
+        const before = Date.now();
+        await new Promise((resolve) => setTimeout(resolve, takes));
+        await ctx.runMutation(internal.beats.note, { text: \`\${before} \${new Date().getTime()}\` });
+        await ctx.scheduler.runAfter(1000, internal.beats.note, { text: "after" });
+      },
+    });
+    export const spin = internalMutation({
+      handler: async (ctx) => void (await ctx.scheduler.runAfter(0, internal.beats.spin, {})),
+    });
+    export const startSpinning = mutation({
+      handler: async (ctx) => void (await ctx.scheduler.runAfter(1000, internal.beats.spin, {})),
+    });
+    export const dates = action({
+      handler: async () => [Date.now(), new Date().toISOString(), new Date(0) instanceof Date, typeof Date()],
+    });
+    export const now = query({ handler: async () => Date.now() });
+  `,
+};
+const CRONS = `
+  const crons = cronJobs();
+  crons.interval("often", { seconds: 10 }, internal.beats.beat, { name: "often" });
+  crons.hourly("hourly", { minuteUTC: 30 }, internal.beats.beat, { name: "hourly" });
+  crons.daily("daily", { hourUTC: 4, minuteUTC: 0 }, internal.beats.beat, { name: "daily" });
+  crons.weekly("weekly", { dayOfWeek: "monday", hourUTC: 0, minuteUTC: 0 }, internal.beats.beat, { name: "weekly" });
+  crons.monthly("monthly", { day: 1, hourUTC: 12, minuteUTC: 0 }, internal.beats.beat, { name: "monthly" });
+  export default crons;
+`;
+
+const { "beats.ts": BEATS } = FILES;
+
+/** @type {TestHost} */
+let host;
+beforeEach(() => {
+  host = new TestHost();
+});
+afterEach(() => host.dispose());
+
+const start = (files = FILES, clock = { startMs: START_MS }) => host.start(files, { clock });
+const advance = (body) => host.post("/api/host/clock", body);
+const call = (kind, path, args) => host.call(kind, path, args);
+
+test("time stands still for functions, actions and documents until it is advanced", async () => {
+  await start();
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  expect(await call("query", "beats:now")).toBe(START_MS);
+  expect(await call("action", "beats:dates")).toEqual([
+    START_MS,
+    new Date(START_MS).toISOString(),
+    true,
+    "string",
+  ]);
+  expect(await advance({ advanceMs: 1500 })).toEqual({ now: START_MS + 1500, ran: 0 });
+  expect(await call("query", "beats:now")).toBe(START_MS + 1500);
+  expect((await call("action", "beats:dates"))[0]).toBe(START_MS + 1500);
+  await call("mutation", "beats:later", { ms: 0, text: "now" });
+  await advance({ advanceMs: 0 });
+  const [note] = await call("query", "beats:notes");
+  expect(note).toMatchObject({
+    text: "now",
+    at: START_MS + 1500,
+    _creationTime: expect.closeTo(START_MS + 1500, 2),
+  });
+});
+
+test("scheduled functions run in order, each at its own time", async () => {
+  await start();
+  for (const ms of [5000, 1000, 3000]) await call("mutation", "beats:later", { ms, text: String(ms) });
+  expect(await advance({ advanceMs: 3999 })).toMatchObject({ now: START_MS + 3999, ran: 2 });
+  expect(await advance({ to: new Date(START_MS + 5000).toISOString() })).toMatchObject({
+    now: START_MS + 5000,
+    ran: 1,
+  });
+  const notes = await call("query", "beats:notes");
+  expect(notes.map(({ text, at }) => [text, at - START_MS])).toEqual([
+    ["1000", 1000],
+    ["3000", 3000],
+    ["5000", 5000],
+  ]);
+});
+
+test("two advances at once add up", async () => {
+  await start();
+  const answers = await Promise.all([advance({ advanceMs: 1000 }), advance({ advanceMs: 2000 })]);
+  expect(answers.map(({ now }) => now)).toContain(START_MS + 3000);
+});
+
+test("time does not go on past a scheduled action, and what it schedules still runs", async () => {
+  await start();
+  await call("mutation", "beats:slowly", { ms: 1000, takes: 150 });
+  await call("mutation", "beats:later", { ms: 1500, text: "behind" });
+  expect(await advance({ advanceMs: 2000 })).toMatchObject({ now: START_MS + 2000, ran: 3 });
+  const notes = await call("query", "beats:notes");
+  expect(notes.map(({ text, at }) => [text, at - START_MS])).toEqual([
+    [`${START_MS + 1000} ${START_MS + 1000}`, 1000],
+    ["behind", 1500],
+    ["after", 2000],
+  ]);
+});
+
+test("a month of ordinary crons passes in seconds, each run at its minute", async () => {
+  await start({ "beats.ts": BEATS, "crons.ts": CRONS.replace(/.*often.*\n/, "") });
+  const begun = performance.now();
+  let answer = await advance({ to: START_MS + 30 * DAY_MS });
+  while (answer.reason !== undefined) answer = await advance({ to: START_MS + 30 * DAY_MS });
+  expect(performance.now() - begun).toBeLessThan(15_000);
+  const rows = Object.fromEntries((await call("query", "beats:beats")).map((row) => [row.name, row]));
+  expect(rows.hourly).toMatchObject({ count: 720, first: START_MS + DAY_MS / 48 });
+  expect(rows.daily).toMatchObject({
+    count: 30,
+    first: START_MS + DAY_MS / 6,
+    last: START_MS + 29 * DAY_MS + DAY_MS / 6,
+  });
+  expect(rows.weekly).toMatchObject({ count: 4, first: Date.parse("2026-01-05T00:00:00Z") });
+  expect(rows.monthly).toMatchObject({ count: 1, first: Date.parse("2026-01-01T12:00:00Z") });
+});
+
+test(
+  "a cron of ten seconds runs at each of its beats, while calls are served in between",
+  { timeout: 60_000 },
+  async () => {
+    await start({ "beats.ts": BEATS, "crons.ts": CRONS });
+    const advanced = advance({ advanceMs: DAY_MS });
+    const waits = [];
+    for (let done = false; !done;) {
+      const begun = performance.now();
+      await call("query", "beats:now");
+      waits.push(performance.now() - begun);
+      done = await Promise.race([
+        advanced.then(() => true),
+        new Promise((resolve) => setTimeout(() => resolve(false), 5)),
+      ]);
+    }
+    const { ran, now } = await advanced;
+    expect(now).toBe(START_MS + DAY_MS);
+    expect(ran).toBe(8640 + 24 + 1 + 1); // the first beat was at the start, and that Thursday is the first of a month
+    const rows = Object.fromEntries((await call("query", "beats:beats")).map((row) => [row.name, row]));
+    expect(rows.often).toMatchObject({ count: 8641, first: START_MS, last: START_MS + DAY_MS });
+    expect(waits.length).toBeGreaterThan(3);
+    expect(Math.max(...waits)).toBeLessThan(1000);
+  },
+);
+
+test("the clock never goes back, not even after a restart with an earlier start", async () => {
+  await start();
+  await advance({ advanceMs: 10 * DAY_MS });
+  expect(await advance({ to: START_MS })).toMatchObject({
+    httpStatus: 400,
+    code: "BadClock",
+    message: "it is 2026-01-11T00:00:00.000Z already, and the clock never goes back",
+  });
+  await host.stop();
+  await start(FILES, { startMs: START_MS + 1 });
+  expect(await call("query", "beats:now")).toBe(START_MS + 10 * DAY_MS);
+});
+
+test("a request that finds no end says how far it got", async () => {
+  await start();
+  await call("mutation", "beats:startSpinning");
+  const engine = {
+    ask: async () => ({
+      ok: true,
+      value: JSON.stringify({ now: 5, ran: 1, reached: false, waitingFor: ["a:b", "c:d"] }),
+    }),
+  };
+  const stuck = await new TimeControl(engine, Float64Array.of(0), 20).advance(() => 9);
+  expect(stuck).toMatchObject({ now: 5, target: 9 });
+  expect(stuck.reason).toBe(
+    "after 0.02 s the clock still waits for the scheduled action a:b and 1 more: advance again",
+  );
+});
+
+test.each([
+  [{}, "give one of 'advanceMs' and 'to'"],
+  [{ advanceMs: 1, to: 2 }, "give one of 'advanceMs' and 'to'"],
+  [{ advanceMs: -1 }, "'advanceMs' must be a whole number of ms, 0 or more"],
+  [{ advanceMs: 0.5 }, "'advanceMs' must be a whole number of ms, 0 or more"],
+  [{ to: "tomorrow" }, "'to' must be ms since the epoch or an ISO time with its zone"],
+  [{ to: "2026-01-01T00:00:00" }, "'to' must be ms since the epoch or an ISO time with its zone"],
+  [{ advanceMs: Number.MAX_SAFE_INTEGER }, "the clock ends in 2262"],
+  [{ hours: 1 }, "there is no 'hours'"],
+])("%j is refused: %s", async (body, message) => {
+  await start();
+  expect(await advance(body)).toEqual({ httpStatus: 400, code: "BadClock", message });
+});
+
+test("the clock is for the admin key, and there only if it is virtual", async () => {
+  await start();
+  expect(await host.post("/api/host/clock", { advanceMs: 1 }, null)).toMatchObject({
+    httpStatus: 403,
+    code: "Forbidden",
+  });
+  expect(await host.request("GET", "/api/host/clock")).toEqual({ now: START_MS });
+  await host.stop();
+  await start(FILES, null);
+  expect(await advance({ advanceMs: 1 })).toMatchObject({ httpStatus: 400, code: "ClockNotVirtual" });
+});
