@@ -54,7 +54,7 @@ const CRASH_WINDOW_MS = 60_000;
 export class EngineError extends Error {}
 
 /**
- * @param {{ file: string, synchronous: "full" | "normal", clock: Float64Array | null, guard: SharedArrayBuffer, killed: { job: string, message: string } | null, running: string[] }} workerData
+ * @param {{ file: string, synchronous: "full" | "normal", clock: Float64Array | null, conflicts: { rate: number, seed: number } | null, guard: SharedArrayBuffer, killed: { job: string, message: string } | null, running: string[] }} workerData
  * @returns {Thread}
  */
 export function spawnEngineThread(workerData) {
@@ -69,10 +69,19 @@ export class EngineClient {
    * @param {(line: string) => void} settings.log
    * @param {(error: EngineError) => void} settings.onFatal  the engine is given up
    * @param {Float64Array | null} [settings.clock]  the virtual clock, see clock.mjs
+   * @param {{ rate: number, seed: number } | null} [settings.conflicts]  lets mutations conflict at random
    * @param {typeof spawnEngineThread} [settings.spawn]
    */
-  constructor({ file, synchronous, log, onFatal, clock = null, spawn = spawnEngineThread }) {
-    this.#settings = { file, synchronous, clock };
+  constructor({
+    file,
+    synchronous,
+    log,
+    onFatal,
+    clock = null,
+    conflicts = null,
+    spawn = spawnEngineThread,
+  }) {
+    this.#settings = { file, synchronous, clock, conflicts };
     this.#log = log;
     this.#onFatal = onFatal;
     this.#spawn = spawn;
@@ -83,7 +92,7 @@ export class EngineClient {
   /** @type {Description} */
   description = { functions: {}, http: false, env: [], auth: [] };
 
-  /** @type {{ file: string, synchronous: "full" | "normal", clock: Float64Array | null }} */
+  /** @type {{ file: string, synchronous: "full" | "normal", clock: Float64Array | null, conflicts: { rate: number, seed: number } | null }} */
   #settings;
   /** @type {(line: string) => void} */
   #log;

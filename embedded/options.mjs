@@ -16,6 +16,7 @@ import { parseMoment } from "./clock.mjs";
  * @property {string} adminKey
  * @property {"full" | "normal"} synchronous  full: a commit is on the disk before its answer; normal: a power cut may lose the last ones
  * @property {{ startMs?: number }} [clock]  a virtual clock; startMs: ms since the epoch, the machine's time by default
+ * @property {{ rate: number, seed: number }} [conflicts]  rate: share of the runs of mutations that are undone as a conflict, 0 to 1
  */
 
 /** A command line that cannot be served; the message is one line for the operator. */
@@ -34,6 +35,7 @@ const FLAGS = {
   "admin-key": { type: "string", default: DEVELOPMENT_ADMIN_KEY },
   synchronous: { type: "string", default: "normal" },
   clock: { type: "string", default: "real" },
+  conflicts: { type: "string", default: "0" },
 };
 
 /**
@@ -58,6 +60,7 @@ export function parseOptions(argv, cwd) {
     adminKey: flags("admin-key"),
     synchronous: /** @type {"full" | "normal"} */ (synchronous),
     clock: readClock(flags("clock")),
+    conflicts: readConflicts(flags("conflicts")),
   };
   if (options.port !== 0 && options.port === options.sitePort) {
     throw new UsageError(`--port and --site-port are both ${options.port}: give two different ports`);
@@ -119,4 +122,16 @@ function readClock(text) {
   if (startMs === null)
     throw new UsageError(`--clock takes real, virtual or virtual:2026-01-01T00:00:00Z, not '${text}'`);
   return { startMs };
+}
+
+/** @param {string} text @returns {Options["conflicts"]} */
+function readConflicts(text) {
+  const [, share, seed = "1"] = /^(\d+|\d*\.\d+)(?::(\d{1,9}))?$/.exec(text) ?? [];
+  const rate = Number(share);
+  if (!(rate <= 1)) {
+    throw new UsageError(
+      `--conflicts takes RATE or RATE:SEED, a share from 0 to 1 and a whole number, not '${text}'`,
+    );
+  }
+  return rate === 0 ? undefined : { rate, seed: Number(seed) };
 }

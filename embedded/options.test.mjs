@@ -51,3 +51,43 @@ test.each([
 test("the highest port is taken", () => {
   expect(parseOptions(["--port", "65535"], "/app").port).toBe(65535);
 });
+
+test.each([
+  ["real", undefined],
+  ["virtual", {}],
+  ["virtual:2026-01-01", { startMs: Date.UTC(2026, 0, 1) }],
+  ["virtual:2026-01-01T12:00:00+01:00", { startMs: Date.UTC(2026, 0, 1, 11) }],
+  ["virtual:2262-01-01", { startMs: Date.UTC(2262, 0, 1) }],
+])("--clock %s", (text, clock) => {
+  expect(parseOptions(["--clock", text], "/app").clock).toEqual(clock);
+});
+
+test.each([
+  "fast",
+  "virtual:",
+  "virtual:tomorrow",
+  "virtual:2026-01-01T12:00:00",
+  "virtual:2262-01-02",
+  "virtual:1969-01-01",
+])("--clock %s is refused", (text) => {
+  expect(() => parseOptions(["--clock", text], "/app")).toThrow(
+    new UsageError(`--clock takes real, virtual or virtual:2026-01-01T00:00:00Z, not '${text}'`),
+  );
+});
+
+test.each([
+  ["0", undefined],
+  ["0.2", { rate: 0.2, seed: 1 }],
+  [".5:7", { rate: 0.5, seed: 7 }],
+  ["1:0", { rate: 1, seed: 0 }],
+])("--conflicts %s", (text, conflicts) => {
+  expect(parseOptions(["--conflicts", text], "/app").conflicts).toEqual(conflicts);
+});
+
+test.each(["1.01", "-0.1", "often", "0.2:", "0.2:x", "0.2:-1"])("--conflicts %s is refused", (text) => {
+  expect(() => parseOptions([`--conflicts=${text}`], "/app")).toThrow(
+    new UsageError(
+      `--conflicts takes RATE or RATE:SEED, a share from 0 to 1 and a whole number, not '${text}'`,
+    ),
+  );
+});

@@ -3,6 +3,7 @@
 import { rmSync } from "node:fs";
 import { temporaryFolder, writeFunctions } from "./engine/testing.mjs";
 import { startHost } from "./host.mjs";
+import { parseOptions } from "./options.mjs";
 
 export const ADMIN_KEY = "signalbox|test-admin-key";
 
@@ -27,16 +28,10 @@ export class TestHost {
    */
   async start(files, options = {}) {
     const texts = Object.entries(files).map(([name, text]) => [name, IMPORTS + text]);
-    const settings = {
-      functions: writeFunctions(this.root, Object.fromEntries(texts)),
-      data: this.root,
-      port: 0,
-      sitePort: 0,
-      host: "127.0.0.1",
-      adminKey: ADMIN_KEY,
-      synchronous: /** @type {const} */ ("normal"),
-      ...options,
-    };
+    const functions = writeFunctions(this.root, Object.fromEntries(texts));
+    const flags = ["--functions", functions, "--data", this.root, "--admin-key", ADMIN_KEY];
+    const defaults = parseOptions([...flags, "--port", "0", "--site-port", "0"], this.root);
+    const settings = { ...defaults, watch: false, ...options };
     const tell = (/** @type {string} */ line) => void this.lines.push(line);
     this.#host = await startHost(settings, { log: tell, onFatal: ({ message }) => tell(message) });
     this.url = String(this.#host.ready.url);

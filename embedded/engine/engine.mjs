@@ -10,7 +10,8 @@ import { advance } from "./advance.mjs";
 import { Call } from "./call.mjs";
 import { checkArgs, checkReturns } from "./call-values.mjs";
 import { applySchema, prepareDeployment } from "./deployment.mjs";
-import { CallError, isFault, OperatorError } from "./errors.mjs";
+import { Conflicts, MAX_RERUNS } from "./conflicts.mjs";
+import { CallError, isFault, OperatorError, SystemError } from "./errors.mjs";
 import { JobDocuments } from "./job-storage.mjs";
 import { CONVEX_LIMITS } from "./limits.mjs";
 import { Reads } from "./reads.mjs";
@@ -26,7 +27,7 @@ import { VirtualClock } from "./virtual-clock.mjs";
  * @typedef {import("./call.mjs").Callable} Callable
  * @typedef {import("./call.mjs").Caller} Caller
  * @typedef {import("./deployment.mjs").Deployment} Deployment
- * @typedef {import("./scheduler.mjs").Outcome} JobOutcome
+ * @typedef {import("./scheduler.mjs").MutationOutcome} JobOutcome
  * @typedef {import("./scheduler.mjs").Work} Work
  * @typedef {import("./subscriptions.mjs").Result} Result
  * @typedef {import("./subscriptions.mjs").QueryRun} QueryRun
@@ -41,6 +42,7 @@ import { VirtualClock } from "./virtual-clock.mjs";
  * @property {Iterable<string>} [running]  jobs whose actions outlived the last engine
  * @property {Partial<import("./limits.mjs").Limits>} [limits]
  * @property {() => number} [now]  ms since the epoch
+ * @property {{ rate: number, seed: number } | null} [conflicts]  lets mutations conflict at random
  * @property {Float64Array | null} [clock]  the virtual clock, in place of `now`; see clock.mjs
  *
  * @typedef {object} Batch  see docs/embedded-host.md
@@ -70,7 +72,9 @@ export class Engine {
     limits = {},
     now = Date.now,
     clock = null,
+    conflicts = null,
   }) {
+    this.#conflicts = conflicts === null ? null : new Conflicts(conflicts);
     this.#clock = clock === null ? null : new VirtualClock(clock);
     this.#now = this.#clock?.now ?? now;
     this.#limits = { ...CONVEX_LIMITS, ...limits };
@@ -81,6 +85,7 @@ export class Engine {
       storage: new JobDocuments(this.#store),
       kindOf: (path) => this.#app?.functions.get(path)?.kind ?? null,
       runMutation: (work, before, after) => this.#runJob(work, before, after),
+      random: this.#conflicts?.random ?? Math.random,
     });
     this.#subscriptions = new Subscriptions((query, journal, sub) => this.#runLive(query, journal, sub));
     this.#running = new Map(Array.from(running, (job) => [job, "an action of before the engine's restart"]));
@@ -90,6 +95,7 @@ export class Engine {
   }
 
   #clock;
+  #conflicts;
   #now;
   #limits;
   #store;
@@ -270,8 +276,9 @@ export class Engine {
     });
   }
 
-  /** @param {{ id: number, kind: "query" | "mutation" | "any", path: string, args: string, caller: Caller, once?: { session: string, request: number } }} message */
-  #serveCall({ id, kind, path, args, caller, once }) {
+  /** @param {{ id: number, kind: "query" | "mutation" | "any", path: string, args: string, caller: Caller, once?: { session: string, request: number } }} message @param {number} [reruns]  after conflicts @returns {object} */
+  #serveCall(message, reruns = 0) {
+    const { id, kind, path, args, caller, once } = message;
     if (once !== undefined) {
       const outcome = this.#store.outcome(once.session, once.request);
       if (outcome !== null) return JSON.parse(outcome);
@@ -284,6 +291,7 @@ export class Engine {
       const entry = app.functions.find(path, kind, caller.admin);
       this.#marker.begin("call", id);
       const value = this.#runCall(call, entry, args);
+      if (entry.kind === "mutation") this.#conflicts?.strike(this.#store.log);
       const wrote = this.#store.log.length > 0;
       const ts = String(wrote ? call.ts : this.#store.ts);
       const reply = { ok: true, value, ts, logLines: call.logLines };
@@ -294,6 +302,7 @@ export class Engine {
       return reply;
     } catch (error) {
       this.#store.rollback(mark);
+      if (error === this.#conflicts?.last && reruns < MAX_RERUNS) return this.#serveCall(message, reruns + 1);
       return failure(expected(error), call.logLines);
     } finally {
       this.#marker.end();
@@ -365,6 +374,7 @@ export class Engine {
       before();
       this.#runCall(call, app.functions.find(path, "mutation", true), args);
       after();
+      this.#conflicts?.strike(this.#store.log);
       this.#store.release();
       this.#settle(call.ts);
       return { ok: true };
@@ -372,7 +382,8 @@ export class Engine {
       this.#store.rollback(mark);
       const { message } = expected(error);
       call.log(`[ERROR] ${message}`);
-      return { ok: false, message };
+      if (!(error instanceof SystemError)) return { ok: false, message };
+      return { ok: false, message, retry: error === this.#conflicts?.last ? "conflict" : "system" };
     } finally {
       this.#marker.end();
       if (call.logLines.length > 0) this.#logs.push({ path, lines: call.logLines });
@@ -439,7 +450,7 @@ export class Engine {
  * What a client may be told of; a fault of the disk ends the batch instead.
  *
  * @param {unknown} error
- * @returns {Error & { data?: string }}
+ * @returns {Error & { data?: string, code?: string }}
  */
 function expected(error) {
   if (error instanceof Error && !isFault(error)) return error;
@@ -447,15 +458,16 @@ function expected(error) {
 }
 
 /**
- * @param {Error & { data?: string }} error
+ * @param {Error & { data?: string, code?: string }} error  code: of the system's failures alone
  * @param {string[]} logLines
  * @returns {Extract<Result, { ok: false }>}
  */
-function failure({ message, data }, logLines) {
+function failure({ message, data, code }, logLines) {
   return {
     ok: false,
     message: `[Request ID: ${requestId()}] Server Error\n${message}`,
     logLines,
     ...(data === undefined ? {} : { data }),
+    ...(code === undefined ? {} : { code }),
   };
 }

@@ -16,6 +16,27 @@ export class CallError extends Error {
   }
 }
 
+/** Not the function but the system failed, as Convex tells by a code: the call may be tried again. */
+export class SystemError extends Error {
+  /**
+   * @param {string} code
+   * @param {string} message  Convex's text
+   */
+  constructor(code, message) {
+    super(message);
+    this.code = code;
+  }
+}
+
+/** @param {string} [table] */
+export function conflictOver(table) {
+  const what = table === undefined ? "some table" : `the "${table}" table`;
+  return new SystemError(
+    "OptimisticConcurrencyControlFailure",
+    `Documents read from or written to ${what} changed while this mutation was being run and on every subsequent retry. See https://docs.convex.dev/error#1`,
+  );
+}
+
 /** The store or the functions cannot be used; the message is one line for the operator. */
 export class OperatorError extends Error {}
 

@@ -21,6 +21,9 @@ const PENDING = encodeIndexKey(["pending"]);
 const IN_PROGRESS = encodeIndexKey(["inProgress"]);
 const EARLIEST_COMPLETION = encodeIndexKey([0]); // above the jobs that have none
 
+/** @type {ReadonlySet<string>} */
+const NONE = new Set();
+
 /** What `JobStorage` of the scheduler asks for. */
 export class JobDocuments {
   /** @param {Store} store */
@@ -86,8 +89,12 @@ export class JobDocuments {
     return this.#scanJobs(BY_STATE.name, PENDING, high, limit).map(({ _id }) => _id);
   }
 
-  /** @returns {number | null} */
-  nextDue() {
+  /** @param {{ size: number, has: (id: string) => boolean }} [apart]  ids of jobs that do not count @returns {number | null} */
+  nextDue(apart = NONE) {
+    if (apart.size > 0) {
+      const first = this.#scanJobs(BY_STATE.name, PENDING, keySuccessor(PENDING), apart.size + 1);
+      return first.find(({ _id }) => !apart.has(_id))?.scheduledTime ?? null;
+    }
     if (this.#earliest === undefined) {
       const [first] = this.#scanJobs(BY_STATE.name, PENDING, keySuccessor(PENDING), 1);
       this.#earliest = first?.scheduledTime ?? null;

@@ -10,7 +10,7 @@ import { createHash, createHmac, randomFillSync } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { inspect } from "node:util";
 import vm from "node:vm";
-import { isFault, OperatorError, StackMapper, uncaughtText } from "./errors.mjs";
+import { isFault, OperatorError, StackMapper, SystemError, uncaughtText } from "./errors.mjs";
 
 /**
  * @typedef {import("./errors.mjs").Thrown} Thrown
@@ -96,7 +96,7 @@ export class Runtime {
   #contexts = [];
   /** @type {{ message: string, data?: string }} */
   #failure = { message: "" };
-  /** What SQLite could not do in this run; the function may have caught it, the engine must not. @type {unknown} */
+  /** What SQLite or the system could not do in this run; the function may have caught it, the engine must not. @type {unknown} */
   #fault = null;
 
   /**
@@ -108,7 +108,7 @@ export class Runtime {
    * @param {string} args  JSON text of a one-element array
    * @param {number} now  ms since the epoch
    * @returns {Outcome}
-   * @throws {Error} what SQLite could not do
+   * @throws {Error} what SQLite or the system could not do
    */
   run(depth, path, kind, args, now) {
     const { context, api } = (this.#contexts[depth] ??= this.#makeContext());
@@ -150,7 +150,7 @@ export class Runtime {
         try {
           return this.#handlers.syscall(op, args);
         } catch (error) {
-          if (isFault(error)) this.#fault ??= error;
+          if (isFault(error) || error instanceof SystemError) this.#fault ??= error;
           const { message, data } = /** @type {{ message: string, data?: string }} */ (error);
           this.#failure = data === undefined ? { message } : { message, data };
           return undefined; // an error of this realm must not get into the context

@@ -11,6 +11,7 @@
 
 import { canonicalPath } from "../paths.mjs";
 import { nextRun, nextRunSkipping } from "./cron.mjs";
+import { Retries } from "./retries.mjs";
 
 /**
  * @typedef {import("./cron.mjs").CronSpec} CronSpec
@@ -42,7 +43,7 @@ import { nextRun, nextRunSkipping } from "./cron.mjs";
  * @property {(id: string, job: JobFields) => void} replaceJob
  * @property {(id: string) => void} deleteJob
  * @property {(now: number, limit: number) => string[]} dueJobs  ids of pending jobs with `scheduledTime <= now`, in that order
- * @property {() => number | null} nextDue  `scheduledTime` of the first pending job
+ * @property {(apart: { size: number, has: (id: string) => boolean }) => number | null} nextDue  `scheduledTime` of the first pending job, some left out
  * @property {(limit: number) => string[]} jobsInProgress  ids, in any order
  * @property {(before: number, limit: number) => string[]} jobsCompletedBefore  ids with `completedTime < before`
  * @property {() => Cron[]} crons
@@ -55,12 +56,14 @@ import { nextRun, nextRunSkipping } from "./cron.mjs";
  * @property {string} path  canonical
  * @property {string} args  JSON text of a one-element array
  * @typedef {{ ok: true } | { ok: false, message: string }} Outcome
+ * @typedef {Outcome & { retry?: "conflict" | "system" }} MutationOutcome  retry: not the function failed, it is to run again later
  *
  * @typedef {object} SchedulerHost
  * @property {JobStorage} storage
  * @property {(path: string) => "query" | "mutation" | "action" | null} kindOf  of a loaded function
- * @property {(work: Work, before: () => void, after: () => void) => Outcome} runMutation  opens a savepoint, calls `before`, runs the
+ * @property {(work: Work, before: () => void, after: () => void) => MutationOutcome} runMutation  opens a savepoint, calls `before`, runs the
  *   function and, if it succeeded, calls `after` and releases; else rolls all of it back
+ * @property {() => number} [random]  from 0 to 1; spreads what is tried again
  */
 
 const PAGE = 100; // jobs that one maintenance step touches
@@ -73,7 +76,8 @@ export class SchedulerError extends Error {}
 
 export class Scheduler {
   /** @param {SchedulerHost} host */
-  constructor({ storage, kindOf, runMutation }) {
+  constructor({ storage, kindOf, runMutation, random = Math.random }) {
+    this.#retries = new Retries(random);
     this.#storage = storage;
     this.#kindOf = kindOf;
     this.#runMutation = runMutation;
@@ -82,6 +86,7 @@ export class Scheduler {
   #storage;
   #kindOf;
   #runMutation;
+  #retries;
   /** The crons of the storage by id; null: to be read again. @type {Map<string, Cron> | null} */
   #cronCache = null;
 
@@ -139,11 +144,12 @@ export class Scheduler {
     let room = limit;
     for (const cron of this.#crons.values()) {
       if (room === 0) return actions;
-      if (cron.inProgress || cron.nextRun > now) continue;
+      if (cron.inProgress || cron.nextRun > now || this.#retries.at(cron._id) > now) continue;
       room -= 1;
       this.#runCron(cron, now, actions);
     }
-    for (const id of this.#storage.dueJobs(now, room)) {
+    for (const id of this.#storage.dueJobs(now, room + this.#retries.ids.size)) {
+      if (this.#retries.at(id) > now) continue;
       const job = this.#storage.getJob(id);
       if (job?.state.kind === "pending") this.#runJob(job, now, actions); // one before it may have canceled it
     }
@@ -163,7 +169,9 @@ export class Scheduler {
     switch (this.#kindOf(path)) {
       case "mutation": {
         const outcome = this.#runMutation(work, start, () => this.#complete(id, { kind: "success" }, now));
-        if (!outcome.ok) this.#complete(id, { kind: "failed", error: outcome.message }, now);
+        if (outcome.ok) return;
+        if (outcome.retry === undefined) this.#complete(id, { kind: "failed", error: outcome.message }, now);
+        else this.#retries.failed(id, outcome.retry, now);
         return;
       }
       case "action":
@@ -206,7 +214,11 @@ export class Scheduler {
       return;
     }
     const advance = () => this.#advanceCron(cron, now);
-    if (kind !== "mutation" || !this.#runMutation(work, () => undefined, advance).ok) advance();
+    const outcome = kind === "mutation" ? this.#runMutation(work, () => undefined, advance) : null;
+    if (outcome?.ok === false && outcome.retry !== undefined)
+      return this.#retries.failed(cron._id, "cron", now);
+    this.#retries.forget(cron._id);
+    if (outcome?.ok !== true) advance();
   }
 
   /**
@@ -261,7 +273,10 @@ export class Scheduler {
         this.#setCron(spec, gone.get(spec.name), now);
         gone.delete(spec.name);
       }
-      for (const { _id: id } of gone.values()) this.#storage.deleteCron(id);
+      for (const { _id: id } of gone.values()) {
+        this.#storage.deleteCron(id);
+        this.#retries.forget(id);
+      }
     } finally {
       this.#cronCache = null; // the functions may yet be refused and all of this undone
     }
@@ -298,8 +313,11 @@ export class Scheduler {
 
   /** @returns {number | null} ms at which `runDue` will have something to do; null: not before something is scheduled */
   nextWake() {
-    let next = this.#storage.nextDue() ?? Infinity;
-    for (const cron of this.#crons.values()) if (!cron.inProgress) next = Math.min(next, cron.nextRun);
+    let next = this.#storage.nextDue(this.#retries.ids) ?? Infinity;
+    for (const [id, cron] of this.#crons) {
+      if (!cron.inProgress && !this.#retries.ids.has(id)) next = Math.min(next, cron.nextRun);
+    }
+    for (const { at } of this.#retries.ids.values()) next = Math.min(next, at);
     return next === Infinity ? null : next;
   }
 
@@ -312,6 +330,7 @@ export class Scheduler {
    */
   #complete(id, state, now) {
     const job = this.#storage.getJob(id);
+    this.#retries.forget(id);
     if (job?.state.kind !== "pending" && job?.state.kind !== "inProgress") return;
     this.#replaceJob({ ...job, completedTime: now }, state);
   }

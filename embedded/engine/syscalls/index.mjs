@@ -5,6 +5,7 @@ import { runFunction } from "./calls.mjs";
 import { META_SYSCALLS } from "./meta.mjs";
 import { READ_SYSCALLS } from "./reads.mjs";
 import { SCHEDULING_SYSCALLS } from "./scheduling.mjs";
+import { TEST_SYSCALLS } from "./testing.mjs";
 import { refuseLoneSurrogates } from "../values.mjs";
 import { WRITE_SYSCALLS } from "./writes.mjs";
 
@@ -18,6 +19,7 @@ const SYSCALLS = new Map(
   Object.entries({
     ...READ_SYSCALLS,
     ...META_SYSCALLS,
+    ...TEST_SYSCALLS,
     "1.0/runUdf": runFunction,
   }),
 );
