@@ -28,6 +28,11 @@ export function reader(clock) {
   return clock === null ? Date.now : () => /** @type {number} */ (clock[0]);
 }
 
+/** Ms that run evenly and mean the same on every thread, whatever is done to the machine's clock. */
+export function wallTime() {
+  return performance.timeOrigin + performance.now();
+}
+
 /**
  * Read a moment that somebody wrote down.
  *

@@ -6,6 +6,7 @@
  */
 
 import { Worker } from "node:worker_threads";
+import { wallTime } from "./clock.mjs";
 import { serverError } from "./failures.mjs";
 import { Guard, GUARD_BYTES, readRun } from "./guard.mjs";
 
@@ -54,7 +55,7 @@ const CRASH_WINDOW_MS = 60_000;
 export class EngineError extends Error {}
 
 /**
- * @param {{ file: string, synchronous: "full" | "normal", clock: Float64Array | null, conflicts: { rate: number, seed: number } | null, guard: SharedArrayBuffer, killed: { job: string, message: string } | null, running: string[] }} workerData
+ * @param {{ file: string, synchronous: "full" | "normal", clock: Float64Array | null, conflicts: { rate: number, seed: number } | null, record: boolean, guard: SharedArrayBuffer, killed: { job: string, message: string } | null, running: string[] }} workerData
  * @returns {Thread}
  */
 export function spawnEngineThread(workerData) {
@@ -70,6 +71,7 @@ export class EngineClient {
    * @param {(error: EngineError) => void} settings.onFatal  the engine is given up
    * @param {Float64Array | null} [settings.clock]  the virtual clock, see clock.mjs
    * @param {{ rate: number, seed: number } | null} [settings.conflicts]  lets mutations conflict at random
+   * @param {boolean} [settings.record]  keeps what mutations read and wrote
    * @param {typeof spawnEngineThread} [settings.spawn]
    */
   constructor({
@@ -79,9 +81,10 @@ export class EngineClient {
     onFatal,
     clock = null,
     conflicts = null,
+    record = false,
     spawn = spawnEngineThread,
   }) {
-    this.#settings = { file, synchronous, clock, conflicts };
+    this.#settings = { file, synchronous, clock, conflicts, record };
     this.#log = log;
     this.#onFatal = onFatal;
     this.#spawn = spawn;
@@ -92,7 +95,7 @@ export class EngineClient {
   /** @type {Description} */
   description = { functions: {}, http: false, env: [], auth: [] };
 
-  /** @type {{ file: string, synchronous: "full" | "normal", clock: Float64Array | null, conflicts: { rate: number, seed: number } | null }} */
+  /** @type {{ file: string, synchronous: "full" | "normal", clock: Float64Array | null, conflicts: { rate: number, seed: number } | null, record: boolean }} */
   #settings;
   /** @type {(line: string) => void} */
   #log;
@@ -152,7 +155,8 @@ export class EngineClient {
    * @param {Listener} listener
    */
   call(call, listener) {
-    this.#send({ op: "call", ...call }, listener);
+    const arrival = this.#settings.record ? { arrived: wallTime() } : {};
+    this.#send({ op: "call", ...call, ...arrival }, listener);
   }
 
   /**

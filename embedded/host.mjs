@@ -44,8 +44,8 @@ export async function startHost(options, { log, onFatal }) {
   await prepareFolders(options);
   const file = path.join(options.data, "host.sqlite");
   const clock = (options.clock ?? null) === null ? null : makeClock(options.clock?.startMs ?? Date.now());
-  const { synchronous, conflicts = null } = options;
-  const engine = new EngineClient({ file, synchronous, log, onFatal, clock, conflicts });
+  const { synchronous, conflicts = null, record = false } = options;
+  const engine = new EngineClient({ file, synchronous, log, onFatal, clock, conflicts, record });
   const actions = new ActionsClient({ engine, log, clock, limits: { seconds: readActionSeconds() } });
   const calls = new Calls(engine, actions);
   const authenticator = new Authenticator(options.adminKey, { providers: () => engine.description.auth });

@@ -16,6 +16,7 @@ import { parseMoment } from "./clock.mjs";
  * @property {string} adminKey
  * @property {"full" | "normal"} synchronous  full: a commit is on the disk before its answer; normal: a power cut may lose the last ones
  * @property {{ startMs?: number }} [clock]  a virtual clock; startMs: ms since the epoch, the machine's time by default
+ * @property {boolean} [record]  keep what mutations read and wrote, for the conflict matrix
  * @property {{ rate: number, seed: number }} [conflicts]  rate: share of the runs of mutations that are undone as a conflict, 0 to 1
  */
 
@@ -36,6 +37,7 @@ const FLAGS = {
   synchronous: { type: "string", default: "normal" },
   clock: { type: "string", default: "real" },
   conflicts: { type: "string", default: "0" },
+  record: { type: "boolean", default: false },
 };
 
 /**
@@ -61,6 +63,7 @@ export function parseOptions(argv, cwd) {
     synchronous: /** @type {"full" | "normal"} */ (synchronous),
     clock: readClock(flags("clock")),
     conflicts: readConflicts(flags("conflicts")),
+    record: on("record"),
   };
   if (options.port !== 0 && options.port === options.sitePort) {
     throw new UsageError(`--port and --site-port are both ${options.port}: give two different ports`);

@@ -12,6 +12,7 @@ test("without flags the host serves ./convex on the loopback address with the de
     host: "127.0.0.1",
     adminKey: DEVELOPMENT_ADMIN_KEY,
     synchronous: "normal",
+    record: false,
   });
 });
 
@@ -28,6 +29,7 @@ test("every flag is read, and both ports may be free ones", () => {
     host: "0.0.0.0",
     adminKey: "own",
     synchronous: "full",
+    record: false,
   });
 });
 

@@ -4,6 +4,7 @@
  * A batch is one transaction. Whatever it answers is answered after its commit, in one message.
  */
 
+import { wallTime } from "../clock.mjs";
 import { requestId } from "../failures.mjs";
 import { functionNotFound } from "../paths.mjs";
 import { advance } from "./advance.mjs";
@@ -15,10 +16,11 @@ import { CallError, isFault, OperatorError, SystemError } from "./errors.mjs";
 import { JobDocuments } from "./job-storage.mjs";
 import { CONVEX_LIMITS } from "./limits.mjs";
 import { Reads } from "./reads.mjs";
+import { Recorder } from "./recorder.mjs";
 import { RunMarker } from "./run-marker.mjs";
 import { Scheduler } from "./scheduler.mjs";
 import { Store } from "./store.mjs";
-import { Subscriptions } from "./subscriptions.mjs";
+import { Subscriptions, toWrite } from "./subscriptions.mjs";
 import { Tally } from "./tally.mjs";
 import { VirtualClock } from "./virtual-clock.mjs";
 
@@ -43,6 +45,7 @@ import { VirtualClock } from "./virtual-clock.mjs";
  * @property {Partial<import("./limits.mjs").Limits>} [limits]
  * @property {() => number} [now]  ms since the epoch
  * @property {{ rate: number, seed: number } | null} [conflicts]  lets mutations conflict at random
+ * @property {boolean} [record]  keeps what mutations read and wrote
  * @property {Float64Array | null} [clock]  the virtual clock, in place of `now`; see clock.mjs
  *
  * @typedef {object} Batch  see docs/embedded-host.md
@@ -73,13 +76,16 @@ export class Engine {
     now = Date.now,
     clock = null,
     conflicts = null,
+    record = false,
   }) {
+    this.#recorder = record ? new Recorder() : null;
     this.#conflicts = conflicts === null ? null : new Conflicts(conflicts);
     this.#clock = clock === null ? null : new VirtualClock(clock);
     this.#now = this.#clock?.now ?? now;
     this.#limits = { ...CONVEX_LIMITS, ...limits };
     this.#store = new Store({ file, synchronous, now: this.#now });
     this.#clock?.resume(this.#store);
+    this.#firstNow = this.#now();
     this.#marker = new RunMarker(guard);
     this.#scheduler = new Scheduler({
       storage: new JobDocuments(this.#store),
@@ -96,6 +102,9 @@ export class Engine {
 
   #clock;
   #conflicts;
+  #recorder;
+  /** When the engine began; what a virtual clock has moved since then keeps recorded runs apart. */
+  #firstNow;
   #now;
   #limits;
   #store;
@@ -232,6 +241,13 @@ export class Engine {
         return this.#check(message);
       case "advance":
         return this.#advance(message);
+      case "recording":
+        return this.#answer(() => {
+          if (this.#recorder === null)
+            throw new CallError("This host does not record: start it with --record");
+          if (message.clear) return String(this.#recorder.clear());
+          return JSON.stringify(this.#recorder.recording(this.#store.tables()));
+        });
       case "tally":
         return { ok: true, value: this.#tally.text(), ts: String(this.#store.ts), logLines: [] };
       case "stop":
@@ -276,7 +292,7 @@ export class Engine {
     });
   }
 
-  /** @param {{ id: number, kind: "query" | "mutation" | "any", path: string, args: string, caller: Caller, once?: { session: string, request: number } }} message @param {number} [reruns]  after conflicts @returns {object} */
+  /** @param {{ id: number, kind: "query" | "mutation" | "any", path: string, args: string, caller: Caller, once?: { session: string, request: number }, arrived?: number }} message @param {number} [reruns]  after conflicts @returns {object} */
   #serveCall(message, reruns = 0) {
     const { id, kind, path, args, caller, once } = message;
     if (once !== undefined) {
@@ -285,7 +301,8 @@ export class Engine {
     }
     const app = this.#app;
     if (app === null) return failure(new CallError("No functions are loaded"), []);
-    const call = new Call(app, { caller, now: this.#now() });
+    const reads = this.#recorder?.reads() ?? null;
+    const call = new Call(app, { caller, now: this.#now(), reads });
     const mark = this.#store.savepoint();
     try {
       const entry = app.functions.find(path, kind, caller.admin);
@@ -298,6 +315,7 @@ export class Engine {
       if (once !== undefined && wrote)
         this.#store.setOutcome(once.session, once.request, JSON.stringify(reply));
       this.#store.release();
+      if (entry.kind === "mutation") this.#noteRun(path, reads, false, message.arrived);
       this.#settle(call.ts);
       return reply;
     } catch (error) {
@@ -366,7 +384,8 @@ export class Engine {
   #runJob({ job, path, args }, before, after) {
     const app = /** @type {App} */ (this.#app);
     this.#settle();
-    const call = new Call(app, { caller: SCHEDULED_CALLER, now: this.#now(), job });
+    const reads = this.#recorder?.reads() ?? null;
+    const call = new Call(app, { caller: SCHEDULED_CALLER, now: this.#now(), job, reads });
     const mark = this.#store.savepoint();
     this.#ran += 1;
     this.#marker.beginJob(job);
@@ -376,6 +395,7 @@ export class Engine {
       after();
       this.#conflicts?.strike(this.#store.log);
       this.#store.release();
+      this.#noteRun(path, reads, true);
       this.#settle(call.ts);
       return { ok: true };
     } catch (error) {
@@ -435,7 +455,19 @@ export class Engine {
    */
   #settle(ts) {
     const writes = this.#store.settle(ts);
-    if (writes.length > 0) this.#subscriptions.touch(writes);
+    const touched = writes.length > 0 ? this.#subscriptions.touch(writes) : 0;
+    this.#recorder?.commit(this.#store.ts, writes.map(toWrite), touched);
+  }
+
+  /**
+   * @param {string} path
+   * @param {Reads | null} reads
+   * @param {boolean} scheduled
+   * @param {number} [arrived]  ms on the clock of `wallTime`
+   */
+  #noteRun(path, reads, scheduled, arrived = wallTime()) {
+    const moved = this.#clock === null ? 0 : this.#now() - this.#firstNow;
+    this.#recorder?.begin({ path, scheduled, arrived: arrived + moved, reads });
   }
 
   #prune() {

@@ -84,15 +84,28 @@ export class Subscriptions {
     this.#unwatch(group);
   }
 
-  /** @param {readonly StoreWrite[]} writes */
+  /**
+   * Find what a commit has made stale.
+   *
+   * @param {readonly StoreWrite[]} writes
+   * @returns {number} how many subscriptions that are, those that were stale before too
+   */
   touch(writes) {
     const watched = writes.filter(({ table }) => this.#watchers.has(table.name));
-    if (watched.length === 0) return;
+    if (watched.length === 0) return 0;
+    /** @type {Set<Group>} */
+    const touched = new Set();
     for (const write of watched) {
       if (!isFirstOfTable(write)) continue; // it may have made the table, and no range covers a table that is not there
-      for (const group of this.#watchers.get(write.table.name) ?? []) this.#stale.add(group);
+      for (const group of this.#watchers.get(write.table.name) ?? []) touched.add(group);
     }
-    for (const group of this.#registry.touchedBy(watched.map(toWrite))) this.#stale.add(group);
+    for (const group of this.#registry.touchedBy(watched.map(toWrite))) touched.add(group);
+    let subscriptions = 0;
+    for (const group of touched) {
+      this.#stale.add(group);
+      subscriptions += group.subs.size;
+    }
+    return subscriptions;
   }
 
   /** Make every result stale: the functions have changed. */
@@ -164,7 +177,7 @@ function fingerprint(result, journal) {
 }
 
 /** @param {StoreWrite} write @returns {import("./read-set.mjs").Write} */
-function toWrite({ table, id, ct, before, after }) {
+export function toWrite({ table, id, ct, before, after }) {
   const fixed = (/** @type {import("./store.mjs").Index} */ index, /** @type {Buffer} */ key) => ({
     indexId: index.id,
     oldKey: before === null ? null : key,

@@ -1,6 +1,8 @@
 /** The routes under /api/host/: test aids that Convex does not have, for the admin key alone. */
 
 import { LAST_TIME_MS, parseMoment } from "../clock.mjs";
+import { conflictMatrix } from "../conflict-matrix.mjs";
+import { withoutRequestId } from "../failures.mjs";
 import { parseJsonObject, readBody } from "./body.mjs";
 import { HttpError } from "./errors.mjs";
 
@@ -10,8 +12,15 @@ import { HttpError } from "./errors.mjs";
  * @typedef {import("./api.mjs").Route} Route
  */
 
+const DEFAULT_WINDOW_MS = 50;
+const MAX_WINDOW_MS = 10_000; // no mutation of Convex runs longer
+
 /** @type {Record<string, Route>} */
 export const AIDS_POST = {
+  "/api/host/conflicts/clear": async (host, request) => {
+    await requireAdmin(host, request);
+    return JSON.stringify({ cleared: await recording(host, { clear: true }) });
+  },
   "/api/host/clock": async (host, request) => {
     await requireAdmin(host, request);
     const target = readTarget(parseJsonObject(await readBody(request)));
@@ -21,6 +30,11 @@ export const AIDS_POST = {
 
 /** @type {Record<string, Route>} */
 export const AIDS_GET = {
+  "/api/host/conflicts": async (host, request, url) => {
+    await requireAdmin(host, request);
+    const windowMs = readWindow(url.searchParams.get("window"));
+    return JSON.stringify(await conflictMatrix(await recording(host, {}), windowMs));
+  },
   "/api/host/clock": async (host, request) => {
     await requireAdmin(host, request);
     return JSON.stringify({ now: virtual(host).now });
@@ -31,6 +45,21 @@ export const AIDS_GET = {
 async function requireAdmin({ authenticator }, request) {
   const { admin } = await authenticator.fromHeader(request.headers.authorization);
   if (!admin) throw new HttpError(403, "Forbidden", "/api/host is for the admin key only");
+}
+
+/** @param {Host} host @param {{ clear?: boolean }} request @returns {Promise<any>} */
+async function recording({ engine }, request) {
+  const reply = await engine.ask({ op: "recording", ...request });
+  if (!reply.ok) throw new HttpError(400, "NotRecording", withoutRequestId(reply.message));
+  return JSON.parse(reply.value);
+}
+
+/** @param {string | null} text */
+function readWindow(text) {
+  if (text === null) return DEFAULT_WINDOW_MS;
+  const windowMs = /^\d{1,6}$/.test(text) ? Number(text) : NaN;
+  if (windowMs >= 1 && windowMs <= MAX_WINDOW_MS) return windowMs;
+  throw new HttpError(400, "BadWindow", `'window' must be a whole number of ms from 1 to ${MAX_WINDOW_MS}`);
 }
 
 /** @param {Host} host */
