@@ -54,6 +54,7 @@ types: setup
 	$(NODE) node_modules/typescript/bin/tsc -p convex/tsconfig.json
 	$(NODE) node_modules/typescript/bin/tsc -p embedded/tsconfig.json
 	$(NODE) node_modules/typescript/bin/tsc -p tests/conformance/tsconfig.json
+	$(NODE) node_modules/typescript/bin/tsc -p tests/apps/tsconfig.json
 	$(NODE) tests/generated.mjs --check
 
 generate: setup  ## write convex/_generated and tests/contract.json anew

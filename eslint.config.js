@@ -4,7 +4,7 @@ import globals from "globals";
 import tseslint from "typescript-eslint";
 
 export default tseslint.config(
-  { ignores: ["node_modules/", ".venv/", "convex/_generated/", "embedded/fixtures/", ".signalbox/"] },
+  { ignores: ["node_modules/", ".venv/", "**/_generated/", "embedded/fixtures/", ".signalbox/"] },
   {
     files: ["**/*.{js,mjs}"],
     extends: [js.configs.recommended],
@@ -12,7 +12,7 @@ export default tseslint.config(
   },
   {
     // What a function gives is any value, and `expect` looks at it; names that this suite itself chose are there (`!`).
-    files: ["tests/conformance/**/*.{ts,tsx}"],
+    files: ["tests/{apps,conformance,packages,soak}/**/*.{ts,tsx}"],
     extends: [js.configs.recommended, ...tseslint.configs.recommended],
     rules: { "@typescript-eslint/no-non-null-assertion": "off" },
   },

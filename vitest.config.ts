@@ -35,6 +35,15 @@ export default defineConfig({
         },
       },
       {
+        // Small apps written from Convex's documentation, and published packages, each on a host process of its own.
+        test: {
+          name: "apps",
+          include: ["tests/apps/*.test.ts", "tests/packages/*.test.ts"],
+          environment: "node",
+          testTimeout: 20_000,
+        },
+      },
+      {
         // A host process that is killed under load; `make soak` for longer.
         test: { name: "soak", include: ["tests/soak/*.test.mjs"], environment: "node" },
       },
