@@ -1,5 +1,5 @@
 import { v } from "convex/values";
-import { mutation } from "./server";
+import { mutation } from "./_generated/server";
 
 export default mutation({
   args: { name: v.string() },

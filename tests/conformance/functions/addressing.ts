@@ -1,4 +1,11 @@
-import { internalAction, internalMutation, internalQuery, action, mutation, query } from "./server";
+import {
+  internalAction,
+  internalMutation,
+  internalQuery,
+  action,
+  mutation,
+  query,
+} from "./_generated/server";
 import data from "./data.json";
 import type { Shape } from "./shapes";
 

@@ -2,8 +2,8 @@ import { paginationOptsValidator } from "convex/server";
 import type { IndexRange } from "convex/server";
 import { v } from "convex/values";
 import type { GenericId, Value } from "convex/values";
-import { mutation, query } from "./server";
-import type { MutationCtx, QueryCtx } from "./server";
+import { mutation, query } from "./_generated/server";
+import type { MutationCtx, QueryCtx } from "./_generated/server";
 
 const GROUP = "by_group_and_value";
 const contact = { email: "a@example.org" };

@@ -1,7 +1,7 @@
-import { anyApi } from "convex/server";
+import { api } from "./_generated/api";
 import { ConvexError, v } from "convex/values";
 import type { Value } from "convex/values";
-import { action, internalMutation, internalQuery, mutation, query } from "./server";
+import { action, internalMutation, internalQuery, mutation, query } from "./_generated/server";
 
 class Specific extends Error {
   override name = "Specific";
@@ -69,37 +69,37 @@ function seen(error: unknown) {
 // Nested calls: the error passes through, or is caught.
 export const queryThroughQuery = query({
   args,
-  handler: async (ctx, args): Promise<null> => await ctx.runQuery(anyApi.errors!.innerQuery!, args),
+  handler: async (ctx, args): Promise<null> => await ctx.runQuery(api.errors.innerQuery, args),
 });
 export const mutationThroughMutation = mutation({
   args,
-  handler: async (ctx, args): Promise<null> => await ctx.runMutation(anyApi.errors!.innerMutation!, args),
+  handler: async (ctx, args): Promise<null> => await ctx.runMutation(api.errors.innerMutation, args),
 });
 export const actionThroughMutation = action({
   args,
-  handler: async (ctx, args): Promise<null> => await ctx.runMutation(anyApi.errors!.innerMutation!, args),
+  handler: async (ctx, args): Promise<null> => await ctx.runMutation(api.errors.innerMutation, args),
 });
 export const actionThroughAction = action({
   args,
-  handler: async (ctx, args): Promise<null> => await ctx.runAction(anyApi.errors!.throwAction!, args),
+  handler: async (ctx, args): Promise<null> => await ctx.runAction(api.errors.throwAction, args),
 });
 export const caughtInQuery = query({
   args,
-  handler: async (ctx, args) => await ctx.runQuery(anyApi.errors!.innerQuery!, args).then(() => null, seen),
+  handler: async (ctx, args) => await ctx.runQuery(api.errors.innerQuery, args).then(() => null, seen),
 });
 export const caughtInMutation = mutation({
   args,
   handler: async (ctx, args) => {
     await ctx.db.insert("messages", { channel: "caught", body: "by the caller" });
-    return await ctx.runMutation(anyApi.errors!.innerMutation!, args).then(() => null, seen);
+    return await ctx.runMutation(api.errors.innerMutation, args).then(() => null, seen);
   },
 });
 export const caughtInAction = action({
   args,
   handler: async (ctx, args) => [
-    await ctx.runQuery(anyApi.errors!.innerQuery!, args).then(() => null, seen),
-    await ctx.runMutation(anyApi.errors!.innerMutation!, args).then(() => null, seen),
-    await ctx.runAction(anyApi.errors!.throwAction!, args).then(() => null, seen),
+    await ctx.runQuery(api.errors.innerQuery, args).then(() => null, seen),
+    await ctx.runMutation(api.errors.innerMutation, args).then(() => null, seen),
+    await ctx.runAction(api.errors.throwAction, args).then(() => null, seen),
   ],
 });
 

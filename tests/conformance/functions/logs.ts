@@ -1,6 +1,6 @@
-import { anyApi } from "convex/server";
+import { api } from "./_generated/api";
 import { v } from "convex/values";
-import { action, mutation, query } from "./server";
+import { action, mutation, query } from "./_generated/server";
 
 function talk() {
   console.log("text", 1, { a: 1 }, [true, null], undefined);
@@ -67,7 +67,7 @@ export const nested = mutation({
   args: {},
   handler: async (ctx) => {
     console.log("before");
-    await ctx.runMutation(anyApi.logs!.inner!, {});
+    await ctx.runMutation(api.logs.inner, {});
     console.log("after");
   },
 });

@@ -1,6 +1,6 @@
 import { paginationOptsValidator } from "convex/server";
 import { v } from "convex/values";
-import { internalMutation, mutation, query } from "./server";
+import { internalMutation, mutation, query } from "./_generated/server";
 
 const message = { channel: v.string(), body: v.string() };
 

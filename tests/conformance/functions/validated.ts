@@ -1,6 +1,6 @@
 import { v } from "convex/values";
 import type { Infer } from "convex/values";
-import { action, mutation, query } from "./server";
+import { action, mutation, query } from "./_generated/server";
 
 const shape = {
   name: v.string(),

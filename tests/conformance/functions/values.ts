@@ -1,7 +1,7 @@
-import { anyApi } from "convex/server";
+import { api } from "./_generated/api";
 import { v } from "convex/values";
 import type { Value } from "convex/values";
-import { action, mutation, query } from "./server";
+import { action, mutation, query } from "./_generated/server";
 
 export const echo = query({
   args: { value: v.any() },
@@ -20,9 +20,9 @@ export const echoAction = action({
 export const relay = action({
   args: { value: v.any() },
   handler: async (ctx, { value }): Promise<Value[]> => [
-    (await ctx.runQuery(anyApi.values!.echo!, { value })) as Value,
-    (await ctx.runMutation(anyApi.values!.echoMutation!, { value })) as Value,
-    (await ctx.runAction(anyApi.values!.echoAction!, { value })) as Value,
+    (await ctx.runQuery(api.values.echo, { value })) as Value,
+    (await ctx.runMutation(api.values.echoMutation, { value })) as Value,
+    (await ctx.runAction(api.values.echoAction, { value })) as Value,
   ],
 });
 
@@ -30,8 +30,8 @@ export const relay = action({
 export const relayInMutation = mutation({
   args: { value: v.any() },
   handler: async (ctx, { value }): Promise<Value[]> => [
-    (await ctx.runQuery(anyApi.values!.echo!, { value })) as Value,
-    (await ctx.runMutation(anyApi.values!.echoMutation!, { value })) as Value,
+    (await ctx.runQuery(api.values.echo, { value })) as Value,
+    (await ctx.runMutation(api.values.echoMutation, { value })) as Value,
   ],
 });
 
@@ -108,6 +108,6 @@ export const writeUnsupported = mutation({
 export const passUnsupported = action({
   args: { kind: v.string() },
   handler: async (ctx, { kind }) => {
-    await ctx.runQuery(anyApi.values!.echo!, { value: unsupported(kind) });
+    await ctx.runQuery(api.values.echo, { value: unsupported(kind) });
   },
 });

@@ -1,4 +1,4 @@
-import { query } from "../../server";
+import { query } from "../../_generated/server";
 
 export default query({ args: {}, handler: async () => "nested/deep/one:default" });
 

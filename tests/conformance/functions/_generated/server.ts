@@ -16,7 +16,7 @@ import type {
   MutationBuilder,
   QueryBuilder,
 } from "convex/server";
-import type schema from "./schema";
+import type schema from "../schema";
 
 export type DataModel = DataModelFromSchemaDefinition<typeof schema>;
 export type QueryCtx = GenericQueryCtx<DataModel>;
