@@ -3,7 +3,7 @@
 import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
+import { cp, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { createInterface } from "node:readline";
@@ -12,9 +12,28 @@ import { fileURLToPath } from "node:url";
 const MAIN = fileURLToPath(new URL("../../embedded/main.mjs", import.meta.url));
 export const FUNCTIONS = fileURLToPath(new URL("functions", import.meta.url));
 
+const PACKAGES = fileURLToPath(new URL("../../node_modules", import.meta.url));
+
+/**
+ * A project with a copy of the suite's functions and more files beside them.
+ *
+ * @param files  their text by their path in the functions folder
+ * @returns the functions folder, and what removes the project
+ */
+export async function copyFunctions(files: Record<string, string>) {
+  const project = await mkdtemp(path.join(tmpdir(), "project-"));
+  const functions = path.join(project, "convex");
+  await cp(FUNCTIONS, functions, { recursive: true });
+  await symlink(PACKAGES, path.join(project, "node_modules"));
+  for (const [name, text] of Object.entries(files)) await writeFile(path.join(functions, name), text);
+  return { functions, remove: () => rm(project, { recursive: true }) };
+}
+
 export interface HostOptions {
   /** The functions folder; by default the one of this suite. */
   functions?: string;
+  /** Files that a copy of this suite's folder gets, their text by their path. */
+  files?: Record<string, string>;
   /** More flags of the command line. */
   flags?: string[];
   env?: Record<string, string>;
@@ -32,19 +51,30 @@ export class Host {
 
   private constructor(
     readonly data: string,
+    private readonly functions: string,
     private readonly options: HostOptions,
+    private readonly removeFunctions: () => Promise<void>,
   ) {}
 
   static async start(options: HostOptions = {}): Promise<Host> {
-    const host = new Host(await mkdtemp(path.join(tmpdir(), "conformance-")), options);
-    await host.start();
+    const { functions, remove } =
+      options.files === undefined
+        ? { functions: options.functions ?? FUNCTIONS, remove: async () => {} }
+        : await copyFunctions(options.files);
+    const host = new Host(await mkdtemp(path.join(tmpdir(), "conformance-")), functions, options, remove);
+    try {
+      await host.start();
+    } catch (error) {
+      await host.dispose();
+      throw error;
+    }
     return host;
   }
 
   /** Resolves when the host serves; rejects with what it said when it does not start. */
   async start(): Promise<void> {
     const flags = [
-      ...["--functions", this.options.functions ?? FUNCTIONS, "--data", this.data],
+      ...["--functions", this.functions, "--data", this.data],
       ...["--port", this.#ports[0], "--site-port", this.#ports[1], "--admin-key", this.adminKey],
       ...(this.options.flags ?? []),
     ];
@@ -78,6 +108,7 @@ export class Host {
   async dispose(): Promise<void> {
     await this.stop();
     await rm(this.data, { recursive: true, force: true });
+    await this.removeFunctions();
   }
 
   async #end(signal: NodeJS.Signals): Promise<number | null> {

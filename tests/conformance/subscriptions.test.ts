@@ -227,7 +227,9 @@ section("Subscriptions", (line) => {
       ["throwOverloaded", "Busy"],
     ])("the HTTP client is told of %s", async (operation, code) => {
       const channel = newChannel();
-      const call = clients.http().mutation(api.conflicts.atFirst, { operation, channel, until: Date.now() + 60_000 });
+      const call = clients
+        .http()
+        .mutation(api.conflicts.atFirst, { operation, channel, until: Date.now() + 60_000 });
       expect(JSON.parse((await failure(call)).message)).toMatchObject({ code, message: expect.any(String) });
       expect(await clients.http().query(api.messages.count, { channel })).toBe(0);
     });
