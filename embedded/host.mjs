@@ -6,9 +6,10 @@ import { ActionsClient } from "./actions/client.mjs";
 import { actionSeconds } from "./actions/limits.mjs";
 import { Authenticator, DEVELOPMENT_ADMIN_KEY } from "./auth.mjs";
 import { Calls } from "./calls.mjs";
-import { makeClock } from "./clock.mjs";
+import { makeClock, reader } from "./clock.mjs";
 import { EngineClient } from "./engine-client.mjs";
 import { withoutRequestId } from "./failures.mjs";
+import { Faults } from "./faults.mjs";
 import { serveApi } from "./http/api.mjs";
 import { createHttpServer } from "./http/server.mjs";
 import { serveSite } from "./http/site.mjs";
@@ -48,17 +49,23 @@ export async function startHost(options, { log, onFatal }) {
   const engine = new EngineClient({ file, synchronous, log, onFatal, clock, conflicts, record });
   const actions = new ActionsClient({ engine, log, clock, limits: { seconds: readActionSeconds() } });
   const calls = new Calls(engine, actions);
-  const authenticator = new Authenticator(options.adminKey, { providers: () => engine.description.auth });
-  const sync = new SyncServer({ engine, calls, authenticator }, log);
+  const authenticator = new Authenticator(options.adminKey, {
+    providers: () => engine.description.auth,
+    now: reader(clock),
+  });
+  const faults = new Faults(options.faults);
+  const sync = new SyncServer({ engine, calls, authenticator }, log, faults);
 
   engine.start(); // the thread starts while the functions are bundled and the ports are taken
   const loaded = Promise.withResolvers();
   const siteServer = createHttpServer(async (request, response) => {
     await loaded.promise;
+    if (faults.loses(request, response)) return;
     void serveSite(host, request, response, request.url ?? "/");
   });
   const apiServer = createHttpServer(async (request, response) => {
     await loaded.promise;
+    if (faults.loses(request, response, { exempt: true })) return;
     const { url = "/" } = request;
     if (url === SITE_PREFIX || url.startsWith(`${SITE_PREFIX}/`))
       void serveSite(host, request, response, url.slice(SITE_PREFIX.length) || "/");
@@ -71,7 +78,7 @@ export async function startHost(options, { log, onFatal }) {
   const url = await listen(apiServer, options.host, options.port, "--port");
   const siteUrl = await listen(siteServer, options.host, options.sitePort, "--site-port");
   const time = clock === null ? null : new TimeControl(engine, clock);
-  const host = { engine, actions, calls, authenticator, siteUrl, log, time };
+  const host = { engine, actions, calls, authenticator, siteUrl, log, time, faults };
 
   engine.onScheduledAction(({ job, path, args }) => {
     calls.run({ kind: "action", path, args, caller: { admin: true, identity: null }, job }, (reply) => {

@@ -4,6 +4,7 @@ import { parseArgs } from "node:util";
 import path from "node:path";
 import { DEVELOPMENT_ADMIN_KEY } from "./auth.mjs";
 import { parseMoment } from "./clock.mjs";
+import { FaultError, parseFaults } from "./faults.mjs";
 
 /**
  * @typedef {object} Options
@@ -16,6 +17,7 @@ import { parseMoment } from "./clock.mjs";
  * @property {string} adminKey
  * @property {"full" | "normal"} synchronous  full: a commit is on the disk before its answer; normal: a power cut may lose the last ones
  * @property {{ startMs?: number }} [clock]  a virtual clock; startMs: ms since the epoch, the machine's time by default
+ * @property {import("./faults.mjs").FaultSettings} [faults]  what is disturbed between clients and the host
  * @property {boolean} [record]  keep what mutations read and wrote, for the conflict matrix
  * @property {{ rate: number, seed: number }} [conflicts]  rate: share of the runs of mutations that are undone as a conflict, 0 to 1
  */
@@ -38,6 +40,7 @@ const FLAGS = {
   clock: { type: "string", default: "real" },
   conflicts: { type: "string", default: "0" },
   record: { type: "boolean", default: false },
+  faults: { type: "string", default: "none" },
 };
 
 /**
@@ -64,6 +67,7 @@ export function parseOptions(argv, cwd) {
     clock: readClock(flags("clock")),
     conflicts: readConflicts(flags("conflicts")),
     record: on("record"),
+    faults: readFaults(flags("faults")),
   };
   if (options.port !== 0 && options.port === options.sitePort) {
     throw new UsageError(`--port and --site-port are both ${options.port}: give two different ports`);
@@ -137,4 +141,15 @@ function readConflicts(text) {
     );
   }
   return rate === 0 ? undefined : { rate, seed: Number(seed) };
+}
+
+/** @param {string} text @returns {Options["faults"]} */
+function readFaults(text) {
+  if (text === "none") return undefined;
+  try {
+    return parseFaults(text);
+  } catch (error) {
+    if (!(error instanceof FaultError)) throw error;
+    throw new UsageError(`--faults takes delay=MS,drop=SHARE,disconnect=SHARE,seed=N: ${error.message}`);
+  }
 }

@@ -38,9 +38,11 @@ export class SyncServer {
   /**
    * @param {Host & { engine: { onBatch: (listener: () => void) => void } }} host
    * @param {(line: string) => void} log
+   * @param {import("./faults.mjs").Faults} faults
    */
-  constructor(host, log) {
+  constructor(host, log, faults) {
     this.#host = host;
+    this.#faults = faults;
     this.#log = log;
     host.engine.onBatch(() => {
       for (const { session } of this.#connections) session.flush();
@@ -51,6 +53,7 @@ export class SyncServer {
 
   /** @type {Host} */
   #host;
+  #faults;
   /** @type {(line: string) => void} */
   #log;
   /** @type {NodeJS.Timeout} */
@@ -70,7 +73,9 @@ export class SyncServer {
     stream.on("error", () => stream.destroy()); // a client that goes away before it is answered
     try {
       const splits = takesChunks(checkedClient(request));
-      this.#sockets.handleUpgrade(request, stream, head, (socket) => this.#accept(socket, splits));
+      this.#sockets.handleUpgrade(request, stream, head, (socket) =>
+        this.#accept(this.#faults.disturb(socket), splits),
+      );
     } catch (error) {
       if (!(error instanceof HttpError)) throw error;
       endBare(stream, `${error.status} ${STATUS_CODES[error.status]}`, error.code, error.message);

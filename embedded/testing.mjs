@@ -17,6 +17,7 @@ export class TestHost {
   /** Where the functions and the file are. */
   root = temporaryFolder();
   url = "";
+  siteUrl = "";
   /** What the host told its operator. @type {string[]} */
   lines = [];
   /** @type {Awaited<ReturnType<typeof startHost>> | null} */
@@ -35,6 +36,7 @@ export class TestHost {
     const tell = (/** @type {string} */ line) => void this.lines.push(line);
     this.#host = await startHost(settings, { log: tell, onFatal: ({ message }) => tell(message) });
     this.url = String(this.#host.ready.url);
+    this.siteUrl = String(this.#host.ready.siteUrl);
   }
 
   /** Stop the host and keep its file. */

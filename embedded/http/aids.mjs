@@ -3,6 +3,7 @@
 import { LAST_TIME_MS, parseMoment } from "../clock.mjs";
 import { conflictMatrix } from "../conflict-matrix.mjs";
 import { withoutRequestId } from "../failures.mjs";
+import { FaultError, readFaults } from "../faults.mjs";
 import { parseJsonObject, readBody } from "./body.mjs";
 import { HttpError } from "./errors.mjs";
 
@@ -17,6 +18,16 @@ const MAX_WINDOW_MS = 10_000; // no mutation of Convex runs longer
 
 /** @type {Record<string, Route>} */
 export const AIDS_POST = {
+  "/api/host/faults": async (host, request) => {
+    await requireAdmin(host, request);
+    try {
+      host.faults.set(readFaults(parseJsonObject(await readBody(request))));
+    } catch (error) {
+      if (!(error instanceof FaultError)) throw error;
+      throw new HttpError(400, "BadFaults", error.message);
+    }
+    return faultsText(host);
+  },
   "/api/host/conflicts/clear": async (host, request) => {
     await requireAdmin(host, request);
     return JSON.stringify({ cleared: await recording(host, { clear: true }) });
@@ -30,6 +41,10 @@ export const AIDS_POST = {
 
 /** @type {Record<string, Route>} */
 export const AIDS_GET = {
+  "/api/host/faults": async (host, request) => {
+    await requireAdmin(host, request);
+    return faultsText(host);
+  },
   "/api/host/conflicts": async (host, request, url) => {
     await requireAdmin(host, request);
     const windowMs = readWindow(url.searchParams.get("window"));
@@ -45,6 +60,11 @@ export const AIDS_GET = {
 async function requireAdmin({ authenticator }, request) {
   const { admin } = await authenticator.fromHeader(request.headers.authorization);
   if (!admin) throw new HttpError(403, "Forbidden", "/api/host is for the admin key only");
+}
+
+/** @param {Host} host */
+function faultsText({ faults }) {
+  return JSON.stringify({ ...faults.settings, counts: faults.counts });
 }
 
 /** @param {Host} host @param {{ clear?: boolean }} request @returns {Promise<any>} */

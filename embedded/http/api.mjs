@@ -15,6 +15,7 @@ import { metrics, METRICS_TYPE } from "./metrics.mjs";
  * @property {import("../calls.mjs").Calls} calls
  * @property {Pick<import("../engine-client.mjs").EngineClient, "ts" | "ask">} engine
  * @property {(line: string) => void} log
+ * @property {import("../faults.mjs").Faults} faults
  * @property {import("../time-control.mjs").TimeControl | null} time  null: the machine's clock
  * @typedef {(host: Host, request: Request, url: URL) => Promise<string>} Route  the JSON text of a 200
  */
