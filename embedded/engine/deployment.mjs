@@ -89,6 +89,7 @@ export function applySchema(store, schema) {
       ...(declared?.indexes ?? []),
       ...(declared?.stagedIndexes ?? []).map((index) => ({ ...index, staged: true })),
     ]);
+    store.setSideIndexes(table, [...(declared?.searchIndexes ?? []), ...(declared?.vectorIndexes ?? [])]);
   }
 }
 

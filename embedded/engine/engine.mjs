@@ -22,6 +22,7 @@ import { Scheduler } from "./scheduler.mjs";
 import { Store } from "./store.mjs";
 import { Subscriptions, toWrite } from "./subscriptions.mjs";
 import { Tally } from "./tally.mjs";
+import { vectorSearch } from "./vector-search.mjs";
 import { VirtualClock } from "./virtual-clock.mjs";
 
 /**
@@ -211,7 +212,7 @@ export class Engine {
   #serveOne(message) {
     switch (message.op) {
       case "call":
-        return this.#serveCall(message);
+        return message.at === undefined ? this.#serveCall(message) : this.#serveQueryAsOf(message);
       case "subscribe":
         return this.#serveSubscribe(message);
       case "unsubscribe":
@@ -248,6 +249,8 @@ export class Engine {
           if (message.clear) return String(this.#recorder.clear());
           return JSON.stringify(this.#recorder.recording(this.#store.tables()));
         });
+      case "vectorSearch":
+        return this.#answer(() => vectorSearch(this.#store, JSON.parse(message.query)));
       case "tally":
         return { ok: true, value: this.#tally.text(), ts: String(this.#store.ts), logLines: [] };
       case "stop":
@@ -321,6 +324,33 @@ export class Engine {
     } catch (error) {
       this.#store.rollback(mark);
       if (error === this.#conflicts?.last && reruns < MAX_RERUNS) return this.#serveCall(message, reruns + 1);
+      return failure(expected(error), call.logLines);
+    } finally {
+      this.#marker.end();
+    }
+  }
+
+  /** @param {{ id: number, path: string, args: string, caller: Caller, at: string }} message  at: nanoseconds, in decimal */
+  #serveQueryAsOf({ id, path, args, caller, at }) {
+    const app = this.#app;
+    if (app === null) return failure(new CallError("No functions are loaded"), []);
+    const ts = BigInt(at);
+    const { oldestTs, ts: newestTs } = this.#store;
+    if (ts < oldestTs || ts > newestTs) {
+      const [code, message] =
+        ts < oldestTs
+          ? ["TimestampTooOld", `Timestamp ${ts} is too early, retry with a higher timestamp`]
+          : ["TimestampTooNew", `Timestamp ${ts} is more recent than latest_ts ${newestTs}`];
+      return { ok: false, code, message, logLines: [] };
+    }
+    const call = new Call(app, { caller, now: this.#now() });
+    call.snapshotTs = ts;
+    try {
+      const entry = app.functions.find(path, "query", caller.admin);
+      this.#marker.begin("call", id);
+      const value = this.#store.asOf(ts, () => this.#runCall(call, entry, args));
+      return { ok: true, value, ts: at, logLines: call.logLines };
+    } catch (error) {
       return failure(expected(error), call.logLines);
     } finally {
       this.#marker.end();

@@ -5,7 +5,8 @@ import { OperatorError } from "./errors.mjs";
 import { decodeId } from "./ids.mjs";
 import { indexKey, makeIndex } from "./index-keys.mjs";
 import { FILE_FORMAT, openDatabase } from "./sqlite.mjs";
-import { PLACES, rowNumber } from "./store.mjs";
+import { rowNumber } from "./store.mjs";
+import { PLACES } from "./tables.mjs";
 
 const MAX_PROBLEMS = 20; // a broken file would say the same a million times
 
@@ -27,9 +28,10 @@ const MAX_PROBLEMS = 20; // a broken file would say the same a million times
  */
 export function checkFile(file) {
   if (!existsSync(file)) throw new OperatorError(`${file} is not there`);
-  const { database, isNew } = openDatabase(file, "normal");
+  const { database, format } = openDatabase(file, "normal");
   try {
-    if (isNew) throw new OperatorError(`${file} is not a host's file of format ${FILE_FORMAT}`);
+    if (format !== FILE_FORMAT)
+      throw new OperatorError(`${file} is not a host's file of format ${FILE_FORMAT}`);
     return new Check(database).run();
   } finally {
     database.close();

@@ -1,16 +1,17 @@
-/** The range of an index that a query reads. */
+/** The range of an index, or the search, that a query reads. */
 
 import { CallError } from "./errors.mjs";
 import { isUndefined } from "./filters.mjs";
 import { formatValue } from "./format.mjs";
 import { isHidden } from "./layout.mjs";
+import { compileSearch } from "./text-search.mjs";
 import { compareValues, encodeIndexKey, keySuccessor, resolveCommitTs } from "./values.mjs";
 
 /**
  * @typedef {import("./values.mjs").Encoded} Encoded
  * @typedef {import("./store.mjs").Store} Store
- * @typedef {import("./store.mjs").Table} Table
- * @typedef {import("./store.mjs").Index} Index
+ * @typedef {import("./tables.mjs").Table} Table
+ * @typedef {import("./tables.mjs").Index} Index
  *
  * @typedef {object} Range
  * @property {Table} table
@@ -25,7 +26,7 @@ import { compareValues, encodeIndexKey, keySuccessor, resolveCommitTs } from "./
  * @param {Store} store
  * @param {bigint} ts  what an unresolved commit timestamp stands for
  * @param {any} source  as the query builder serializes it
- * @returns {Range | null} null when the table does not exist
+ * @returns {Range | import("./text-search.mjs").Search | null} null when the table does not exist
  * @throws {CallError} there is no such index, or the range does not follow its fields
  */
 export function compileSource(store, ts, source) {
@@ -40,10 +41,11 @@ export function compileSource(store, ts, source) {
       const { table, index } = findIndex(store, source.indexName);
       return { table, index, descending, ...compileRange(source.indexName, index, source.range, ts) };
     }
-    case "Search":
-      throw new CallError(
-        `Search index ${source.indexName} cannot be queried: this host has no text search.`,
-      );
+    case "Search": {
+      const table = readableTable(store, source.indexName.split(".", 1)[0]);
+      if (table === undefined) throw new CallError(`Index ${source.indexName} not found.`);
+      return compileSearch(table, source.indexName, source.filters);
+    }
     default:
       throw new CallError(`Unknown query source ${JSON.stringify(source.type)}`);
   }
@@ -73,7 +75,10 @@ function findIndex(store, name) {
   const [tableName = "", indexName = ""] = name.split(".");
   const table = readableTable(store, tableName);
   const index = table === undefined ? undefined : indexOf(table, indexName);
-  if (table === undefined || index === undefined) throw new CallError(`Index ${name} not found.`);
+  if (table === undefined || index === undefined) {
+    const isOther = table?.sides.some(({ definition }) => definition.name === indexName) ?? false;
+    throw new CallError(isOther ? `Index ${name} is not a database index` : `Index ${name} not found.`);
+  }
   if (index.staged) {
     throw new CallError(`Index ${name} is currently staged and not available to query until it is enabled.`);
   }

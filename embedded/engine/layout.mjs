@@ -12,7 +12,15 @@ export function isHidden(table) {
   return table.startsWith("_") && !READABLE_SYSTEM_TABLES.has(table);
 }
 
-export const LAYOUT = `
+const SIDE_INDEXES = `
+  CREATE TABLE side_indexes (id INTEGER PRIMARY KEY AUTOINCREMENT, number INTEGER NOT NULL, definition TEXT NOT NULL,
+    staged INTEGER NOT NULL, documents INTEGER NOT NULL DEFAULT 0, tokens INTEGER NOT NULL DEFAULT 0);
+  CREATE TABLE postings (i INTEGER NOT NULL, term BLOB NOT NULL, pk INTEGER NOT NULL, n INTEGER NOT NULL, length INTEGER NOT NULL,
+    PRIMARY KEY (i, term, pk)) WITHOUT ROWID;
+  CREATE TABLE vectors (i INTEGER NOT NULL, pk INTEGER NOT NULL, v BLOB NOT NULL, PRIMARY KEY (i, pk)) WITHOUT ROWID;
+`;
+
+const LAYOUT = `
   CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
   CREATE TABLE tables (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, validated TEXT);
   CREATE TABLE indexes (id INTEGER PRIMARY KEY AUTOINCREMENT, number INTEGER NOT NULL, name TEXT NOT NULL, fields TEXT NOT NULL,
@@ -21,14 +29,46 @@ export const LAYOUT = `
   CREATE TABLE ix (i INTEGER NOT NULL, k BLOB NOT NULL, pk INTEGER NOT NULL, PRIMARY KEY (i, k)) WITHOUT ROWID;
   CREATE TABLE outcomes (n INTEGER PRIMARY KEY AUTOINCREMENT, session TEXT NOT NULL, request INTEGER NOT NULL, at INTEGER NOT NULL,
     outcome TEXT NOT NULL, UNIQUE (session, request));
-  PRAGMA user_version = ${FILE_FORMAT};
+  ${SIDE_INDEXES}
 `;
 
+/** What brings a file to a format from the one before. @type {Record<number, string>} */
+const UPGRADES = { 2: SIDE_INDEXES };
+
+/**
+ * Bring a file to the layout of this host.
+ *
+ * @param {import("node:sqlite").DatabaseSync} database
+ * @param {number} format  of the file as it is; 0: it is new
+ */
+export function createLayout(database, format) {
+  if (format === FILE_FORMAT) return;
+  database.exec("BEGIN IMMEDIATE");
+  if (format === 0) {
+    database.exec(LAYOUT);
+    const insert = database.prepare("INSERT INTO tables (number, name) VALUES (?, ?)");
+    for (const [name, number] of Object.entries(SYSTEM_TABLES)) insert.run(number, name);
+  }
+  for (let next = format + 1; format > 0 && next <= FILE_FORMAT; next++) database.exec(UPGRADES[next] ?? "");
+  database.exec(`PRAGMA user_version = ${FILE_FORMAT}; COMMIT`);
+}
+
 const MAX_SAVEPOINTS = 32; // nested calls end long before
+
+/** @typedef {ReturnType<typeof prepareAll>} Statements */
 
 /** @param {import("node:sqlite").DatabaseSync} database  with the tables in it */
 export function prepareAll(database) {
   const sql = (/** @type {string} */ text) => database.prepare(text);
+  const bySize = (/** @type {(size: number) => string} */ text) => {
+    /** @type {Map<number, import("node:sqlite").StatementSync>} */
+    const prepared = new Map();
+    return (/** @type {number} */ size) => {
+      const known = prepared.get(size) ?? sql(text(size));
+      prepared.set(size, known);
+      return known;
+    };
+  };
   const depths = Array.from({ length: MAX_SAVEPOINTS }, (_, depth) => `s${depth}`);
   const scanned =
     "SELECT ix.k, docs.pk, docs.id, docs.ct, docs.json FROM ix CROSS JOIN docs ON docs.pk = ix.pk";
@@ -67,6 +107,36 @@ export function prepareAll(database) {
     scanUp: sql(`${scanned} WHERE ix.i = ? AND ix.k >= ? AND ix.k < ? ORDER BY ix.k LIMIT ?`),
     scanUpAfter: sql(`${scanned} WHERE ix.i = ? AND ix.k > ? AND ix.k < ? ORDER BY ix.k LIMIT ?`),
     scanDown: sql(`${scanned} WHERE ix.i = ? AND ix.k >= ? AND ix.k < ? ORDER BY ix.k DESC LIMIT ?`),
+    allSideIndexes: sql("SELECT id, number, definition, staged FROM side_indexes ORDER BY id"),
+    insertSideIndex: sql("INSERT INTO side_indexes (number, definition, staged) VALUES (?, ?, ?)"),
+    setSideStaged: sql("UPDATE side_indexes SET staged = ? WHERE id = ?"),
+    getSideIndex: sql("SELECT documents, tokens FROM side_indexes WHERE id = ?"),
+    addToSideIndex: sql(
+      "UPDATE side_indexes SET documents = documents + ?, tokens = tokens + ? WHERE id = ?",
+    ),
+    dropSideIndex: sql("DELETE FROM side_indexes WHERE id = ?"),
+    insertPosting: sql("INSERT INTO postings (i, term, pk, n, length) VALUES (?, ?, ?, ?, ?)"),
+    deletePosting: sql("DELETE FROM postings WHERE i = ? AND term = ? AND pk = ?"),
+    dropPostings: sql("DELETE FROM postings WHERE i = ?"),
+    countPostings: sql("SELECT count(*) AS n FROM postings WHERE i = ? AND term = ?"),
+    nextTerm: sql("SELECT term FROM postings WHERE i = ? AND term > ? AND term < ? ORDER BY term LIMIT 1"),
+    /** A term's postings in documents that have each of so many other terms, given first. */
+    postings: bySize((size) => {
+      const joins = Array.from(
+        { length: size },
+        (_, n) => `CROSS JOIN postings f${n} ON f${n}.i = p.i AND f${n}.term = ? AND f${n}.pk = p.pk`,
+      );
+      return `SELECT p.pk, p.n, p.length FROM postings p ${joins.join(" ")} WHERE p.i = ? AND p.term = ?`;
+    }),
+    insertVector: sql("INSERT INTO vectors (i, pk, v) VALUES (?, ?, ?)"),
+    deleteVector: sql("DELETE FROM vectors WHERE i = ? AND pk = ?"),
+    dropVectors: sql("DELETE FROM vectors WHERE i = ?"),
+    allVectors: sql("SELECT pk, v FROM vectors WHERE i = ?"),
+    /** Vectors of documents that have one of so many terms. */
+    filteredVectors: bySize((size) => {
+      const terms = Array.from({ length: size }, () => "?").join(", ");
+      return `SELECT pk, v FROM vectors WHERE i = ? AND pk IN (SELECT pk FROM postings WHERE i = ? AND term IN (${terms}))`;
+    }),
     getOutcome: sql("SELECT outcome FROM outcomes WHERE session = ? AND request = ?"),
     setOutcome: sql("INSERT INTO outcomes (session, request, at, outcome) VALUES (?, ?, ?, ?)"),
     oldestOutcome: sql("SELECT at FROM outcomes ORDER BY n LIMIT 1"),

@@ -4,6 +4,7 @@ import { createHash } from "node:crypto";
 import { CallError } from "./errors.mjs";
 import { behind, compileSource, upTo } from "./index-range.mjs";
 import { Query } from "./query.mjs";
+import { MAX_MATCHES } from "./text-search.mjs";
 import { valueSize } from "./values.mjs";
 
 /**
@@ -41,19 +42,22 @@ const SMALLEST_SPLIT = 3; // rows read
  */
 export function readPage(reader, request) {
   const { query, cursor, pageSize, limits } = request;
-  const range = compileSource(reader.store, reader.ts, query.source);
-  const print = fingerprint(query, range?.index.fields ?? []);
+  const source = compileSource(reader.store, reader.ts, query.source);
+  const isSearch = source !== null && "textIndex" in source;
+  const print = fingerprint(query, source === null || isSearch ? [] : source.index.fields);
   const start = cursor === null ? null : decodeCursor(print, cursor);
   const endCursor = request.endCursor ?? request.journal;
   const end = endCursor === null ? null : decodeCursor(print, endCursor);
-  if (range === null || start?.kind === "end") {
+  if (source === null || start?.kind === "end") {
     const position = end ?? { kind: /** @type {const} */ ("end") };
     return pageResult([], position, encodeCursor(print, position), null, null);
   }
-  const from = start === null ? range : behind(range, start.key);
+  const from = start === null ? source : behind(source, start.key);
   const bounded = end?.kind === "after" ? upTo(from, end.key) : from;
 
-  const account = new Account(request, end === null);
+  const account = isSearch
+    ? new Account({ maximumRowsRead: MAX_MATCHES }, false)
+    : new Account(request, end === null);
   const onRow = (/** @type {string} */ json, /** @type {Row} */ row) => {
     reader.onRow(json, row);
     account.add(json, row);
@@ -77,7 +81,7 @@ export function readPage(reader, request) {
   else if (!running.exhausted && running.last !== undefined) {
     position = { kind: "after", key: running.keyOf(running.last) };
   }
-  const { middle } = account;
+  const middle = isSearch ? undefined : account.middle; // half a search would take as long as a whole one
   const split =
     middle === undefined ? null : encodeCursor(print, { kind: "after", key: running.keyOf(middle) });
   return pageResult(page, position, encodeCursor(print, position), split, status);
@@ -86,8 +90,8 @@ export function readPage(reader, request) {
 /** What one page has read. */
 class Account {
   /**
-   * @param {PageRequest} request
-   * @param {boolean} bounded  a page whose end is given is read whole
+   * @param {Pick<PageRequest, "maximumRowsRead" | "maximumBytesRead">} limits
+   * @param {boolean} bounded  whether they end the page: one whose end is given is read whole
    */
   constructor({ maximumRowsRead, maximumBytesRead }, bounded) {
     this.#maxRows = maximumRowsRead ?? Infinity;

@@ -2,11 +2,13 @@
 
 import { compileFilter } from "./filters.mjs";
 import { RangeRows } from "./range-rows.mjs";
+import { SearchRows } from "./text-search.mjs";
 
 /**
  * @typedef {import("./store.mjs").Store} Store
  * @typedef {import("./store.mjs").Row} Row
  * @typedef {import("./index-range.mjs").Range} Range
+ * @typedef {import("./text-search.mjs").Search} Search
  * @typedef {import("./reads.mjs").Reads} Reads
  *
  * @typedef {{ source: any, operators: ({ filter: any } | { limit: number })[] }} QueryJson
@@ -29,19 +31,15 @@ import { RangeRows } from "./range-rows.mjs";
 export class Query {
   /**
    * @param {Reader} reader
-   * @param {Range | null} range  null: the table does not exist
+   * @param {Range | Search | null} source  null: the table does not exist
    * @param {QueryJson["operators"]} operators
    */
-  constructor(reader, range, operators) {
+  constructor(reader, source, operators) {
     this.#reader = reader;
     this.#operators = operators.map(toOperator);
-    const idMatches = range?.idMatches;
-    if (idMatches !== undefined) {
-      this.#operators.unshift({ matches: (document) => idMatches(document._id), left: 0 });
-    }
-    const [first] = this.#operators;
-    const wanted = first?.matches === null ? first.left : Infinity;
-    this.#rows = range === null ? null : new RangeRows(reader.store, range, wanted);
+    if (source === null) this.#rows = null;
+    else if ("textIndex" in source) this.#rows = new SearchRows(reader.store, source);
+    else this.#rows = this.#rangeRows(source);
   }
 
   #reader;
@@ -55,6 +53,16 @@ export class Query {
   exhausted = false;
   /** Whether the reader wanted no more rows. */
   cut = false;
+
+  /** @param {Range} range */
+  #rangeRows(range) {
+    const { idMatches } = range;
+    if (idMatches !== undefined) {
+      this.#operators.unshift({ matches: (document) => idMatches(document._id), left: 0 });
+    }
+    const [first] = this.#operators;
+    return new RangeRows(this.#reader.store, range, first?.matches === null ? first.left : Infinity);
+  }
 
   /** @returns {string | null} the next document that passes, as JSON text; null at the end */
   next() {

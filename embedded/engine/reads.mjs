@@ -13,6 +13,14 @@ export class Reads {
     this.readSet.addRange(index.id, low, high);
   }
 
+  /** @param {import("./text-search.mjs").Search} search */
+  addSearch({ table, textIndex, query }) {
+    this.tables.add(table.name);
+    for (const { low, high } of textIndex.readRanges(query)) {
+      this.readSet.addRange(textIndex.readSetId, low, high);
+    }
+  }
+
   /**
    * @param {string} table
    * @param {string} id

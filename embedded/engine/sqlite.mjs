@@ -3,8 +3,8 @@
 import { DatabaseSync } from "node:sqlite";
 import { OperatorError } from "./errors.mjs";
 
-/** Version of the file's layout, kept in `user_version`. A host reads files of its own version only. */
-export const FILE_FORMAT = 1;
+/** Version of the file's layout, kept in `user_version`. A host brings older files to its own version, and refuses newer ones. */
+export const FILE_FORMAT = 2;
 
 const BUSY_TIMEOUT_MS = 2_000; // a host that is just ending gets this long to let go of the file
 const CACHE_KIB = 32 * 1024;
@@ -13,7 +13,7 @@ const CHECKPOINT_PAGES = 10_000; // small checkpoints cost the 99th percentile o
 /**
  * @param {string} file
  * @param {"full" | "normal"} synchronous  full: a commit survives a power cut; normal: the last ones may be lost, none is torn
- * @returns {{ database: DatabaseSync, isNew: boolean }}
+ * @returns {{ database: DatabaseSync, format: number }} format: of the file as it is; 0: it is new
  * @throws {OperatorError} the file is locked, newer than this host, no database, or cannot be written
  */
 export function openDatabase(file, synchronous) {
@@ -37,7 +37,7 @@ export function openDatabase(file, synchronous) {
       BEGIN IMMEDIATE;
       COMMIT;
     `);
-    return { database, isNew: version === 0 };
+    return { database, format: version };
   } catch (error) {
     database?.close();
     throw error instanceof OperatorError ? error : new OperatorError(openFailure(file, error));

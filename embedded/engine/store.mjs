@@ -1,37 +1,25 @@
 /**
- * Documents and index rows in SQLite: tables, scans, writes that can be undone, and the clocks that never go backwards.
+ * Documents and index rows in SQLite: scans, writes that can be undone, and the clocks that never go backwards.
  *
  * A document's row number holds its table and its place in that table, rising with `_creationTime`. So rows of a table lie
  * together in the order of `by_creation_time` and of `by_id`, and neither index needs rows of its own.
  */
 
 import { randomFillSync } from "node:crypto";
-import { OperatorError } from "./errors.mjs";
+import { History } from "./history.mjs";
 import { decodeId, encodeId, tableNumberOf } from "./ids.mjs";
-import { indexKey, makeIndex, rowKey, sameFields, sameKey } from "./index-keys.mjs";
-import { LAYOUT, prepareAll, SYSTEM_TABLES } from "./layout.mjs";
+import { indexKey, rowKey, sameKey } from "./index-keys.mjs";
+import { createLayout, prepareAll } from "./layout.mjs";
 import { openDatabase } from "./sqlite.mjs";
+import { PLACES, Tables } from "./tables.mjs";
 
 /**
  * @typedef {import("./values.mjs").Encoded} Encoded
  * @typedef {import("./values.mjs").EncodedObject} EncodedObject
- * @typedef {import("./schema.mjs").IndexDefinition} IndexDefinition
  * @typedef {EncodedObject & { _id: string, _creationTime: number }} Document
  *
- * @typedef {object} Index
- * @property {number} id  negative for the two indexes without rows
- * @property {string} name
- * @property {string[]} fields  with the implicit `_creationTime` at the end
- * @property {string[][]} paths  the declared fields, split at dots
- * @property {boolean} staged  kept up to date, refused in queries
- *
- * @typedef {object} Table
- * @property {number} number  as ids carry it
- * @property {string} name
- * @property {number} nextPlace
- * @property {Index} byCreationTime
- * @property {Index} byId
- * @property {Index[]} indexes  those with rows
+ * @typedef {import("./tables.mjs").Index} Index
+ * @typedef {import("./tables.mjs").Table} Table
  *
  * @typedef {object} Row  one stored document
  * @property {number} pk
@@ -52,10 +40,7 @@ import { openDatabase } from "./sqlite.mjs";
  * @property {string | undefined} visibleBefore  see `Store.visible`
  */
 
-export const PLACES = 2 ** 38; // documents that a table can ever have; with a table number it stays below 2^53
 const PLACE_BYTES = 5;
-const FIRST_USER_TABLE = 10_001;
-const LAST_TABLE = 2 ** 15 - 1;
 const CREATION_TIME_STEP = 1 / 4096; // ms; between documents that are made within one ms
 const NS_PER_MS = 1_000_000n;
 const CLOCKS = "clocks"; // "<newest timestamp> <newest creation time>"
@@ -66,13 +51,17 @@ export class Store {
    * @throws {OperatorError}
    */
   constructor({ file, synchronous, now = Date.now }) {
-    const { database, isNew } = openDatabase(file, synchronous);
+    const { database, format } = openDatabase(file, synchronous);
     this.#database = database;
     this.#now = now;
-    if (isNew) this.#create();
+    createLayout(database, format);
     this.#statements = prepareAll(database);
+    this.#tables = new Tables(this.#statements, {
+      beginWrite: () => this.#beginWrite(),
+      rows: (table) => this.rows(table),
+    });
     this.#readClocks();
-    this.reloadTables();
+    this.#history = new History(this.ts);
   }
 
   /** Newest committed timestamp in nanoseconds. */
@@ -91,26 +80,13 @@ export class Store {
   #database;
   #now;
   #statements;
-  /** @type {Map<string, Table>} */
-  #tables = new Map();
-  /** @type {Map<number, Table>} */
-  #tablesByNumber = new Map();
+  #tables;
+  #history;
   #lastCreationTime = 0;
   #open = false;
   #savepoints = 0;
   /** How many of them, from the outermost, SQLite has been told of. */
   #knownSavepoints = 0;
-  /** In the open batch, so that a rollback must read the tables again. */
-  #tablesChanged = false;
-
-  #create() {
-    const insert = "INSERT INTO tables (number, name) VALUES (?, ?)";
-    this.#database.exec(`BEGIN IMMEDIATE; ${LAYOUT}`);
-    for (const [name, number] of Object.entries(SYSTEM_TABLES))
-      this.#database.prepare(insert).run(number, name);
-    this.#database.exec("COMMIT");
-  }
-
   /* ---- transactions ---- */
 
   /** The timestamp that the next commit will have: above all before, at or above the clock. */
@@ -142,7 +118,7 @@ export class Store {
     this.#statements.rollbackTo[this.#savepoints]?.run();
     this.#forgetSavepoint();
     for (const write of this.log.splice(mark.log).reverse()) this.#restoreVisible(write);
-    if (this.#tablesChanged) this.reloadTables();
+    if (this.#tables.changed) this.#tables.reload();
     this.version += 1;
   }
 
@@ -161,6 +137,7 @@ export class Store {
     const writes = this.log;
     if (writes.length === 0) return writes;
     this.ts = ts ?? this.nextTs();
+    this.#history.add(this.ts, this.#now(), writes);
     this.log = [];
     this.visible.clear();
     return writes;
@@ -172,20 +149,21 @@ export class Store {
     this.#statements.setMeta.run(CLOCKS, `${this.ts} ${this.#lastCreationTime}`);
     this.#statements.commit.run();
     this.#open = false;
-    this.#tablesChanged = false;
+    this.#tables.changed = false;
   }
 
   /** Drop everything since the last commit. */
   abort() {
     if (this.#open) orIgnore(() => this.#database.exec("ROLLBACK")); // a full disk may have made SQLite roll back by itself
     this.#open = false;
-    this.#tablesChanged = false;
+    this.#tables.changed = false;
     this.#savepoints = this.#knownSavepoints = 0;
     this.log = [];
     this.visible.clear();
     this.version += 1;
     this.#readClocks();
-    this.reloadTables();
+    this.#history.truncate(this.ts);
+    this.#tables.reload();
   }
 
   /** Take up the newest timestamp and creation time of the file: all that come are above them. */
@@ -220,129 +198,38 @@ export class Store {
 
   /** @returns {Table[]} */
   tables() {
-    return [...this.#tables.values()];
+    return this.#tables.all();
   }
 
   /** @param {string} name @returns {number | null} */
   tableNumberOf = (name) => this.#tables.get(name)?.number ?? null;
 
   /** @param {number} number @returns {string | null} */
-  tableNameOf = (number) => this.#tablesByNumber.get(number)?.name ?? null;
+  tableNameOf = (number) => this.#tables.numbered(number)?.name ?? null;
 
   /** @param {string} name @returns {Table} the table, made if there was none */
   ensureTable(name) {
-    const known = this.#tables.get(name);
-    if (known !== undefined) return known;
-    this.#beginWrite();
-    const last = Number(this.#statements.lastTable.get()?.last ?? 0);
-    const number = Math.max(last + 1, FIRST_USER_TABLE);
-    if (number > LAST_TABLE) throw new OperatorError("There are no table numbers left in this file");
-    this.#statements.insertTable.run(number, name);
-    this.#tablesChanged = true;
-    return this.#register(number, name);
+    return this.#tables.ensure(name);
   }
 
-  /** Read the tables and their indexes from the file. */
-  reloadTables() {
-    this.#tables.clear();
-    this.#tablesByNumber.clear();
-    for (const row of this.#statements.allTables.all()) this.#register(Number(row.number), String(row.name));
-    for (const row of this.#statements.allIndexes.all()) {
-      this.#tablesByNumber
-        .get(Number(row.number))
-        ?.indexes.push(
-          makeIndex(Number(row.id), String(row.name), JSON.parse(String(row.fields)), row.staged === 1),
-        );
-    }
-  }
-
-  /**
-   * @param {number} number
-   * @param {string} name
-   */
-  #register(number, name) {
-    const base = number * PLACES;
-    const last = this.#statements.lastDoc.get(base, base + PLACES);
-    /** @type {Table} */
-    const table = {
-      number,
-      name,
-      nextPlace: last === undefined ? 1 : Number(last.pk) - base + 1,
-      byCreationTime: {
-        id: -2 * number,
-        name: "by_creation_time",
-        fields: ["_creationTime"],
-        paths: [],
-        staged: false,
-      },
-      byId: { id: -2 * number - 1, name: "by_id", fields: ["_id"], paths: [], staged: false },
-      indexes: [],
-    };
-    this.#tables.set(name, table);
-    this.#tablesByNumber.set(number, table);
-    return table;
-  }
-
-  /**
-   * Make a table's indexes the given ones: rows of new ones are written, rows of removed and changed ones are deleted.
-   *
-   * @param {Table} table
-   * @param {readonly (IndexDefinition & { staged?: boolean })[]} wanted
-   */
+  /** @type {Tables["setIndexes"]} */
   setIndexes(table, wanted) {
-    const kept = [];
-    for (const index of table.indexes) {
-      const same = wanted.find(({ name, fields }) => name === index.name && sameFields(fields, index));
-      if (same === undefined) this.#dropIndex(index);
-      else kept.push(this.#setStaged(index, same.staged ?? false));
-    }
-    table.indexes = kept;
-    for (const { name, fields, staged = false } of wanted) {
-      if (kept.some((index) => index.name === name)) continue;
-      table.indexes.push(this.#addIndex(table, name, fields, staged));
-    }
+    this.#tables.setIndexes(table, wanted);
   }
 
-  /** @param {Index} index */
-  #dropIndex(index) {
-    this.#beginWrite();
-    this.#tablesChanged = true;
-    this.#statements.dropIndex.run(index.id);
-    this.#statements.dropIndexRows.run(index.id);
+  /** @type {Tables["setSideIndexes"]} */
+  setSideIndexes(table, wanted) {
+    this.#tables.setSideIndexes(table, wanted);
   }
 
-  /**
-   * @param {Index} index
-   * @param {boolean} staged
-   */
-  #setStaged(index, staged) {
-    if (index.staged === staged) return index;
-    this.#beginWrite();
-    this.#tablesChanged = true;
-    this.#statements.setStaged.run(Number(staged), index.id);
-    return { ...index, staged };
+  /** @type {Tables["validatedAs"]} */
+  validatedAs(table) {
+    return this.#tables.validatedAs(table);
   }
 
-  /**
-   * @param {Table} table
-   * @param {string} name
-   * @param {string[]} fields
-   * @param {boolean} staged
-   */
-  #addIndex(table, name, fields, staged) {
-    this.#beginWrite();
-    this.#tablesChanged = true;
-    const { lastInsertRowid } = this.#statements.insertIndex.run(
-      table.number,
-      name,
-      JSON.stringify(fields),
-      Number(staged),
-    );
-    const index = makeIndex(Number(lastInsertRowid), name, fields, staged);
-    for (const row of this.rows(table)) {
-      this.#statements.insertKey.run(index.id, indexKey(index, JSON.parse(row.json)), row.pk);
-    }
-    return index;
+  /** @type {Tables["setValidatedAs"]} */
+  setValidatedAs(table, validator) {
+    this.#tables.setValidatedAs(table, validator);
   }
 
   /**
@@ -361,28 +248,13 @@ export class Store {
     }
   }
 
-  /** Which validator all documents of the table are known to fit, as text. @param {Table} table @returns {string | null} */
-  validatedAs(table) {
-    const text = this.#statements.getValidated.get(table.number)?.validated;
-    return typeof text === "string" ? text : null;
-  }
-
-  /**
-   * @param {Table} table
-   * @param {string | null} validator
-   */
-  setValidatedAs(table, validator) {
-    this.#beginWrite();
-    this.#statements.setValidated.run(validator, table.number);
-  }
-
   /* ---- documents ---- */
 
   /** @param {string} id @returns {{ table: Table, pk: number } | null} null for what is no id of a table here; the document may be gone */
   locate(id) {
     const decoded = decodeId(id);
     if (decoded === null) return null;
-    const table = this.#tablesByNumber.get(decoded.tableNumber);
+    const table = this.#tables.numbered(decoded.tableNumber);
     if (table === undefined) return null;
     return { table, pk: rowNumber(table.number, decoded.internal) };
   }
@@ -398,8 +270,13 @@ export class Store {
    * @returns {Row | undefined}
    */
   get({ pk }, id) {
-    const row = /** @type {Row | undefined} */ (/** @type {unknown} */ (this.#statements.getDoc.get(pk)));
+    const row = this.rowAt(pk);
     return row?.id === id ? row : undefined;
+  }
+
+  /** @param {number} pk @returns {Row | undefined} */
+  rowAt(pk) {
+    return /** @type {Row | undefined} */ (/** @type {unknown} */ (this.#statements.getDoc.get(pk)));
   }
 
   /**
@@ -540,7 +417,7 @@ export class Store {
   /**
    * Store one version of a document in place of another; only index rows whose key differs are touched.
    *
-   * @param {Write} write
+   * @param {Pick<Write, "table" | "pk" | "id" | "ct">} document
    * @param {Document | null} from
    * @param {Document | null} to
    * @param {string | null} json  of `to`
@@ -555,6 +432,7 @@ export class Store {
       if (from !== null) deleteKey.run(index.id, indexKey(index, from));
       if (to !== null) insertKey.run(index.id, indexKey(index, to), pk);
     }
+    for (const side of table.sides) side.update(pk, from, to);
   }
 
   /** @param {Write} write */
@@ -584,6 +462,47 @@ export class Store {
       for (const write of writes) this.#apply(write, write.before, write.after, write.jsonAfter);
       this.visible = visible;
       this.version += 1;
+    }
+  }
+
+  /** The oldest timestamp that `asOf` can go back to. */
+  get oldestTs() {
+    return this.#history.floor;
+  }
+
+  /**
+   * Run `read` on the documents as they were at an earlier time, between two commits.
+   *
+   * @template T
+   * @param {bigint} ts  at or above `oldestTs`
+   * @param {() => T} read  writes nothing
+   * @returns {T}
+   */
+  asOf(ts, read) {
+    const changes = this.#history.changesSince(ts);
+    if (changes.length === 0) return read();
+    const { visible, log } = this;
+    const wasOpen = this.#open;
+    const mark = this.savepoint();
+    this.#beginWrite();
+    this.visible = new Map();
+    this.log = [];
+    try {
+      for (const { table: name, pk, id, ct, json } of changes) {
+        const table = this.#tables.get(name);
+        const now = this.rowAt(pk);
+        if (table === undefined || (now?.json ?? null) === json) continue;
+        const [from, to] = [now?.json ?? null, json].map((text) => (text === null ? null : JSON.parse(text)));
+        this.#apply({ table, pk, id, ct }, from, to, json);
+      }
+      return read();
+    } finally {
+      [this.visible, this.log] = [visible, log];
+      this.rollback(mark);
+      if (!wasOpen) {
+        this.#database.exec("ROLLBACK"); // nothing is left to commit, and nobody must wait for the disk
+        this.#open = false;
+      }
     }
   }
 

@@ -52,6 +52,25 @@ test("a file of a newer host is refused, and left as it is", () => {
   again.close();
 });
 
+test("a file of format 1, without search and vector indexes, is brought to this format", () => {
+  const store = open();
+  const id = insert(store, "a", { text: "tea" });
+  store.settle();
+  store.commit();
+  store.close();
+  const database = new DatabaseSync(file);
+  database.exec(
+    "DROP TABLE side_indexes; DROP TABLE postings; DROP TABLE vectors; PRAGMA user_version = 1; PRAGMA journal_mode = DELETE",
+  );
+  database.close();
+  const again = open();
+  const table = /** @type {any} */ (again.table("a"));
+  again.setSideIndexes(table, [{ name: "by_text", searchField: "text", filterFields: [], staged: false }]);
+  expect(read(again, id)).toMatchObject({ text: "tea" });
+  expect(table.sides[0].search({ words: ["tea"], filters: [] })).toHaveLength(1);
+  again.close();
+});
+
 test("what is no database is refused in one line", () => {
   writeFileSync(file, "these are notes, and more than a hundred bytes of them".repeat(10));
   expect(open).toThrow(`${file} is not a database of this host`);

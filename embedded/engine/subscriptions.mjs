@@ -3,6 +3,7 @@
 import { ReadSetRegistry } from "./read-set.mjs";
 import { indexKey } from "./index-keys.mjs";
 import { isFirstOfTable } from "./store.mjs";
+import { TextIndex } from "./text-index.mjs";
 import { encodeIndexKey } from "./values.mjs";
 
 /**
@@ -194,6 +195,22 @@ export function toWrite({ table, id, ct, before, after }) {
         oldKey: before === null ? null : indexKey(index, before),
         newKey: after === null ? null : indexKey(index, after),
       })),
+      ...table.sides.flatMap((side) => textKeys(side, before, after)),
     ],
   };
+}
+
+/**
+ * @param {import("./side-indexes.mjs").SideIndex} side
+ * @param {StoreWrite["before"]} before
+ * @param {StoreWrite["after"]} after
+ * @returns {import("./read-set.mjs").KeyChange[]}
+ */
+function textKeys(side, before, after) {
+  if (!(side instanceof TextIndex)) return [];
+  const change = { indexId: side.readSetId, oldKey: null, newKey: null };
+  return [
+    ...side.readKeys(before).map((oldKey) => ({ ...change, oldKey })),
+    ...side.readKeys(after).map((newKey) => ({ ...change, newKey })),
+  ];
 }

@@ -1,0 +1,24 @@
+/** Indexes whose rows are not one key for each document: of the words in a text, and of vectors. */
+
+import { TextIndex } from "./text-index.mjs";
+import { VectorIndex } from "./vector-index.mjs";
+
+/**
+ * @typedef {import("./layout.mjs").Statements} Statements
+ * @typedef {import("./schema.mjs").SearchIndexDefinition} SearchIndexDefinition
+ * @typedef {import("./schema.mjs").VectorIndexDefinition} VectorIndexDefinition
+ * @typedef {TextIndex | VectorIndex} SideIndex
+ * @typedef {SearchIndexDefinition | VectorIndexDefinition} SideDefinition
+ */
+
+/**
+ * @param {Statements} statements
+ * @param {number} id
+ * @param {SideDefinition} definition
+ * @returns {SideIndex}
+ */
+export function sideIndex(statements, id, definition) {
+  return "searchField" in definition
+    ? new TextIndex(statements, id, definition)
+    : new VectorIndex(statements, id, definition);
+}
