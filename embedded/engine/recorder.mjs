@@ -113,8 +113,11 @@ export class Recorder {
   recording(tables) {
     /** @type {Record<number, string>} */
     const indexes = {};
-    for (const { name, byId, byCreationTime, indexes: declared } of tables) {
+    for (const { name, byId, byCreationTime, indexes: declared, sides } of tables) {
       for (const index of [byId, byCreationTime, ...declared]) indexes[index.id] = `${name}.${index.name}`;
+      for (const side of sides) {
+        if ("readSetId" in side) indexes[side.readSetId] = `${name}.${side.definition.name}`;
+      }
     }
     return { records: this.#kept.map(({ record }) => record), dropped: this.#dropped, indexes };
   }
