@@ -106,6 +106,35 @@ describe("scheduling from an action", () => {
     );
   });
 
+  test("of what is no job cannot be canceled", async () => {
+    const text = "Invalid argument `id` for `db.cancel_job`: Unable to decode ID: Invalid ID length 8";
+    expect(await error("acts:cancel", { id: "nonsense" })).toContain(text);
+    const [row] = await host.query("acts:rowIds");
+    expect(await error("acts:cancel", { id: row })).toContain("Invalid scheduled function ID.");
+  });
+
+  test("an action that cancels itself is canceled, goes on, and what it schedules then is canceled too", async () => {
+    const id = await host.act("acts:scheduleSelfCancel");
+    const job = () => host.query("acts:job", { id });
+    await expect
+      .poll(async () => (await host.query("acts:rows")).includes("after the cancellation"))
+      .toBe(true);
+    expect(await job()).toMatchObject({ state: { kind: "canceled" }, completedTime: expect.any(Number) });
+    const [child] = await host.query("acts:jobsNamed", { name: "acts.js:add" });
+    expect(child.state).toEqual({ kind: "canceled" });
+  });
+
+  test("a scheduled action that fails has the error as its state", async () => {
+    const id = await host.act("acts:scheduleFailure");
+    await expect
+      .poll(async () => (await host.query("acts:job", { id })).state)
+      .toEqual({
+        kind: "failed",
+        error: expect.stringMatching(/^Uncaught TypeError: plain failure\n {4}at handler \(/),
+      });
+    expect(host.lines.some((line) => line.startsWith("acts:fail: [ERROR] Uncaught TypeError"))).toBe(true);
+  });
+
   test("gives a job that can be read", async () => {
     const ms = Date.now() + 3_600_000;
     expect(await host.act("acts:schedule", { ms, path: "acts:plain" })).toMatchObject({

@@ -1,7 +1,7 @@
 /** What actions ask of the host, answered on the main thread with the identity of their caller and the right to internal functions. */
 
 import { addressedPath, functionHandle } from "../engine/syscalls/addresses.mjs";
-import { scheduledMs } from "../engine/syscalls/scheduled-time.mjs";
+import { jobId, scheduledMs } from "../engine/syscalls/scheduling-arguments.mjs";
 import { requestId, withoutRequestId } from "../failures.mjs";
 
 /**
@@ -24,7 +24,7 @@ const SYSCALLS = {
     const at = scheduledMs(args.ts);
     return engine.ask({ op: "schedule", path, args: JSON.stringify([args.args]), at, parent: job });
   },
-  "1.0/actions/cancel_job": ({ engine }, { id }) => engine.ask({ op: "cancel", job: id }),
+  "1.0/actions/cancel_job": ({ engine }, { id }) => engine.ask({ op: "cancel", job: jobId(id) }),
   "1.0/actions/vectorSearch": ({ engine }, { query }) =>
     engine.ask({ op: "vectorSearch", query: JSON.stringify(query) }),
   "1.0/createFunctionHandle": (_host, args) => JSON.stringify(functionHandle(addressedPath(args))),

@@ -38,8 +38,13 @@ const FIELDS = [
 const MAX_LAST_OFFSET = 30;
 const MAX_NTH = 5;
 
-/** An expression that Convex refuses; the message is one line. */
+/** An expression that Convex refuses; the message is Convex's text and, behind it, what is wrong. */
 export class CronExpressionError extends Error {}
+
+/** @param {string} reason */
+function unreadable(reason) {
+  return new CronExpressionError(`Failed to parse cron expression: ${reason}`);
+}
 
 /**
  * @param {string} text  five fields, with spaces or tabs between them
@@ -49,7 +54,7 @@ export class CronExpressionError extends Error {}
 export function parseCronExpression(text) {
   const parts = text.split(/[ \t]+/);
   if (parts.length !== FIELDS.length) {
-    throw new CronExpressionError(`cron ${JSON.stringify(text)} has ${parts.length} fields instead of 5`);
+    throw unreadable(`${JSON.stringify(text)} has ${parts.length} fields instead of 5`);
   }
   const [minute, hour, day, month, weekday] = FIELDS;
   const [minutes = "", hours = "", days = "", months = "", weekdays = ""] = parts;
@@ -154,18 +159,24 @@ function parseDayOfWeek(text, field) {
   return (date) => weekdays.has(date.weekday);
 }
 
-/** @param {string} text @param {Field} field @returns {Set<number>} */
+/**
+ * A star alone is everything; behind a comma Convex reads it as the field's first value.
+ *
+ * @param {string} text
+ * @param {Field} field
+ * @returns {Set<number>}
+ */
 function parseList(text, field) {
-  const all = text === "*" ? "*/1" : text;
-  return new Set(all.split(",").flatMap((item) => parseItem(item, field)));
+  const [first = "", ...others] = (text === "*" ? "*/1" : text).split(",");
+  if (first.startsWith("*") && !first.startsWith("*/")) throw misplaced(first, field);
+  return new Set([first, ...others].flatMap((item) => parseItem(item, field)));
 }
 
-/** @param {string} item  "5", "5-9", "5/2", "5-9/2" or a star with a step @param {Field} field @returns {number[]} */
+/** @param {string} item  "5", "5-9", "5/2" or "5-9/2", from a star too @param {Field} field @returns {number[]} */
 function parseItem(item, field) {
   const parts = /^(\*|\w+)(?:-(\w+))?(?:\/(\d+))?$/.exec(item);
-  const [, from = "", to, every] = parts ?? [];
-  if (parts === null || (from === "*" && (to !== undefined || every === undefined)))
-    throw misplaced(item, field);
+  if (parts === null) throw misplaced(item, field);
+  const [, from = "", to, every] = parts;
   const start = from === "*" ? field.min : parseNumber(from, field);
   const step = every === undefined ? 1 : parseNumber(every, stepOf(field));
   const open = every === undefined ? start : field.max;
@@ -186,14 +197,12 @@ function stepOf({ name, min, max }) {
 /** @param {string} text @param {Field} field @returns {number} */
 function parseNumber(text, field) {
   const word = field.words?.indexOf(text.toUpperCase()) ?? -1;
-  const number = word >= 0 ? field.min + word : /^\d{1,3}$/.test(text) ? Number(text) : NaN;
+  const number = word >= 0 ? field.min + word : /^\d+$/.test(text) ? Number(text) : NaN;
   if (!(number >= field.min && number <= field.max)) throw misplaced(text, field);
   return number;
 }
 
 /** @param {string} text @param {Field} field */
 function misplaced(text, { name, min, max }) {
-  return new CronExpressionError(
-    `${JSON.stringify(text)} is no ${name} of a cron expression (${min} to ${max})`,
-  );
+  return unreadable(`${JSON.stringify(text)} is no ${name} (${min} to ${max})`);
 }

@@ -37,6 +37,7 @@ export function parseCrons(json, kindOf) {
   if (json === null) return [];
   const declared = /** @type {{ name: string, args: unknown[], schedule: Schedule }[]} */ (JSON.parse(json));
   return Object.entries(declared).map(([name, { name: target, args, schedule }]) => {
+    checkIdentifier(name);
     const path = canonicalPath(target);
     const kind = kindOf(path);
     if (kind === null) {
@@ -52,22 +53,56 @@ export function parseCrons(json, kindOf) {
   });
 }
 
+/** @param {string} name */
+function checkIdentifier(name) {
+  const [bad] = /[^\x20-\x7e]/u.exec(name) ?? [];
+  if (bad === undefined) return;
+  throw new CronError(
+    `CronIdentifier ${name} has invalid character '${bad}': CronIdentifiers can only contain ASCII letters, numbers, spaces, underscores, dashes and apostrophes`,
+  );
+}
+
 /**
  * @param {string} name
  * @param {Schedule} schedule
  */
 function checkSchedule(name, schedule) {
   try {
-    if (schedule.type === "interval") intervalMs(schedule);
-    else parseCronExpression(expressionOf(schedule));
+    checkNumbers(schedule);
+    if (schedule.type !== "interval") parseCronExpression(expressionOf(schedule));
   } catch (error) {
     if (!(error instanceof CronError || error instanceof CronExpressionError)) throw error;
     throw new CronError(`The cron job '${name}' has a bad schedule: ${error.message}`);
   }
 }
 
+/** What each number of a schedule may be, with the words of Convex. @type {[field: string, min: number, max: number, text: string][]} */
+const RANGES = [
+  ["minuteUTC", 0, 59, "minuteUTC must be 0-59"],
+  ["hourUTC", 0, 23, "hourUTC must be 0-23"],
+  ["day", 1, 31, "day of month must be 1-31"],
+];
+
+/** @param {Schedule} schedule @throws {CronError} */
+function checkNumbers(schedule) {
+  for (const [field, value] of Object.entries(schedule)) {
+    if (typeof value === "number" && !Number.isInteger(value))
+      throw new CronError(`Invalid JSON: ${field} must be an integer`);
+  }
+  if (schedule.type === "interval") intervalMs(schedule);
+  for (const [field, min, max, text] of RANGES) {
+    const value = /** @type {Record<string, unknown>} */ (schedule)[field];
+    if (typeof value === "number" && (value < min || value > max))
+      throw new CronError(`${text} in ${JSON.stringify(schedule)}`);
+  }
+  if (schedule.type === "weekly" && !WEEKDAYS.has(schedule.dayOfWeek))
+    throw new CronError(`Invalid JSON: dayOfWeek must be one of ${[...WEEKDAYS.keys()].join(", ")}`);
+}
+
 /**
- * When a cron is due. Convex adds up to a minute of its own to all but intervals, to spread its load; here they are on time.
+ * When a cron is due. Convex delays all but intervals by up to a minute, by up to an hour if no minute is given, so that a cloud's
+ * crons do not fall due together; a host of its own has nothing to spread, and tests want the exact second (Convex can switch the
+ * delay off too, with CRON_SPLAY_SECONDS=0). Without a minute it is minute 0.
  *
  * @param {Schedule} schedule  of a spec that `parseCrons` let pass
  * @param {number} afterMs  first: now; else when the run before this one was due
@@ -101,8 +136,7 @@ function intervalMs({ seconds, minutes, hours }) {
   const given = [seconds, minutes, hours].filter((amount) => amount !== undefined);
   if (given.length !== 1) throw new CronError("Exactly one of (seconds, minutes, hours) should be specified");
   const [amount] = given;
-  if (!Number.isInteger(amount) || Number(amount) <= 0)
-    throw new CronError("Interval must be an integer greater than 0");
+  if (Number(amount) <= 0) throw new CronError("Interval must be an integer greater than 0");
   return ((seconds ?? 0) + (minutes ?? 0) * 60 + (hours ?? 0) * 3600) * SECOND_MS;
 }
 
@@ -120,6 +154,6 @@ function expressionOf(schedule) {
     case "cron":
       return schedule.cron;
     default:
-      throw new CronError(`Unknown schedule type ${JSON.stringify(/** @type {any} */ (schedule).type)}`);
+      throw new CronError(`Invalid JSON: unknown type ${JSON.stringify(/** @type {any} */ (schedule).type)}`);
   }
 }

@@ -101,6 +101,8 @@ describe("a cron expression", () => {
     ["0 0 * * FRIL", "2024-10-01T00:00", "2024-10-25T00:00"],
     ["0 0 * * TUE#2", "2024-01-01T00:00", "2024-01-09T00:00"],
     ["0 0 * * L", "2024-01-01T00:00", "2024-01-06T00:00"],
+    ["5,* 0 * * *", "2024-01-01T00:05", "2024-01-02T00:00"], // a star behind a comma is the first value, as in Convex
+    ["0005 00 * * *", "2024-01-01T00:00", "2024-01-01T00:05"],
   ])("%s after %s is %s", (cron, from, expected) => {
     expect(afterCron(cron, from)).toBe(expected);
   });
@@ -138,35 +140,60 @@ describe("a crons module", () => {
       "Exactly one of (seconds, minutes, hours) should be specified",
     ],
     [{ type: "interval", seconds: 0 }, "Interval must be an integer greater than 0"],
-    [{ type: "interval", minutes: 1.5 }, "Interval must be an integer greater than 0"],
-    [{ type: "hourly", minuteUTC: 60 }, '"60" is no minute of a cron expression (0 to 59)'],
-    [{ type: "daily", hourUTC: 24 }, '"24" is no hour of a cron expression (0 to 23)'],
+    [{ type: "interval", minutes: -1 }, "Interval must be an integer greater than 0"],
+    [{ type: "interval", minutes: 1.5 }, "Invalid JSON: minutes must be an integer"],
+    [{ type: "hourly", minuteUTC: 60 }, 'minuteUTC must be 0-59 in {"type":"hourly","minuteUTC":60}'],
+    [{ type: "hourly", minuteUTC: -1 }, 'minuteUTC must be 0-59 in {"type":"hourly","minuteUTC":-1}'],
+    [{ type: "daily", hourUTC: 24 }, 'hourUTC must be 0-23 in {"type":"daily","hourUTC":24}'],
     [
       { type: "weekly", dayOfWeek: "noday", hourUTC: 1 },
-      '"noday" is no day of week of a cron expression (0 to 6)',
+      "Invalid JSON: dayOfWeek must be one of sunday, monday, tuesday, wednesday, thursday, friday, saturday",
     ],
-    [{ type: "monthly", day: 32, hourUTC: 1 }, '"32" is no day of month of a cron expression (1 to 31)'],
-    [{ type: "yearly" }, 'Unknown schedule type "yearly"'],
-    [cron("* * * *"), 'cron "* * * *" has 4 fields instead of 5'],
-    [cron("* * * * * *"), 'cron "* * * * * *" has 6 fields instead of 5'],
-    [cron("60 * * * *"), '"60" is no minute of a cron expression (0 to 59)'],
-    [cron("*/0 * * * *"), '"0" is no minute of a cron expression (1 to 59)'],
-    [cron("0 */24 * * *"), '"24" is no hour of a cron expression (1 to 23)'],
-    [cron("0 0 */31 * *"), '"31" is no day of month of a cron expression (1 to 30)'],
-    [cron("* * 0 * *"), '"0" is no day of month of a cron expression (1 to 31)'],
-    [cron("* * * 13 *"), '"13" is no month of a cron expression (1 to 12)'],
-    [cron("* * * * 7"), '"7" is no day of week of a cron expression (0 to 6)'],
-    [cron("* * * * MON#6"), '"6" is no day of week of a cron expression (1 to 5)'],
-    [cron("* * L-31 * *"), '"31" is no day of month of a cron expression (1 to 30)'],
-    [cron("*,5 * * * *"), '"*" is no minute of a cron expression (0 to 59)'],
-    [cron("5- * * * *"), '"5-" is no minute of a cron expression (0 to 59)'],
-    [cron("x * * * *"), '"x" is no minute of a cron expression (0 to 59)'],
+    [
+      { type: "monthly", day: 32, hourUTC: 1 },
+      'day of month must be 1-31 in {"type":"monthly","day":32,"hourUTC":1}',
+    ],
+    [
+      { type: "monthly", day: 0, hourUTC: 1 },
+      'day of month must be 1-31 in {"type":"monthly","day":0,"hourUTC":1}',
+    ],
+    [{ type: "yearly" }, 'Invalid JSON: unknown type "yearly"'],
+    [cron("* * * *"), 'Failed to parse cron expression: "* * * *" has 4 fields instead of 5'],
+    [cron("* * * * * *"), 'Failed to parse cron expression: "* * * * * *" has 6 fields instead of 5'],
+    [cron("60 * * * *"), 'Failed to parse cron expression: "60" is no minute (0 to 59)'],
+    [cron("*/0 * * * *"), 'Failed to parse cron expression: "0" is no minute (1 to 59)'],
+    [cron("0 */24 * * *"), 'Failed to parse cron expression: "24" is no hour (1 to 23)'],
+    [cron("0 0 */31 * *"), 'Failed to parse cron expression: "31" is no day of month (1 to 30)'],
+    [cron("* * 0 * *"), 'Failed to parse cron expression: "0" is no day of month (1 to 31)'],
+    [cron("* * * 13 *"), 'Failed to parse cron expression: "13" is no month (1 to 12)'],
+    [cron("* * * * 7"), 'Failed to parse cron expression: "7" is no day of week (0 to 6)'],
+    [cron("* * * * MON#6"), 'Failed to parse cron expression: "6" is no day of week (1 to 5)'],
+    [cron("* * L-31 * *"), 'Failed to parse cron expression: "31" is no day of month (1 to 30)'],
+    [cron("*,5 * * * *"), 'Failed to parse cron expression: "*" is no minute (0 to 59)'],
+    [cron("5- * * * *"), 'Failed to parse cron expression: "5-" is no minute (0 to 59)'],
+    [cron("x * * * *"), 'Failed to parse cron expression: "x" is no minute (0 to 59)'],
+    [cron("* * * * * "), 'Failed to parse cron expression: "* * * * * " has 6 fields instead of 5'],
+    [cron(" * * * * *"), 'Failed to parse cron expression: " * * * * *" has 6 fields instead of 5'],
+    [cron("*-5 * * * *"), 'Failed to parse cron expression: "*-5" is no minute (0 to 59)'],
+    [cron("* * l * *"), 'Failed to parse cron expression: "l" is no day of month (1 to 31)'],
+    [cron("* * L,1 * *"), 'Failed to parse cron expression: "L" is no day of month (1 to 31)'],
+    [cron("* * 5W,6 * *"), 'Failed to parse cron expression: "5W" is no day of month (1 to 31)'],
+    [cron("* * * * MONDAY"), 'Failed to parse cron expression: "MONDAY" is no day of week (0 to 6)'],
     [cron("0 0 30 2 *"), 'The cron spec "0 0 30 2 *" will never match any time'],
     [cron("0 0 31 4,6,9,11 *"), 'The cron spec "0 0 31 4,6,9,11 *" will never match any time'],
   ])("with the schedule %j is refused in one line", (schedule, message) => {
     const json = JSON.stringify({ "my cron": { name: "jobs:sweep", args: [{}], schedule } });
     expect(() => parseCrons(json, kindOf)).toThrow(
       new CronError(`The cron job 'my cron' has a bad schedule: ${message}`),
+    );
+  });
+
+  test("with a name that Convex cannot store is refused", () => {
+    const json = (/** @type {string} */ name) =>
+      JSON.stringify({ [name]: { name: "jobs:sweep", args: [{}], schedule: { type: "hourly" } } });
+    expect(parseCrons(json("it's 1_a-B"), kindOf)).toHaveLength(1);
+    expect(() => parseCrons(json("täglich"), kindOf)).toThrow(
+      "CronIdentifier täglich has invalid character 'ä': CronIdentifiers can only contain ASCII letters",
     );
   });
 

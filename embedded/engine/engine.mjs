@@ -14,7 +14,7 @@ import { applySchema, prepareDeployment } from "./deployment.mjs";
 import { Conflicts, MAX_RERUNS } from "./conflicts.mjs";
 import { CallError, isFault, OperatorError, SystemError } from "./errors.mjs";
 import { JobDocuments } from "./job-storage.mjs";
-import { CONVEX_LIMITS } from "./limits.mjs";
+import { CONVEX_LIMITS, Usage } from "./limits.mjs";
 import { Reads } from "./reads.mjs";
 import { Recorder } from "./recorder.mjs";
 import { RunMarker } from "./run-marker.mjs";
@@ -91,6 +91,7 @@ export class Engine {
     this.#scheduler = new Scheduler({
       storage: new JobDocuments(this.#store),
       kindOf: (path) => this.#app?.functions.get(path)?.kind ?? null,
+      hasModule: (module) => this.#app?.functions.hasModule(module) ?? false,
       runMutation: (work, before, after) => this.#runJob(work, before, after),
       random: this.#conflicts?.random ?? Math.random,
     });
@@ -223,6 +224,7 @@ export class Engine {
       case "schedule":
         return this.#answer(() => {
           const { path, args, at, parent } = message;
+          new Usage(this.#limits).schedule(args.length);
           const job = this.#scheduler.schedule({ path, args: JSON.parse(args), at, parent }, this.#now());
           return JSON.stringify(job);
         });

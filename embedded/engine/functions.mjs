@@ -33,6 +33,12 @@ export class FunctionTable {
     return this.#entries.get(path);
   }
 
+  /** @param {string} module  path without extension @returns {boolean} whether it has functions */
+  hasModule(module) {
+    for (const path of this.#entries.keys()) if (path.slice(0, path.lastIndexOf(":")) === module) return true;
+    return false;
+  }
+
   /**
    * @param {string} path
    * @param {"query" | "mutation" | "any"} kind  any: a query or a mutation

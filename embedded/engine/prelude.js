@@ -433,6 +433,17 @@
   const KINDS = { isQuery: "query", isMutation: "mutation", isAction: "action" };
   const METHODS = { query: "invokeQuery", mutation: "invokeMutation" };
 
+  /** The default export of a module that has to be of one class; undefined when there is no such module. */
+  function defaultExport(module, flag, className) {
+    if (modules[module] === undefined) return undefined;
+    const value = modules[module].default;
+    if (value === undefined)
+      throw new Error(`\`convex/${module}.js\` must have a default export of a ${className}.`);
+    if (value?.[flag] !== true)
+      throw new Error(`The default export of \`convex/${module}.js\` is not a ${className}.`);
+    return value;
+  }
+
   /** Take up what the bundle has just left behind; answers with what it declares, as JSON text. */
   function collect() {
     modules = globalThis.__modules;
@@ -459,8 +470,8 @@
     return JSON.stringify({
       functions: declared,
       schema: modules.schema?.default?.export() ?? null,
-      crons: modules.crons?.default?.export() ?? null,
-      http: modules.http?.default?.isRouter === true,
+      crons: defaultExport("crons", "isCrons", "Crons object")?.export() ?? null,
+      http: defaultExport("http", "isRouter", "Router") !== undefined,
       ...("auth.config" in modules ? { auth: modules["auth.config"].default ?? null } : {}),
       env: config?.envVars ?? [],
       components: (config?.childComponents ?? []).map(({ name }) => name),

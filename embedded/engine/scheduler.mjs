@@ -9,7 +9,7 @@
  * committed as in progress before the action starts, and one that was lost on the way has failed: it is never started again.
  */
 
-import { canonicalPath } from "../paths.mjs";
+import { canonicalPath, modulePath } from "../paths.mjs";
 import { nextRun, nextRunSkipping } from "./cron.mjs";
 import { Retries } from "./retries.mjs";
 
@@ -61,12 +61,14 @@ import { Retries } from "./retries.mjs";
  * @typedef {object} SchedulerHost
  * @property {JobStorage} storage
  * @property {(path: string) => "query" | "mutation" | "action" | null} kindOf  of a loaded function
+ * @property {(module: string) => boolean} hasModule  whether it is loaded and has functions
  * @property {(work: Work, before: () => void, after: () => void) => MutationOutcome} runMutation  opens a savepoint, calls `before`, runs the
  *   function and, if it succeeded, calls `after` and releases; else rolls all of it back
  * @property {() => number} [random]  from 0 to 1; spreads what is tried again
  */
 
 const PAGE = 100; // jobs that one maintenance step touches
+const PARALLEL = 8; // jobs that run at a time: Convex's number for small deployments
 const RETENTION_MS = 7 * 24 * 3600 * 1000;
 const MAX_DISTANCE_MS = 5 * 366 * 24 * 3600 * 1000; // tells a time in the wrong unit from one that is meant
 const LOST_ACTION = "Transient error while executing action";
@@ -76,17 +78,21 @@ export class SchedulerError extends Error {}
 
 export class Scheduler {
   /** @param {SchedulerHost} host */
-  constructor({ storage, kindOf, runMutation, random = Math.random }) {
+  constructor({ storage, kindOf, hasModule, runMutation, random = Math.random }) {
     this.#retries = new Retries(random);
     this.#storage = storage;
     this.#kindOf = kindOf;
+    this.#hasModule = hasModule;
     this.#runMutation = runMutation;
   }
 
   #storage;
   #kindOf;
+  #hasModule;
   #runMutation;
   #retries;
+  /** Jobs whose actions were handed out and have not ended. @type {Set<string>} */
+  #handedOut = new Set();
   /** The crons of the storage by id; null: to be read again. @type {Map<string, Cron> | null} */
   #cronCache = null;
 
@@ -102,15 +108,26 @@ export class Scheduler {
    */
   schedule({ path, args, at, parent }, now) {
     checkTime(at, now);
-    const name = nameOf(path);
-    if (this.#kindOf(path) === null) {
-      throw new SchedulerError(`Attempted to schedule function at nonexistent path: ${name}`);
-    }
+    this.#checkExists(path);
+    const name = modulePath(path);
     const canceled = parent !== undefined && this.#storage.getJob(parent)?.state.kind === "canceled";
     return this.#storage.insertJob(
       canceled
         ? { name, args, scheduledTime: now, completedTime: now, state: { kind: "canceled" } }
         : { name, args, scheduledTime: at, state: { kind: "pending" } },
+    );
+  }
+
+  /** @param {string} path  canonical @throws {SchedulerError} */
+  #checkExists(path) {
+    if (this.#kindOf(path) !== null) return;
+    const colon = path.lastIndexOf(":");
+    const module = `${path.slice(0, colon)}.js`;
+    if (!this.#hasModule(path.slice(0, colon))) {
+      throw new SchedulerError(`Attempted to schedule function at nonexistent path: ${module}`);
+    }
+    throw new SchedulerError(
+      `Attempted to schedule function, but no exported function ${path.slice(colon + 1)} found in the file: ${module}. Did you forget to export it?`,
     );
   }
 
@@ -132,7 +149,8 @@ export class Scheduler {
   }
 
   /**
-   * Run what is due: mutations in here, while actions are marked as started and handed out.
+   * Run what is due: mutations in here, while actions are marked as started and handed out. While eight actions run no job is
+   * started, as in Convex; a cron has its own place.
    *
    * @param {number} now
    * @param {number} limit  of functions
@@ -149,6 +167,7 @@ export class Scheduler {
       this.#runCron(cron, now, actions);
     }
     for (const id of this.#storage.dueJobs(now, room + this.#retries.ids.size)) {
+      if (this.#handedOut.size >= PARALLEL) break;
       if (this.#retries.at(id) > now) continue;
       const job = this.#storage.getJob(id);
       if (job?.state.kind === "pending") this.#runJob(job, now, actions); // one before it may have canceled it
@@ -176,18 +195,15 @@ export class Scheduler {
       }
       case "action":
         start();
+        this.#handedOut.add(id);
         actions.push(work);
         return;
-      case "query":
-        this.#complete(
-          id,
-          {
-            kind: "failed",
-            error: `Unsupported function type. ${job.name} is defined as a query. Only mutation and action can be scheduled.`,
-          },
-          now,
-        );
+      case "query": {
+        const [module, name] = job.name.split(":");
+        const error = `Unsupported function type. "${name}" in module "${module}" is defined as a Query. Only Mutation and Action can be scheduled.`;
+        this.#complete(id, { kind: "failed", error }, now);
         return;
+      }
       default:
         this.#complete(
           id,
@@ -229,6 +245,7 @@ export class Scheduler {
    * @param {number} now
    */
   finishAction(id, outcome, now) {
+    this.#handedOut.delete(id);
     const cron = this.#crons.get(id);
     if (cron?.inProgress) this.#advanceCron(cron, now);
     if (cron !== undefined || this.#storage.getJob(id)?.state.kind !== "inProgress") return;
@@ -244,6 +261,7 @@ export class Scheduler {
    */
   recover(killed, now, running = []) {
     const alive = new Set(running);
+    for (const id of alive) if (this.#storage.isJobId(id)) this.#handedOut.add(id);
     if (killed !== null) {
       this.#complete(killed.job, { kind: "failed", error: killed.message }, now);
       const cron = this.#crons.get(killed.job);
@@ -313,11 +331,14 @@ export class Scheduler {
 
   /** @returns {number | null} ms at which `runDue` will have something to do; null: not before something is scheduled */
   nextWake() {
-    let next = this.#storage.nextDue(this.#retries.ids) ?? Infinity;
+    const full = this.#handedOut.size >= PARALLEL; // then the end of an action is what comes next
+    let next = full ? Infinity : (this.#storage.nextDue(this.#retries.ids) ?? Infinity);
     for (const [id, cron] of this.#crons) {
       if (!cron.inProgress && !this.#retries.ids.has(id)) next = Math.min(next, cron.nextRun);
     }
-    for (const { at } of this.#retries.ids.values()) next = Math.min(next, at);
+    for (const [id, { at }] of this.#retries.ids) {
+      if (!full || this.#crons.has(id)) next = Math.min(next, at);
+    }
     return next === Infinity ? null : next;
   }
 
@@ -375,13 +396,7 @@ export class Scheduler {
 function checkTime(at, now) {
   const distance = at - now;
   if (Math.abs(distance) <= MAX_DISTANCE_MS) return;
-  const time = new Date(at);
-  const printed = Number.isNaN(time.getTime()) ? String(at) : time.toISOString();
-  throw new SchedulerError(`${printed} is more than 5 years in the ${distance < 0 ? "past" : "future"}`);
-}
-
-/** @param {string} path  canonical @returns {string} "mod:fn" as "mod.js:fn", the name that users see */
-function nameOf(path) {
-  const colon = path.lastIndexOf(":");
-  return `${path.slice(0, colon)}.js${path.slice(colon)}`;
+  throw new SchedulerError(
+    `UnixTimestamp(${at / 1000}s) is more than 5 years in the ${distance < 0 ? "past" : "future"}`,
+  );
 }

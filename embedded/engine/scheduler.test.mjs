@@ -24,6 +24,7 @@ class Deployment {
     this.scheduler = new Scheduler({
       storage: this.#storage(),
       kindOf: (path) => this.kinds[path] ?? null,
+      hasModule: (module) => Object.keys(this.kinds).some((path) => path.startsWith(`${module}:`)),
       runMutation: (work, before, after) => this.#runMutation(work, before, after),
     });
     return this.scheduler;
@@ -133,16 +134,23 @@ describe("scheduling", () => {
     expect(at(NOW + FIVE_YEARS_MS)).not.toThrow();
     expect(at(NOW - FIVE_YEARS_MS)).not.toThrow();
     expect(at(NOW + FIVE_YEARS_MS + 1)).toThrow(
-      "2028-11-17T22:13:20.001Z is more than 5 years in the future",
+      "UnixTimestamp(1858112000.001s) is more than 5 years in the future",
     );
-    expect(at(NOW - FIVE_YEARS_MS - 1)).toThrow("2018-11-10T22:13:19.999Z is more than 5 years in the past");
+    expect(at(NOW - FIVE_YEARS_MS - 1)).toThrow(
+      "UnixTimestamp(1541887999.999s) is more than 5 years in the past",
+    );
     expect(at(NaN)).toThrow(SchedulerError);
-    expect(at(1e300)).toThrow("1e+300 is more than 5 years in the future");
+    expect(at(1e300)).toThrow(" is more than 5 years in the future");
   });
 
   test("of a function that does not exist is refused", () => {
-    expect(() => scheduled("m:none")).toThrow(
-      new SchedulerError("Attempted to schedule function at nonexistent path: m.js:none"),
+    expect(() => scheduled("none:work")).toThrow(
+      new SchedulerError("Attempted to schedule function at nonexistent path: none.js"),
+    );
+    expect(() => scheduled("dir/m:none")).toThrow(
+      new SchedulerError(
+        "Attempted to schedule function, but no exported function none found in the file: dir/m.js. Did you forget to export it?",
+      ),
     );
   });
 
@@ -259,7 +267,7 @@ describe("a scheduled action", () => {
     const deployment = new Deployment();
     const schedule = () => deployment.scheduler.schedule({ path: "a:call", args: [{}], at: NOW }, NOW);
     const ids = Array.from({ length: 250 }, schedule);
-    deployment.scheduler.runDue(NOW, 1000);
+    for (const id of ids) deployment.job(id).state = { kind: "inProgress" };
     const scheduler = deployment.restart();
     const [alive, ...lost] = ids;
     scheduler.recover(null, NOW + 5, [alive]);
@@ -272,6 +280,27 @@ describe("a scheduled action", () => {
     expect(scheduler.runDue(NOW + 6, 1000)).toEqual([]);
     scheduler.finishAction(alive, { ok: true }, NOW + 7);
     expect(deployment.state(alive)).toEqual({ kind: "success" });
+  });
+
+  test("runs with seven others at most, and the jobs behind them wait for an end, which a restart remembers", () => {
+    const deployment = new Deployment();
+    const schedule = (path) => deployment.scheduler.schedule({ path, args: [{}], at: NOW }, NOW);
+    const ids = Array.from({ length: 9 }, () => schedule("a:call"));
+    const mutation = schedule("m:work");
+    expect(deployment.scheduler.runDue(NOW, 100).map(({ job }) => job)).toEqual(ids.slice(0, 8));
+    expect(deployment.scheduler.nextWake()).toBeNull();
+    expect(deployment.scheduler.runDue(NOW + 1, 100)).toEqual([]);
+    deployment.restart().recover(null, NOW + 2, ids.slice(0, 8));
+    expect(deployment.scheduler.runDue(NOW + 2, 100)).toEqual([]);
+    deployment.scheduler.cancel(ids[0], NOW + 3); // its action goes on, and keeps its place
+    expect(deployment.scheduler.runDue(NOW + 3, 100)).toEqual([]);
+    deployment.scheduler.finishAction(ids[0], { ok: true }, NOW + 4);
+    expect(deployment.scheduler.nextWake()).toBe(NOW);
+    expect(deployment.scheduler.runDue(NOW + 4, 100).map(({ job }) => job)).toEqual([ids[8]]);
+    expect(deployment.state(mutation)).toEqual({ kind: "pending" });
+    deployment.scheduler.finishAction(ids[1], { ok: true }, NOW + 5);
+    deployment.scheduler.runDue(NOW + 5, 100);
+    expect(deployment.state(mutation)).toEqual({ kind: "success" });
   });
 
   test("that is canceled while it runs stays canceled when it ends", () => {
@@ -291,7 +320,7 @@ describe("a job whose function has changed since", () => {
     ],
     [
       "query",
-      "Unsupported function type. m.js:work is defined as a query. Only mutation and action can be scheduled.",
+      'Unsupported function type. "work" in module "m.js" is defined as a Query. Only Mutation and Action can be scheduled.',
     ],
   ])("to %s has failed", (kind, error) => {
     const { deployment, id } = scheduled("m:work");

@@ -85,19 +85,28 @@ describe("a scheduled mutation", () => {
     expect(job(id).state).toEqual({ kind: "canceled" });
   });
 
-  test("can cancel itself, and what it wrote stays", () => {
+  test("can cancel itself, is warned of it, and what it wrote stays", () => {
     const id = later(0, "jobs:cancelSelf", {});
+    expect(engine.batches.flatMap(({ logs }) => logs.flatMap(({ lines }) => lines))).toEqual([
+      "[WARN] A scheduled mutation canceling itself is deprecated and will throw an error in a future version of Convex.",
+    ]);
     expect(job(id).state).toEqual({ kind: "canceled" });
     expect(texts()).toEqual(["canceled itself"]);
   });
 
   test("is canceled by its id only", () => {
-    expect(() => engine.call("jobs:cancel", { id: "nonsense" })).toThrow("Invalid scheduled function ID");
+    expect(() => engine.call("jobs:cancel", { id: "nonsense" })).toThrow(
+      "Invalid argument `id` for `db.cancel_job`: Unable to decode ID: Invalid ID length 8",
+    );
+    const item = engine.call("items:add", { group: "a", rank: 1 });
+    expect(() => engine.call("jobs:cancel", { id: item })).toThrow(
+      "Invalid scheduled function ID. The ID must be an ID on the '_scheduled_functions' table.",
+    );
   });
 
   test("must be a function that exists", () => {
     expect(() => later(0, "jobs:nothing")).toThrow(
-      "Attempted to schedule function at nonexistent path: jobs.js:nothing",
+      "Attempted to schedule function, but no exported function nothing found in the file: jobs.js. Did you forget to export it?",
     );
   });
 
@@ -179,12 +188,24 @@ describe("a scheduled action", () => {
     expect(engine.serve([]).actions).toEqual([]);
   });
 
+  test("cannot be scheduled by another action with more arguments than a mutation could give it", () => {
+    engine.dispose();
+    engine = new TestEngine({ now: () => now, limits: { scheduledFunctionArgsBytes: 20 } });
+    const schedule = (/** @type {string} */ args) =>
+      engine.send({ op: "schedule", path: "jobs:act", args, at: START });
+    return engine.load().then(() => {
+      expect(schedule(`[{"n":${"1".repeat(12)}}]`)).toBeTypeOf("string"); // 20 bytes
+      expect(() => schedule(`[{"n":${"1".repeat(13)}}]`)).toThrow("Too large total size of the arguments");
+    });
+  });
+
   test("can be scheduled and canceled by another action", () => {
     const id = engine.send({ op: "schedule", path: "jobs:act", args: '[{"n":1}]', at: START + 5000 });
     expect(job(id)).toMatchObject({ scheduledTime: START + 5000, state: { kind: "pending" } });
     engine.send({ op: "cancel", job: id });
     expect(job(id).state).toEqual({ kind: "canceled" });
-    expect(() => engine.send({ op: "cancel", job: "nonsense" })).toThrow("Invalid scheduled function ID");
+    const item = engine.call("items:add", { group: "a", rank: 1 });
+    expect(() => engine.send({ op: "cancel", job: item })).toThrow("Invalid scheduled function ID");
   });
 });
 
@@ -215,6 +236,21 @@ describe("crons", () => {
       export const beat = internalMutation({ args: {}, handler: (ctx) => ctx.db.insert("beats", { at: Date.now() }) });
       export const all = query({ args: {}, handler: (ctx) => ctx.db.query("beats").collect() });`,
   });
+  test.each([
+    [
+      "crons",
+      "export const crons = null;",
+      "`convex/crons.js` must have a default export of a Crons object.",
+    ],
+    ["crons", "export default {};", "The default export of `convex/crons.js` is not a Crons object."],
+    ["http", "export const http = null;", "`convex/http.js` must have a default export of a Router."],
+    ["http", "export default null;", "The default export of `convex/http.js` is not a Router."],
+  ])("are refused with a module of %s that is none: %s", async (name, text, message) => {
+    const root = temporaryFolder();
+    await expect(engine.load(writeFunctions(root, { [`${name}.ts`]: text }))).rejects.toThrow(message);
+    rmSync(root, { recursive: true });
+  });
+
   const beats = () => engine.call("beats:all").map((/** @type {{ at: number }} */ beat) => beat.at - START);
 
   test("an interval runs at once and then each period, over restarts, and what was missed is skipped", async () => {

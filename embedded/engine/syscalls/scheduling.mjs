@@ -3,9 +3,12 @@
 import { CallError } from "../errors.mjs";
 import { containsCommitTs } from "../values.mjs";
 import { addressedPath } from "./addresses.mjs";
-import { scheduledMs } from "./scheduled-time.mjs";
+import { jobId, scheduledMs } from "./scheduling-arguments.mjs";
 
 /** @typedef {import("./index.mjs").Syscall} Syscall */
+
+const SELF_CANCEL =
+  "A scheduled mutation canceling itself is deprecated and will throw an error in a future version of Convex.";
 
 /** @type {Record<string, Syscall>} */
 export const SCHEDULING_SYSCALLS = {
@@ -26,7 +29,8 @@ export const SCHEDULING_SYSCALLS = {
   },
 
   "1.0/cancel_job": (call, { id }) => {
-    call.app.scheduler.cancel(id, call.now);
+    if (id === call.job) call.log(`[WARN] ${SELF_CANCEL}`);
+    call.app.scheduler.cancel(jobId(id), call.now);
     return "null";
   },
 };

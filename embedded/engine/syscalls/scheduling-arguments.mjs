@@ -1,6 +1,7 @@
-/** Reads the time that a function is scheduled for, with Convex's refusals. */
+/** Reads what the scheduler is asked for, with Convex's refusals. */
 
 import { CallError } from "../errors.mjs";
+import { idProblem } from "../ids.mjs";
 
 const MAX_SECONDS = 2 ** 64;
 
@@ -16,6 +17,22 @@ export function scheduledMs(ts) {
   if (ts < 0) throw refused("value is negative");
   if (ts >= MAX_SECONDS) throw refused("value is either too big or NaN");
   return Math.round(ts * 1e6) / 1e3;
+}
+
+/**
+ * @param {unknown} id  of a job to cancel
+ * @returns {string} an id, of whatever table
+ * @throws {CallError}
+ */
+export function jobId(id) {
+  if (typeof id !== "string") {
+    throw new CallError(
+      `Invalid arguments for \`db.cancel_job\`: invalid type: ${typeName(id)}, expected a string`,
+    );
+  }
+  const problem = idProblem(id);
+  if (problem === null) return id;
+  throw new CallError(`Invalid argument \`id\` for \`db.cancel_job\`: Unable to decode ID: ${problem}`);
 }
 
 /** @param {string} reason */
