@@ -1,4 +1,5 @@
 import { existsSync } from "node:fs";
+import path from "node:path";
 import { expect, test } from "vitest";
 import { readChecklist } from "./checklist";
 
@@ -7,7 +8,7 @@ test("every heading of the checklist has a spec file", () => {
   expect(headings.length).toBeGreaterThan(0);
   const files = headings.map((heading) => `${heading.toLowerCase().replaceAll(" ", "-")}.test`);
   const missing = files.filter((file) =>
-    [".ts", ".tsx"].every((ending) => !existsSync(new URL(file + ending, import.meta.url))),
+    [".ts", ".tsx"].every((ending) => !existsSync(path.join(import.meta.dirname, file + ending))),
   );
   expect(missing).toEqual([]);
 });

@@ -1,12 +1,13 @@
 /** Holds the suite to checklist.md: a spec file covers one heading, and each line under it has tests that ran. */
 
 import { readFileSync } from "node:fs";
+import path from "node:path";
 import { describe, expect, test } from "vitest";
 import type { RunnerTestCase, RunnerTestSuite } from "vitest";
 
 /** @returns the lines of the checklist under each of its headings */
 export function readChecklist(): Map<string, string[]> {
-  const text = readFileSync(new URL("checklist.md", import.meta.url), "utf8");
+  const text = readFileSync(path.join(import.meta.dirname, "checklist.md"), "utf8");
   const headings = text.split(/^## /m).slice(1);
   return new Map(
     headings.map((section) => {

@@ -7,12 +7,11 @@ import { cp, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { createInterface } from "node:readline";
-import { fileURLToPath } from "node:url";
 
-const MAIN = fileURLToPath(new URL("../../embedded/main.mjs", import.meta.url));
-export const FUNCTIONS = fileURLToPath(new URL("functions", import.meta.url));
+const MAIN = path.join(import.meta.dirname, "../../embedded/main.mjs");
+export const FUNCTIONS = path.join(import.meta.dirname, "functions");
 
-const PACKAGES = fileURLToPath(new URL("../../node_modules", import.meta.url));
+const PACKAGES = path.join(import.meta.dirname, "../../node_modules");
 
 /**
  * A project with a copy of the suite's functions and more files beside them.

@@ -1,13 +1,13 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { fileURLToPath } from "node:url";
+import path from "node:path";
 import { text } from "node:stream/consumers";
 import { expect, test } from "vitest";
 import { section } from "./checklist";
 import { api, failure, Follower, useHost } from "./clients";
 
 const clients = useHost();
-const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+const ROOT = path.join(import.meta.dirname, "../..");
 
 let channels = 0;
 const newChannel = () => `channel ${(channels += 1)}`;

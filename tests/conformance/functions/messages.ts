@@ -47,6 +47,15 @@ export const page = query({
       .withIndex("by_channel", (q) => q.eq("channel", channel))
       .paginate(paginationOpts),
 });
+/** Pages that are split above three rows. */
+export const narrowPage = query({
+  args: { channel: v.string(), paginationOpts: paginationOptsValidator },
+  handler: async (ctx, { channel, paginationOpts }) =>
+    await ctx.db
+      .query("messages")
+      .withIndex("by_channel", (q) => q.eq("channel", channel))
+      .paginate({ ...paginationOpts, maximumRowsRead: 4 }),
+});
 
 export const edit = mutation({
   args: { id: v.id("messages"), body: v.string() },
