@@ -22,6 +22,8 @@ import { compileValidator, ValidatorError } from "./validators.mjs";
  * @property {string} description  what `load` answers, JSON text
  */
 
+/** What `use` of npm `convex` misses in a definition that no bundler of Convex has seen. */
+const UNKNOWN_COMPONENT = "componentDefinitionPath";
 const REFUSALS = [AuthConfigError, CronError, SchemaError, ValidatorError];
 
 /**
@@ -65,6 +67,11 @@ export function prepareDeployment(bundle, environment, handlers, now) {
       description: JSON.stringify(description),
     };
   } catch (error) {
+    if (error instanceof OperatorError && error.message.includes(UNKNOWN_COMPONENT)) {
+      throw new OperatorError(
+        "convex.config.ts: it uses a component: components need Convex itself, this host has none",
+      );
+    }
     if (REFUSALS.some((kind) => error instanceof kind)) {
       throw new OperatorError(oneLine(/** @type {Error} */ (error).message));
     }

@@ -176,6 +176,14 @@ describe("functions that cannot be loaded", () => {
       },
       /component "pool" needs Convex itself/,
     ],
+    [
+      "a component that was not made by Convex's bundler",
+      {
+        "convex.config.ts": `import { defineApp, defineComponent } from "convex/server"; const app = defineApp();
+          app.use(defineComponent("pool")); export default app;`,
+      },
+      /^convex\.config\.ts: it uses a component: components need Convex itself, this host has none$/,
+    ],
   ]);
   test.each(refusals)(
     "%s is refused in one line and the last good ones keep serving",
