@@ -26,7 +26,8 @@ const PLAIN_PATH = /^(?:[A-Za-z0-9]\w{0,63}\/)*[A-Za-z0-9]\w{0,63}(?:\.js)?(?::[
 
 /**
  * @param {string} path  as a client gave it
- * @returns {string | null} why it cannot name a function; null: it can
+ * @returns {string | null} why it cannot name a function, in Convex's words; null: it can. A foreign ending, as of "data.json:f",
+ *   is let through: such a function is not found
  */
 export function pathError(path) {
   if (PLAIN_PATH.test(path)) return null;
@@ -40,10 +41,6 @@ export function pathError(path) {
 function moduleError(module) {
   if (module.startsWith("/")) return `Module paths must be relative (${module} is absolute).`;
   const parts = module.split("/");
-  const [, extension] = /^.+\.([^.]*)$/.exec(parts.at(-1) ?? "") ?? [];
-  if (extension !== undefined && extension !== "js") {
-    return `Module path (${module}) has an extension that isn't 'js'.`;
-  }
   for (const part of parts) {
     if (part === "" || part === "." || part === "..") return `Invalid path component "${part}" in ${module}.`;
     if (part.length > MAX_NAME_CHARS) {

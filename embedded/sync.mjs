@@ -15,7 +15,8 @@ const SILENCE_LIMIT_MS = 120_000; // a client that is gone, or never reads
 const CHECK_MS = 5_000;
 const HIGH_WATER_BYTES = 8 * 1024 * 1024; // above this the client must read before more of it is read
 const CUT_OFF_BYTES = 64 * 1024 * 1024; // more than this unread is no slow client but a lost one
-const CLOSE_GRACE_MS = 1_000;
+const CLOSE_GRACE_MS = 1_000; // when the host stops
+const CLOSE_LIMIT_MS = 5_000; // for a client to take part in the closing handshake
 
 const POLICY_VIOLATION = 1008;
 const INTERNAL_ERROR = 1011;
@@ -60,7 +61,12 @@ export class SyncServer {
   #timer;
   /** @type {Set<Connection>} */
   #connections = new Set();
-  #sockets = new WebSocketServer({ noServer: true, maxPayload: MAX_FRAME_BYTES, perMessageDeflate: false });
+  #sockets = new WebSocketServer({
+    noServer: true,
+    maxPayload: MAX_FRAME_BYTES,
+    perMessageDeflate: false,
+    closeTimeout: CLOSE_LIMIT_MS,
+  });
 
   /**
    * The `upgrade` listener of the API's server.

@@ -91,7 +91,7 @@ function ownRoute(routes, pathname) {
 
 /** @param {Request} request */
 function requestUrl({ url = "/" }) {
-  const parsed = URL.parse(url, "http://host");
+  const parsed = URL.parse(url.startsWith("/") ? `http://host${url}` : url); // "//other/path" names no other host
   if (parsed === null) throw new HttpError(400, "BadRequest", "The request's target is not a URL");
   return parsed;
 }

@@ -29,6 +29,7 @@ export function createHttpServer(
       insecureHTTPParser: false, // two readings of where a request ends must not be possible
       requireHostHeader: true,
       noDelay: true,
+      shouldUpgradeCallback: ({ headers }) => headers.upgrade?.toLowerCase() === "websocket",
     },
     listener,
   );

@@ -16,7 +16,12 @@ declare module "ws" {
   }
 
   export class WebSocketServer {
-    constructor(options: { noServer: true; maxPayload: number; perMessageDeflate: false });
+    constructor(options: {
+      noServer: true;
+      maxPayload: number;
+      perMessageDeflate: false;
+      closeTimeout: number;
+    });
     handleUpgrade(
       request: IncomingMessage,
       socket: Duplex,
