@@ -11,7 +11,7 @@ import { WebSocket } from "ws";
 import { startHost } from "./host.mjs";
 import { createHttpServer } from "./http/server.mjs";
 
-const FUNCTIONS = fileURLToPath(new URL("../tests/host_functions", import.meta.url));
+const FUNCTIONS = fileURLToPath(new URL("fixtures/wire/convex", import.meta.url));
 const CONNECT = JSON.stringify({
   type: "Connect",
   sessionId: "s",
@@ -47,7 +47,7 @@ afterAll(async () => {
 
 /** Whatever a test has sent, the host answers others. */
 afterEach(async () => {
-  const body = JSON.stringify({ path: "basics:echo", args: { value: 1 } });
+  const body = JSON.stringify({ path: "who:echo", args: { value: 1 } });
   const headers = { "content-type": "application/json" };
   const answer = await fetch(`${running.url}/api/query`, { method: "POST", headers, body });
   expect([answer.status, await answer.json()]).toEqual([200, { status: "success", value: 1 }]);
@@ -79,23 +79,27 @@ function frame(payload, { opcode = OPCODE.text, fin = true, rsv = 0, masked = tr
   return Buffer.concat([head, length, mask, data.map((byte, i) => byte ^ mask[i % 4])]);
 }
 
-/** A WebSocket spoken by hand; resolves with the server's frames once the server has closed it. */
-async function spoken(frames, { path: where = "/api/sync" } = {}) {
+/** A bare connection on which the WebSocket is open. */
+async function opened(where = "/api/sync") {
   const socket = connect(running.port, "127.0.0.1");
   socket.on("error", () => {}); // the host may be done before all is sent
   socket.write(
     `GET ${where} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ${randomBytes(16).toString("base64")}\r\n\r\n`,
   );
+  const [answer] = await once(socket, "data");
+  expect(String(answer)).toMatch(/^HTTP\/1\.1 101 /);
+  return socket;
+}
+
+/** A WebSocket spoken by hand; resolves with the server's frames once the server has closed it. */
+async function spoken(frames) {
+  const socket = await opened();
   const pieces = [];
-  const heard = () => {
-    const all = Buffer.concat(pieces);
-    return readFrames(all.subarray(all.indexOf("\r\n\r\n") + 4));
-  };
+  const heard = () => readFrames(Buffer.concat(pieces));
   socket.on("data", (piece) => {
     pieces.push(piece);
     if (heard().end !== null) socket.end(frame([], { opcode: OPCODE.close }));
   });
-  await once(socket, "data");
   for (const one of frames) socket.write(one);
   await once(socket, "close");
   return heard();
@@ -196,7 +200,7 @@ test("a request without a Host header is refused", async () => {
 });
 
 test("requests that come together are answered in their order", async () => {
-  const query = JSON.stringify({ path: "basics:echo", args: { value: 1 } });
+  const query = JSON.stringify({ path: "who:echo", args: { value: 1 } });
   const post = `POST /api/query HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: ${query.length}\r\n\r\n${query}`;
   const get = (/** @type {string} */ where, more = "") => `GET ${where} HTTP/1.1\r\nHost: x\r\n${more}\r\n`;
   const answer = await answered(post + get("/version") + get("/nothing") + get("/", "Connection: close\r\n"));
@@ -255,7 +259,7 @@ test("a client that closes its side still gets its answer", async () => {
 
 test("ten thousand queries on one socket are served, and one more is refused with a reason", async () => {
   const socket = new WebSocket(`${running.url.replace("http", "ws")}/api/1.48.0/sync`);
-  const add = (queryId) => ({ type: "Add", queryId, udfPath: "basics:echo", args: [{ value: queryId }] });
+  const add = (queryId) => ({ type: "Add", queryId, udfPath: "who:echo", args: [{ value: queryId }] });
   const modify = (baseVersion, modifications) =>
     JSON.stringify({ type: "ModifyQuerySet", baseVersion, newVersion: baseVersion + 1, modifications });
   await once(socket, "open");
@@ -274,11 +278,7 @@ test("ten thousand queries on one socket are served, and one more is refused wit
 });
 
 test("a client that does not take part in the closing handshake is cut off", async () => {
-  const socket = connect(running.port, "127.0.0.1");
-  socket.write(
-    `GET /sync HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ${randomBytes(16).toString("base64")}\r\n\r\n`,
-  );
-  await once(socket, "data");
+  const socket = await opened();
   const begun = performance.now();
   socket.write(frame("{"));
   await once(socket.resume(), "close");

@@ -8,13 +8,26 @@ import { endBare, HttpError } from "./http/errors.mjs";
 import { PING } from "./sync/messages.mjs";
 import { Session } from "./sync/session.mjs";
 
+/**
+ * @typedef {object} Limits
+ * @property {number} pingMs  the Python client drops a link that was silent for 30 s
+ * @property {number} probeMs
+ * @property {number} silenceMs  after which a client is gone, or never reads
+ * @property {number} checkMs
+ * @property {number} cutOffBytes  a client that has more than this unread is lost rather than slow
+ */
+
+/** @type {Limits} */
+const LIMITS = {
+  pingMs: 15_000,
+  probeMs: 30_000,
+  silenceMs: 120_000,
+  checkMs: 5_000,
+  cutOffBytes: 256 * 1024 * 1024, // the largest results of all mutations that run for it at once stay below
+};
+
 const MAX_FRAME_BYTES = 20 * 1024 * 1024; // arguments may have 16 MiB, and JSON text is longer than the value
-const PING_AFTER_MS = 15_000; // the Python client drops a link that was silent for 30 s
-const PROBE_AFTER_MS = 30_000;
-const SILENCE_LIMIT_MS = 120_000; // a client that is gone, or never reads
-const CHECK_MS = 5_000;
 const HIGH_WATER_BYTES = 8 * 1024 * 1024; // above this the client must read before more of it is read
-const CUT_OFF_BYTES = 64 * 1024 * 1024; // more than this unread is no slow client but a lost one
 const CLOSE_GRACE_MS = 1_000; // when the host stops
 const CLOSE_LIMIT_MS = 5_000; // for a client to take part in the closing handshake
 
@@ -40,15 +53,17 @@ export class SyncServer {
    * @param {Host & { engine: { onBatch: (listener: () => void) => void } }} host
    * @param {(line: string) => void} log
    * @param {import("./faults.mjs").Faults} faults
+   * @param {Partial<Limits>} [limits]
    */
-  constructor(host, log, faults) {
+  constructor(host, log, faults, limits = {}) {
     this.#host = host;
     this.#faults = faults;
     this.#log = log;
+    this.#limits = { ...LIMITS, ...limits };
     host.engine.onBatch(() => {
       for (const { session } of this.#connections) session.flush();
     });
-    this.#timer = setInterval(() => this.#check(performance.now()), CHECK_MS);
+    this.#timer = setInterval(() => this.#check(performance.now()), this.#limits.checkMs);
     this.#timer.unref();
   }
 
@@ -57,6 +72,8 @@ export class SyncServer {
   #faults;
   /** @type {(line: string) => void} */
   #log;
+  /** @type {Limits} */
+  #limits;
   /** @type {NodeJS.Timeout} */
   #timer;
   /** @type {Set<Connection>} */
@@ -116,6 +133,7 @@ export class SyncServer {
       this.#host,
       {
         send: (text, onSent) => this.#send(connection, text, onSent),
+        isFull: () => socket.bufferedAmount >= HIGH_WATER_BYTES,
         hold: (held) => this.#hold(connection, held),
         end: ({ message, code, lastMessage }) => {
           if (lastMessage !== undefined) socket.send(lastMessage, () => {});
@@ -183,8 +201,9 @@ export class SyncServer {
    */
   #send(connection, text, onSent) {
     const { socket } = connection;
-    if (socket.bufferedAmount > CUT_OFF_BYTES) {
-      this.#cutOff(connection, `ClientTooSlow: it has more than ${CUT_OFF_BYTES} bytes unread`);
+    const { cutOffBytes } = this.#limits;
+    if (socket.bufferedAmount > cutOffBytes) {
+      this.#cutOff(connection, `ClientTooSlow: it has more than ${cutOffBytes} bytes unread`);
       return;
     }
     connection.sentAt = performance.now();
@@ -192,6 +211,7 @@ export class SyncServer {
       if (socket.isPaused) connection.heardAt = performance.now(); // it reads, but what it says is not read
       resumeIfRead(connection);
       onSent();
+      connection.session.wake();
     });
     if (socket.bufferedAmount >= HIGH_WATER_BYTES) socket.pause();
   }
@@ -211,12 +231,12 @@ export class SyncServer {
   #check(now) {
     for (const connection of this.#connections) {
       const { socket, sentAt, heardAt } = connection;
-      if (now - heardAt >= SILENCE_LIMIT_MS) {
-        this.#cutOff(connection, `ClientSilent: nothing was heard for ${SILENCE_LIMIT_MS / 1000} s`);
+      if (now - heardAt >= this.#limits.silenceMs) {
+        this.#cutOff(connection, `ClientSilent: nothing was heard for ${this.#limits.silenceMs / 1000} s`);
         continue;
       }
-      if (now - heardAt >= PROBE_AFTER_MS) socket.ping();
-      if (now - sentAt >= PING_AFTER_MS) this.#send(connection, PING, () => {});
+      if (now - heardAt >= this.#limits.probeMs) socket.ping();
+      if (now - sentAt >= this.#limits.pingMs) this.#send(connection, PING, () => {});
     }
   }
 }

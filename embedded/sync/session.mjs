@@ -12,6 +12,7 @@ import { hash, randomUUID } from "node:crypto";
 import { ANONYMOUS, AuthError } from "../auth.mjs";
 import * as ends from "./ends.mjs";
 import * as messages from "./messages.mjs";
+import { MutationQueue } from "./mutation-queue.mjs";
 import { parseMessage, readCall, readCount, readCredential, readText } from "./requests.mjs";
 import { decodeTs } from "./timestamps.mjs";
 
@@ -25,6 +26,7 @@ const CHUNK_CHARS = 5_000_000; // the size at which Convex splits
  * @typedef {import("../engine-client.mjs").Reply} Reply
  * @typedef {object} Socket
  * @property {(text: string, onSent: () => void) => void} send
+ * @property {() => boolean} isFull  whether the client has much to read
  * @property {(held: boolean) => void} hold  read no more of the client for now, or again
  * @property {(end: ends.SessionEnd) => void} end  say why, then close
  * @property {(error: unknown) => void} fail  close after a fault of the host
@@ -51,6 +53,10 @@ export class Session {
     this.#host = host;
     this.#socket = socket;
     this.#splits = splits;
+    this.#mutations = new MutationQueue(
+      (call, listener) => host.calls.run(call, listener),
+      () => socket.isFull(),
+    );
   }
 
   /** @type {Host} */
@@ -59,6 +65,7 @@ export class Session {
   #socket;
   /** @type {boolean} */
   #splits;
+  #mutations;
   #closed = false;
   #sessionId = "";
   /** @type {Caller} */
@@ -82,7 +89,7 @@ export class Session {
   #owesTransition = false;
   #awaited = 0;
   #unsent = 0;
-  #inFlight = { mutation: 0, action: 0 };
+  #actions = 0;
 
   /** @param {string} text  one frame of the client */
   receive(text) {
@@ -120,6 +127,12 @@ export class Session {
     for (const { sub } of this.#queries.values()) this.#host.engine.unsubscribe(sub);
     this.#queries.clear();
     this.#changed.clear();
+    this.#mutations.clear();
+  }
+
+  /** The client has read something. */
+  wake() {
+    this.#mutations.wake();
   }
 
   /** Send a Transition if one is owed and may be sent. Must not be called inside a batch of the engine. */
@@ -279,19 +292,27 @@ export class Session {
   #call(kind, type, message) {
     const requestId = readCount(message, "requestId");
     if (this.#hasExpired()) throw ends.tokenExpired(this.#asked.identity);
-    if (this.#inFlight[kind] >= MAX_IN_FLIGHT) throw tooMany(kind);
+    const open = kind === "mutation" ? this.#mutations.size : this.#actions;
+    if (open >= MAX_IN_FLIGHT) throw tooMany(kind);
     const call = { kind, ...readCall(message), caller: this.#caller };
-    const once = kind === "mutation" ? { once: { session: this.#sessionId, request: requestId } } : {};
-    this.#inFlight[kind] += 1;
-    this.#host.calls.run({ ...call, ...once }, (reply) => {
-      this.#inFlight[kind] -= 1;
+    const answer = (/** @type {Reply} */ reply) => {
       if (this.#closed) return;
       if (!reply.ok && reply.code !== undefined) return this.#end(ends.systemError(reply));
       const ts = (reply.ok && reply.ts) || this.#host.engine.ts;
       this.#socket.send(messages.response(type, requestId, reply, ts), () => {});
       this.#owesTransition = true; // a client's promise resolves with the Transition that holds the call's effect
-      if (kind === "action") this.flush(); // a mutation's answer comes inside a batch
-    });
+    };
+    if (kind === "mutation") {
+      const once = { session: this.#sessionId, request: requestId };
+      this.#mutations.add({ ...call, once }, answer); // which is called inside a batch
+    } else {
+      this.#actions += 1;
+      this.#host.calls.run(call, (reply) => {
+        this.#actions -= 1;
+        answer(reply);
+        this.flush();
+      });
+    }
   }
 
   /** @param {Record<string, unknown>} message */

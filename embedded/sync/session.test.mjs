@@ -1,6 +1,7 @@
 import { beforeEach, expect, test, vi } from "vitest";
 import { Authenticator } from "../auth.mjs";
 import { keySet, provider, userToken } from "../auth/testing.mjs";
+import { MAX_RUNNING } from "./mutation-queue.mjs";
 import { MAX_IN_FLIGHT, MAX_QUERIES, Session } from "./session.mjs";
 import { encodeTs } from "./timestamps.mjs";
 
@@ -13,6 +14,7 @@ class Bench {
   closedWith = null;
   closeCode = null;
   held = false;
+  isFull = false;
   failure = null;
   unread = [];
   subscriptions = new Map();
@@ -46,6 +48,7 @@ class Bench {
         this.sent.push(JSON.parse(text));
         this.unread.push(onSent);
       },
+      isFull: () => this.isFull,
       hold: (held) => (this.held = held),
       end: ({ message, code, lastMessage }) => {
         if (lastMessage !== undefined) this.sent.push(JSON.parse(lastMessage));
@@ -64,9 +67,8 @@ class Bench {
   /** One batch of the engine: results for subscriptions in their order of subscribing, replies for calls. */
   batch(ts, { results = {}, replies = [] }) {
     this.ts = ts;
-    for (const [index, reply] of replies.entries())
-      this.calls[index].listener({ ts, logLines: [], ...reply });
-    this.calls.splice(0, replies.length);
+    for (const { listener } of this.calls.splice(0, replies.length))
+      listener({ ts, logLines: [], ...replies.shift() });
     for (const [sub, reply] of Object.entries(results)) {
       this.subscriptions.get(Number(sub)).listener({ ok: true, logLines: [], journal: null, ...reply });
     }
@@ -323,6 +325,22 @@ test("a mutation or subscription that the system has ended closes the socket, so
   other.receive(CONNECT, modify(0, add(1)));
   other.batch("11", { results: { 1: { ...failure, code: "Busy" } } });
   expect([other.closeCode, other.closedWith]).toEqual([1013, "Busy: changed"]);
+});
+
+test("mutations of a client that does not read wait for it, in their order", () => {
+  bench.isFull = true;
+  bench.receive(mutation(1), mutation(2));
+  expect(bench.calls).toEqual([]);
+  bench.isFull = false;
+  bench.session.wake();
+  expect(bench.calls.map(({ once }) => once.request)).toEqual([1, 2]);
+});
+
+test("a client's mutations come to the engine few at a time", () => {
+  for (let id = 0; id < 100; id += 1) bench.receive(mutation(id));
+  expect(bench.calls).toHaveLength(MAX_RUNNING);
+  bench.batch("11", { replies: [{ ok: true, value: "1" }] });
+  expect(bench.calls.at(-1).once.request).toBe(MAX_RUNNING);
 });
 
 test("clients that tell their time hear how far their clock is off", () => {
