@@ -26,6 +26,16 @@ export const relay = action({
   ],
 });
 
+/** Whether a text comes back whole from each kind of function. */
+export const relayWhole = action({
+  args: { text: v.string() },
+  handler: async (ctx, { text }): Promise<boolean[]> => [
+    (await ctx.runQuery(api.values.echo, { value: text })) === text,
+    (await ctx.runMutation(api.values.echoMutation, { value: text })) === text,
+    (await ctx.runAction(api.values.echoAction, { value: text })) === text,
+  ],
+});
+
 /** The value goes through a mutation's call of a query and a mutation. */
 export const relayInMutation = mutation({
   args: { value: v.any() },
