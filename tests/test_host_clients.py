@@ -6,6 +6,7 @@ import base64
 import json
 import math
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,53 @@ class TestTheOfficialClient:
                     call(http, "mutation", "notes:add", {"list": "kept", "text": "after"})
                 await until(["before", "after"])
             assert client.query("notes:list", {"list": "kept"}) == ["before", "after"]
+
+    def test_calls_of_four_clients_are_serializable(self, host: HostProcess) -> None:
+        clients = [ConvexHttpClient(host.url) for _ in range(4)]
+
+        def add_twenty(client: ConvexHttpClient) -> None:
+            for _ in range(20):
+                client.mutation("notes:number", {"list": "numbered"})
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(add_twenty, clients))
+        texts = clients[0].query("notes:list", {"list": "numbered"})
+        assert texts == [str(number) for number in range(80)]
+
+    async def test_sees_its_own_mutation_in_its_subscription(self, client: ConvexClient) -> None:
+        async with follow(client, "notes:list", {"list": "mine"}) as until:
+            await until([])
+            for number in range(1, 4):
+                client.mutation("notes:add", {"list": "mine", "text": str(number)})
+                assert client.query("notes:list", {"list": "mine"}) == [str(n + 1) for n in range(number)]
+                await until([str(n + 1) for n in range(number)])
+
+    async def test_keeps_the_end_of_a_subscribed_page(self, client: ConvexClient) -> None:
+        def add(text: str) -> None:
+            client.mutation("notes:add", {"list": "paged", "text": text})
+
+        for text in ("b", "d", "f"):
+            add(text)
+        options = {"numItems": 2, "cursor": None}
+        async with follow(client, "notes:page", {"list": "paged", "paginationOpts": options}) as until:
+            await until(["b", "d"])
+            for text in ("e", "c", "a"):
+                add(text)
+            await until(["a", "b", "c", "d"])
+
+    async def test_a_failing_subscription_recovers(self, client: ConvexClient) -> None:
+        client.mutation("notes:add", {"list": "full", "text": "x"})
+        subscription = client.subscribe("notes:emptyOnly", {"list": "full"})
+        with anyio.fail_after(10), pytest.raises(ConvexError) as caught:
+            await anext(subscription)
+        assert caught.value.data == {"first": "x"}
+        subscription.unsubscribe()
+
+    def test_prints_the_log_lines_of_functions(
+        self, client: ConvexClient, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        client.mutation("basics:talk")
+        assert "[LOG] 'hello' { a: 1 }" in capfd.readouterr().out
 
 
 class TestTheOfficialHttpClient:

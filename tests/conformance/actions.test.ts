@@ -57,6 +57,15 @@ section("Actions", (line) => {
       expect(said).toMatch(/^the host did not start: signalbox host: .*inNode.*Convex itself.*\n$/);
     });
 
+    test("file storage, when a function asks for it", async () => {
+      for (const call of [
+        clients.shared("http").mutation(api.acts.uploadUrl, {}),
+        clients.shared("http").action(api.acts.storeText, {}),
+      ]) {
+        expect((await failure(call)).message).toMatch(/no file storage/);
+      }
+    });
+
     test("components", async () => {
       const said = await refusalOf(
         "convex.config.ts",

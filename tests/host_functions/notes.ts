@@ -1,4 +1,4 @@
-import { internalQueryGeneric, mutationGeneric, queryGeneric } from "convex/server";
+import { internalQueryGeneric, mutationGeneric, paginationOptsValidator, queryGeneric } from "convex/server";
 import { ConvexError, v } from "convex/values";
 
 export const add = mutationGeneric({
@@ -41,5 +41,46 @@ export const refuse = mutationGeneric({
   handler: async (ctx, { list }) => {
     await ctx.db.insert("notes", { list, text: "refused" });
     throw new ConvexError({ code: "refused", size: 7n });
+  },
+});
+
+/** Adds the number of notes that are there. */
+export const number = mutationGeneric({
+  args: { list: v.string() },
+  returns: v.null(),
+  handler: async (ctx, { list }) => {
+    const notes = await ctx.db
+      .query("notes")
+      .withIndex("by_list", (q) => q.eq("list", list))
+      .collect();
+    await ctx.db.insert("notes", { list, text: String(notes.length) });
+    return null;
+  },
+});
+
+/** The texts of a page, in their order. */
+export const page = queryGeneric({
+  args: { list: v.string(), paginationOpts: paginationOptsValidator },
+  returns: v.array(v.string()),
+  handler: async (ctx, { list, paginationOpts }) => {
+    const notes = await ctx.db
+      .query("notes")
+      .withIndex("by_list_and_text", (q) => q.eq("list", list))
+      .paginate(paginationOpts);
+    return notes.page.map(({ text }) => text);
+  },
+});
+
+/** Fails while the list has notes. */
+export const emptyOnly = queryGeneric({
+  args: { list: v.string() },
+  returns: v.null(),
+  handler: async (ctx, { list }) => {
+    const first = await ctx.db
+      .query("notes")
+      .withIndex("by_list", (q) => q.eq("list", list))
+      .first();
+    if (first !== null) throw new ConvexError({ first: first.text });
+    return null;
   },
 });

@@ -143,3 +143,12 @@ const ofEnvironment = () => ({
 export const environmentOfAction = action({ args: {}, handler: async () => ofEnvironment() });
 export const environmentOfQuery = query({ args: {}, handler: async () => ofEnvironment() });
 export const environmentOfMutation = mutation({ args: {}, handler: async () => ofEnvironment() });
+
+export const uploadUrl = mutation({
+  args: {},
+  handler: async (ctx) => await ctx.storage.generateUploadUrl(),
+});
+export const storeText = action({
+  args: {},
+  handler: async (ctx) => await ctx.storage.store(new Blob(["text"])),
+});
