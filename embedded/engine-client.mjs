@@ -17,13 +17,15 @@ import { Guard, GUARD_BYTES, readRun } from "./guard.mjs";
  * @typedef {{ ok: true, value: string, ts?: string, logLines: string[], journal?: string | null }} Success
  * @typedef {{ ok: false, message: string, data?: string, code?: string, logLines: string[], journal?: string | null }} Failure
  * @typedef {Success | Failure} Reply
+ * @typedef {{ code: string, text: string }} Refusal
  * @typedef {{ job: string, path: string, args: string }} ScheduledAction
  * @typedef {object} Batch
  * @property {string} ts  newest committed timestamp, decimal nanoseconds
  * @property {(Reply & { id: number })[]} replies
  * @property {(Reply & { sub: number })[]} updates
  * @property {ScheduledAction[]} actions
- * @property {{ path: string, lines: string[] }[]} logs
+ * @property {FunctionRun[]} runs  every run of a query or mutation that began with no other one
+ * @typedef {import("./engine/engine.mjs").FunctionRun} FunctionRun
  * @typedef {object} Call
  * @property {"query" | "mutation" | "any"} kind
  * @property {string} path  canonical
@@ -37,7 +39,11 @@ import { Guard, GUARD_BYTES, readRun } from "./guard.mjs";
  * @property {Caller} caller
  * @property {string | null} journal
  * @typedef {import("./bundle.mjs").Bundle} Bundle
- * @typedef {{ functions: Record<string, FunctionInfo>, http: boolean, env: string[], auth: import("./auth/providers.mjs").AuthProvider[] }} Description
+ * @typedef {{ functions: Record<string, FunctionInfo>, http: boolean, env: string[], auth: import("./auth/providers.mjs").AuthProvider[], variables: Record<string, string> }} Description
+ * @typedef {object} LoadOptions  happens with the activation or not at all
+ * @property {{ name: string, value: string | null }[]} [changes]  of variables in the file; null: unset
+ * @property {string} [pushed]  what the engine keeps in the file, for the op "stored"
+ * @property {Record<string, string>} [expected]  the file's variables; refused when they are others
  * @typedef {(reply: Reply) => void} Listener
  * @typedef {{ message: any, listener: Listener, resumes: boolean }} Pending  `resumes`: made by a restart, so the next one makes it anew
  * @typedef {object} Thread  the part of a `Worker` that is used
@@ -51,8 +57,14 @@ const TICK_MS = 100; // coarse enough to cost nothing, fine enough that a limit 
 const CRASH_LIMIT = 5; // a host whose engine cannot live must say so instead of flickering
 const CRASH_WINDOW_MS = 60_000;
 
-/** The engine can not be started, or not be kept alive; the message is the operator's line. */
-export class EngineError extends Error {}
+/** The engine can not be started, or not be kept alive, or refuses functions; the message is the operator's line. */
+export class EngineError extends Error {
+  /** @param {string} message @param {Refusal} [refusal]  of functions, in Convex's words */
+  constructor(message, refusal) {
+    super(message);
+    this.refusal = refusal;
+  }
+}
 
 /**
  * @param {{ file: string, synchronous: "full" | "normal", clock: Float64Array | null, conflicts: { rate: number, seed: number } | null, record: boolean, guard: SharedArrayBuffer, killed: { job: string, message: string } | null, running: string[] }} workerData
@@ -93,7 +105,7 @@ export class EngineClient {
   /** Newest committed timestamp, decimal nanoseconds. */
   ts = "0";
   /** @type {Description} */
-  description = { functions: {}, http: false, env: [], auth: [] };
+  description = { functions: {}, http: false, env: [], auth: [], variables: {} };
 
   /** @type {{ file: string, synchronous: "full" | "normal", clock: Float64Array | null, conflicts: { rate: number, seed: number } | null, record: boolean }} */
   #settings;
@@ -110,7 +122,7 @@ export class EngineClient {
   #timer;
   #lastId = 0;
   #stopping = false;
-  /** @type {{ bundle: Bundle, env: Record<string, string | undefined> } | null} */
+  /** @type {{ bundle: Bundle | null, env: Record<string, string | undefined> } | null} */
   #loaded = null;
   /** Requests without an answer, in the order they were sent. @type {Map<number, Pending>} */
   #pending = new Map();
@@ -120,6 +132,8 @@ export class EngineClient {
   #batchListeners = [];
   /** @type {(action: ScheduledAction) => void} */
   #actionListener = () => {};
+  /** @type {(run: FunctionRun) => void} */
+  #runListener = () => {};
   /** Jobs whose actions run; they live on when the engine's thread is lost. @type {Set<string>} */
   #runningActions = new Set();
   /** @type {number[]} */
@@ -135,14 +149,15 @@ export class EngineClient {
   /**
    * Activate functions; on failure the ones before keep serving.
    *
-   * @param {Bundle} bundle
+   * @param {Bundle | null} bundle  null: there are none yet
    * @param {Record<string, string | undefined>} env  the host's variables; the engine shows functions the ones they may see
+   * @param {LoadOptions} [options]
    * @returns {Promise<Description>}
    * @throws {EngineError} with the engine's one line
    */
-  async load(bundle, env) {
-    const reply = await this.ask({ op: "load", bundle, env });
-    if (!reply.ok) throw new EngineError(reply.message);
+  async load(bundle, env, options = {}) {
+    const reply = await this.ask({ op: "load", bundle, env, ...options });
+    if (!reply.ok) throw new EngineError(reply.message, refusalOf(reply));
     this.#loaded = { bundle, env };
     this.description = JSON.parse(reply.value);
     return this.description;
@@ -157,6 +172,19 @@ export class EngineClient {
   call(call, listener) {
     const arrival = this.#settings.record ? { arrived: wallTime() } : {};
     this.#send({ op: "call", ...call, ...arrival }, listener);
+  }
+
+  /**
+   * Ask about functions that may not be served.
+   *
+   * @param {{ op: string } & Record<string, unknown>} message
+   * @returns {Promise<any>} the answer's value
+   * @throws {EngineError}
+   */
+  async inquire(message) {
+    const reply = await this.ask(message);
+    if (!reply.ok) throw new EngineError(reply.message, refusalOf(reply));
+    return JSON.parse(reply.value);
   }
 
   /**
@@ -190,6 +218,11 @@ export class EngineClient {
   /** @param {(ts: string) => void} listener  called after all replies and updates of a batch */
   onBatch(listener) {
     this.#batchListeners.push(listener);
+  }
+
+  /** @param {(run: FunctionRun) => void} listener  told of each run that has ended */
+  onRun(listener) {
+    this.#runListener = listener;
   }
 
   /** @param {(action: ScheduledAction) => void} listener */
@@ -260,15 +293,23 @@ export class EngineClient {
   }
 
   /** @param {Batch} batch */
-  #onBatchMessage({ ts, replies, updates, actions, logs }) {
+  #onBatchMessage({ ts, replies, updates, actions, runs }) {
     this.ts = ts;
     for (const reply of replies) this.#answer(reply.id, reply);
     for (const update of updates) this.#deliver(update.sub, update);
     for (const listener of this.#batchListeners) listener(ts);
-    for (const { path, lines } of logs) for (const line of lines) this.#log(`${path}: ${line}`);
+    for (const run of runs) this.#onRun(run);
     for (const { job } of actions) this.#runningActions.add(job);
     // In a turn of their own: where the batch answers a load, its caller takes up the functions first, these actions among them.
     if (actions.length > 0) setImmediate(() => actions.forEach((action) => this.#actionListener(action)));
+  }
+
+  /** @param {FunctionRun} run */
+  #onRun(run) {
+    this.#runListener(run);
+    if (run.caller !== "Scheduler") return;
+    for (const line of run.logLines) this.#log(`${run.path}: ${line}`); // it has no caller to tell
+    if (run.error !== undefined) this.#log(`${run.path}: [ERROR] ${run.error}`);
   }
 
   /**
@@ -384,6 +425,11 @@ export class EngineClient {
     }
     for (const listener of this.#batchListeners) listener(this.ts);
   }
+}
+
+/** @param {import("./engine-client.mjs").Reply & { refusal?: Refusal }} reply */
+function refusalOf({ refusal }) {
+  return refusal;
 }
 
 /**

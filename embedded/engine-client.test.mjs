@@ -21,8 +21,8 @@ class FakeThread extends EventEmitter {
         replies: [{ id: message.id, ok: true, value: JSON.stringify(DESCRIPTION), logLines: [] }],
       });
   }
-  batch({ ts = "1", replies = [], updates = [], actions = [], logs = [] }) {
-    this.emit("message", { ts, replies, updates, actions, logs });
+  batch({ ts = "1", replies = [], updates = [], actions = [], runs = [] }) {
+    this.emit("message", { ts, replies, updates, actions, runs });
   }
   async terminate() {
     this.emit("terminating");

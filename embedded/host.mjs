@@ -13,6 +13,8 @@ import { Faults } from "./faults.mjs";
 import { serveApi } from "./http/api.mjs";
 import { createHttpServer } from "./http/server.mjs";
 import { serveSite } from "./http/site.mjs";
+import { FunctionLog } from "./push/function-log.mjs";
+import { Pushes } from "./push/pushes.mjs";
 import { Serving } from "./serving.mjs";
 import { SyncServer } from "./sync.mjs";
 import { TimeControl } from "./time-control.mjs";
@@ -77,8 +79,27 @@ export async function startHost(options, { log, onFatal }) {
   );
   const url = await listen(apiServer, options.host, options.port, "--port");
   const siteUrl = await listen(siteServer, options.host, options.sitePort, "--site-port");
+  const environment = { ...process.env, CONVEX_CLOUD_URL: url, CONVEX_SITE_URL: siteUrl };
+  const serving = new Serving({ engine, actions, environment, log });
+  const pushes = new Pushes({ serving });
+  const functionLog = new FunctionLog();
+  engine.onRun((run) => functionLog.add(run));
+  actions.onRun((run) => functionLog.add(run));
   const time = clock === null ? null : new TimeControl(engine, clock);
-  const host = { engine, actions, calls, authenticator, siteUrl, log, time, faults };
+  const host = {
+    engine,
+    actions,
+    calls,
+    authenticator,
+    serving,
+    pushes,
+    functionLog,
+    url,
+    siteUrl,
+    log,
+    time,
+    faults,
+  };
 
   engine.onScheduledAction(({ job, path, args }) => {
     calls.run({ kind: "action", path, args, caller: { admin: true, identity: null }, job }, (reply) => {
@@ -89,9 +110,7 @@ export async function startHost(options, { log, onFatal }) {
       void engine.finishAction(job, { ok: false, message });
     });
   });
-  const environment = { ...process.env, CONVEX_CLOUD_URL: url, CONVEX_SITE_URL: siteUrl };
-  const serving = new Serving({ engine, actions, environment, log });
-  await serving.serveFolder(options.functions, options).catch((/** @type {Error} */ error) => {
+  await serving.start(options).catch((/** @type {Error} */ error) => {
     throw new StartError(error.message);
   });
   loaded.resolve(undefined);
@@ -103,7 +122,7 @@ export async function startHost(options, { log, onFatal }) {
       siteUrl,
       developmentKey: options.adminKey === DEVELOPMENT_ADMIN_KEY,
       pid: process.pid,
-      functions: options.functions,
+      functions: serving.folder,
       data: options.data,
       version: VERSION,
     },
@@ -155,9 +174,9 @@ function readActionSeconds() {
 }
 
 /** @param {Options} options */
-async function prepareFolders({ functions, data }) {
+async function prepareFolders({ functions, explicit, data }) {
   try {
-    await access(functions, constants.R_OK);
+    if (explicit) await access(functions, constants.R_OK);
   } catch {
     throw new StartError(`no functions folder at ${functions}: give one with --functions`);
   }

@@ -9,6 +9,7 @@ import { FaultError, parseFaults } from "./faults.mjs";
 /**
  * @typedef {object} Options
  * @property {string} functions  absolute path of the functions folder
+ * @property {boolean} explicit  the functions folder was asked for, so nothing else is served
  * @property {boolean} watch     serve the folder anew whenever it changes
  * @property {string} data       absolute path of the folder that holds `host.sqlite`
  * @property {number} port       API and WebSocket; 0 takes a free port
@@ -27,9 +28,11 @@ export class UsageError extends Error {}
 
 const LOOPBACK = new Set(["127.0.0.1", "::1", "localhost"]);
 
+const DEFAULT_FUNCTIONS = "./convex";
+
 /** @type {import("node:util").ParseArgsOptionsConfig} */
 const FLAGS = {
-  functions: { type: "string", default: "./convex" },
+  functions: { type: "string" },
   "no-watch": { type: "boolean", default: false },
   data: { type: "string", default: "./.signalbox/host" },
   port: { type: "string", default: "3210" },
@@ -56,7 +59,8 @@ export function parseOptions(argv, cwd) {
     throw new UsageError(`--synchronous takes full or normal, not '${synchronous}'`);
   }
   const options = {
-    functions: path.resolve(cwd, flags("functions")),
+    functions: path.resolve(cwd, on("functions") ? flags("functions") : DEFAULT_FUNCTIONS),
+    explicit: on("functions"),
     watch: !on("no-watch"),
     data: path.resolve(cwd, flags("data")),
     port: readPort("--port", flags("port")),
@@ -106,7 +110,7 @@ function readFlags(argv) {
       if (typeof value !== "string" || value === "") throw new UsageError(`--${name} must not be empty`);
       return value;
     },
-    on: (name) => values[name] === true,
+    on: (name) => values[name] !== undefined && values[name] !== false,
   };
 }
 

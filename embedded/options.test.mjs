@@ -5,6 +5,7 @@ import { parseOptions, UsageError } from "./options.mjs";
 test("without flags the host serves ./convex on the loopback address with the development key", () => {
   expect(parseOptions([], "/app")).toEqual({
     functions: "/app/convex",
+    explicit: false,
     watch: true,
     data: "/app/.signalbox/host",
     port: 3210,
@@ -22,6 +23,7 @@ test("every flag is read, and both ports may be free ones", () => {
     parseOptions([...argv, "--admin-key", "own", "--synchronous", "full", "--no-watch"], "/app"),
   ).toEqual({
     functions: "/app/f",
+    explicit: true,
     watch: false,
     data: "/d",
     port: 0,

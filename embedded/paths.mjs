@@ -3,6 +3,13 @@
 /** Name of the script that brings an app's modules together. */
 export const ENTRY_SCRIPT = "convex:entry";
 
+/** What is served until there are functions. @type {import("./bundle.mjs").Bundle} */
+export const NO_FUNCTIONS = Object.freeze({
+  code: "globalThis.__modules = {};",
+  map: '{"version":3,"sources":[],"names":[],"mappings":""}',
+  modules: [],
+});
+
 /**
  * @typedef {object} FunctionInfo
  * @property {"query" | "mutation" | "action"} kind
@@ -72,9 +79,12 @@ function nameError(name) {
   return /[A-Za-z0-9]/.test(name) ? null : `Identifier ${name} must have at least one alphanumeric character`;
 }
 
-/** @param {string} path */
-export function functionNotFound(path) {
-  return `Could not find public function for '${displayPath(path)}'. Did you forget to run \`npx convex dev\`?`;
+/**
+ * @param {string} path
+ * @param {{ any: boolean }} [asked]  any: for a function of whatever kind, which only the admin may
+ */
+export function functionNotFound(path, { any } = { any: false }) {
+  return `Could not find ${any ? "" : "public "}function for '${displayPath(path)}'. Did you forget to run \`npx convex dev\`?`;
 }
 
 /**

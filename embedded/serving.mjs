@@ -1,9 +1,10 @@
 /** Decides which functions are served, and brings them to the engine and the actions: a folder as it is now, or pushed code. */
 
+import { access, constants } from "node:fs/promises";
 import path from "node:path";
 import { BundleError, buildFunctions } from "./bundle.mjs";
-import { functionEnvironment } from "./env.mjs";
 import { FolderWatch } from "./folder-watch.mjs";
+import { NO_FUNCTIONS } from "./paths.mjs";
 
 /**
  * @typedef {import("./bundle.mjs").Build} Build
@@ -13,6 +14,10 @@ import { FolderWatch } from "./folder-watch.mjs";
  * @property {import("./actions/client.mjs").ActionsClient} actions
  * @property {Record<string, string | undefined>} environment  the host's variables, of which functions see some
  * @property {(line: string) => void} log
+ *
+ * @typedef {object} Pushed  what is kept in the file besides the code
+ * @property {string} functions  the folder it was made from, as `convex.json` has it
+ * @property {string} serverVersion  of npm `convex`
  */
 
 export class Serving {
@@ -31,6 +36,40 @@ export class Serving {
   #watch = null;
   /** Why the last reload was refused. @type {string | null} */
   #refused = null;
+  /** Of the pushed code that runs; null: a folder's runs, or none. @type {Pushed | null} */
+  pushed = null;
+  /** The folder that is served. @type {string | null} */
+  folder = null;
+
+  /**
+   * Serve what is to be served: a folder that was asked for, else what was pushed, else the default folder if it is there. With
+   * none of them the host waits for a push.
+   *
+   * @param {{ functions: string, explicit: boolean, watch: boolean }} options  explicit: the folder was asked for
+   * @throws {Error} it is refused, in one line
+   */
+  async start({ functions, explicit, watch }) {
+    const { log } = this.#parts;
+    const stored = await this.inquire({ op: "stored" });
+    const exists = await access(functions, constants.R_OK).then(
+      () => true,
+      () => false,
+    );
+    if (explicit && stored !== null)
+      log(`${functions} is served, and not the code that was pushed: --functions asks for it`);
+    if (explicit || (stored === null && exists)) return await this.serveFolder(functions, { watch });
+    if (stored === null) {
+      await this.#inOrder(() => this.#activate(null));
+      return log(
+        `there is no functions folder at ${functions}: waiting for a push by npx convex dev or deploy`,
+      );
+    }
+    if (exists)
+      log(`the code that was pushed is served, and not ${functions}: --functions would ask for that`);
+    const { bundle, ...pushed } = JSON.parse(stored);
+    await this.#inOrder(() => this.#activate(bundle));
+    this.pushed = pushed;
+  }
 
   /**
    * Serve what a folder exports.
@@ -43,9 +82,60 @@ export class Serving {
     const startedAt = Date.now();
     const built = await buildFunctions(folder);
     await this.#inOrder(() => this.#activate(built.bundle));
+    this.folder = folder;
     if (!watch) return;
     this.#watch = new FolderWatch({ onChange: () => void this.#reload(folder), log: this.#parts.log });
     await this.#watch.set(watched(folder, built), startedAt);
+  }
+
+  /**
+   * Serve pushed code from now on, also after a restart.
+   *
+   * @param {Bundle} bundle
+   * @param {Pushed} pushed
+   * @param {Record<string, string>} expected  the file's variables when the push began
+   * @throws {import("./engine-client.mjs").EngineError} nothing has changed
+   */
+  async push(bundle, pushed, expected) {
+    await this.#inOrder(async () => {
+      await this.#activate(bundle, { pushed: JSON.stringify({ ...pushed, bundle }), expected });
+      if (this.folder !== null) this.#parts.log(`pushed code is served, ${this.folder} is no longer`);
+      this.close();
+      this.folder = null;
+      this.#refused = null;
+      this.pushed = pushed;
+    });
+  }
+
+  /**
+   * Change variables in the file; the functions that run see them from then on.
+   *
+   * @param {{ name: string, value: string | null }[]} changes  null: unset
+   * @throws {import("./engine-client.mjs").EngineError} nothing has changed
+   */
+  async changeEnvironment(changes) {
+    await this.#inOrder(() => this.#activate(this.#bundle, { changes }));
+  }
+
+  /**
+   * Ask the engine about functions, with the variables that they would see.
+   *
+   * @param {{ op: string } & Record<string, unknown>} message
+   * @returns {Promise<any>} JSON of the answer's value
+   * @throws {import("./engine-client.mjs").EngineError}
+   */
+  inquire(message) {
+    return this.#parts.engine.inquire({ env: this.#parts.environment, ...message });
+  }
+
+  /**
+   * As `inquire`, with the whole answer.
+   *
+   * @param {{ op: string } & Record<string, unknown>} message
+   * @returns {Promise<any>}
+   */
+  ask(message) {
+    return this.#parts.engine.ask({ env: this.#parts.environment, ...message });
   }
 
   /** Stop watching. */
@@ -78,11 +168,14 @@ export class Serving {
     });
   }
 
-  /** @param {Bundle} bundle */
-  async #activate(bundle) {
+  /**
+   * @param {Bundle | null} bundle  null: there are none yet
+   * @param {import("./engine-client.mjs").LoadOptions} [options]
+   */
+  async #activate(bundle, options) {
     const { engine, actions, environment } = this.#parts;
-    const { env } = await engine.load(bundle, environment);
-    actions.load(bundle, functionEnvironment(environment, env));
+    const { variables } = await engine.load(bundle, environment, options);
+    actions.load(bundle ?? NO_FUNCTIONS, variables);
     this.#bundle = bundle;
   }
 

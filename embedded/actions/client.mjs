@@ -6,7 +6,7 @@
  */
 
 import { Calls } from "../calls.mjs";
-import { serverError } from "../failures.mjs";
+import { serverError, withoutRequestId } from "../failures.mjs";
 import { CONVEX_ACTION_LIMITS } from "./limits.mjs";
 import { Slots } from "./slots.mjs";
 import { answerSyscall } from "./syscalls.mjs";
@@ -64,6 +64,8 @@ export class ActionsClient {
   #log;
   #threads;
   #lastId = 0;
+  /** @type {(run: import("../push/function-log.mjs").Run) => void} */
+  #runListener = () => {};
   /** @type {Map<number, Started>} */
   #running = new Map();
 
@@ -133,20 +135,39 @@ export class ActionsClient {
    */
   async #run(origin, message, onPart = () => {}, gone) {
     if (!(await this.#slots.take({ patient: origin.job !== undefined }))) return this.#refusal();
+    const began = performance.now();
     const id = ++this.#lastId;
     const onGone = () => this.#threads.post(id, { type: "abort", id });
     try {
-      return await new Promise((settle) => {
+      const reply = await new Promise((settle) => {
         const timer = setTimeout(() => this.#expire(id), this.#seconds * 1000).unref();
         this.#running.set(id, { ...origin, settle, onPart, timer });
         this.#threads.start(id, { id, ...message });
         if (gone?.aborted) onGone();
         else gone?.addEventListener("abort", onGone, { once: true });
       });
+      this.#onRun(origin, reply, performance.now() - began);
+      return reply;
     } finally {
       gone?.removeEventListener("abort", onGone);
       this.#slots.release();
     }
+  }
+
+  /**
+   * @param {Origin} origin
+   * @param {Reply} reply
+   * @param {number} ms
+   */
+  #onRun({ kind, path, job }, reply, ms) {
+    const caller = kind === "http" ? "HttpEndpoint" : job === undefined ? "HttpApi" : "Scheduler";
+    const error = reply.ok ? {} : { error: withoutRequestId(reply.message) };
+    this.#runListener({ kind, path, caller, logLines: reply.logLines, ms, ...error });
+  }
+
+  /** @param {(run: import("../push/function-log.mjs").Run) => void} listener  told of each run that has ended */
+  onRun(listener) {
+    this.#runListener = listener;
   }
 
   /** @returns {Failure} */

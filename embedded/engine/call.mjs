@@ -168,6 +168,10 @@ export class Call {
     const frame = { entry, usage, queries: new Map(), paginated: false, journaled, reads };
     this.#frames.push(frame);
     try {
+      if (entry.native !== undefined) {
+        const value = entry.native(this, JSON.parse(args)[0]);
+        return { argsBytes, value, valueBytes: value.length };
+      }
       const outcome = this.app.runtime.run(this.#frames.length - 1, entry.path, entry.kind, args, this.now);
       if (!outcome.ok) throw this.#failure(outcome.thrown);
       const { value } = outcome;

@@ -19,7 +19,7 @@ describe("finding a function", () => {
 
   test("an unknown function is named in the refusal", () => {
     expect(() => engine.call("items:nothing")).toThrow(
-      /^\[Request ID: [0-9a-f]{16}\] Server Error\nCould not find public function for 'items:nothing'\. Did you forget to run `npx convex dev`\?$/,
+      /^\[Request ID: [0-9a-f]{16}\] Server Error\nCould not find function for 'items:nothing'\. Did you forget to run `npx convex dev`\?$/,
     );
   });
 

@@ -157,7 +157,7 @@ describe("a scheduled mutation that conflicts", () => {
     engine.call("a:later", { path: "occ" });
     engine.reopen();
     await engine.load(`${engine.root}/convex`);
-    expect(engine.batches.at(-1).logs.map(({ path }) => path)).toEqual(["a:occ"]);
+    expect(engine.batches.at(-1).runs.map(({ path }) => path)).toEqual(["a:occ"]);
   });
 
   test("by a cron is tried again within 15 s, and the beat goes on from there", async () => {

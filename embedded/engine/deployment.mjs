@@ -2,6 +2,9 @@
 
 import { AuthConfigError, parseProviders } from "../auth/providers.mjs";
 import { functionEnvironment } from "../env.mjs";
+import { apiSpec } from "../push/describe.mjs";
+import { readEnvironment } from "../system/environment.mjs";
+import { systemFunctions } from "../system/functions.mjs";
 import { CronError, parseCrons } from "./cron.mjs";
 import { OperatorError } from "./errors.mjs";
 import { FunctionTable } from "./functions.mjs";
@@ -19,12 +22,13 @@ import { compileValidator, ValidatorError } from "./validators.mjs";
  * @property {FunctionTable} functions
  * @property {Schema} schema
  * @property {import("./cron.mjs").CronSpec[]} crons
+ * @property {import("./runtime.mjs").Declared} declared
  * @property {string} description  what `load` answers, JSON text
  */
 
 /** What `use` of npm `convex` misses in a definition that no bundler of Convex has seen. */
 const UNKNOWN_COMPONENT = "componentDefinitionPath";
-const REFUSALS = [AuthConfigError, CronError, SchemaError, ValidatorError];
+const REFUSALS = [CronError, ValidatorError];
 
 /**
  * Evaluate a bundle and read what it declares. Nothing is activated and nothing is written.
@@ -33,37 +37,45 @@ const REFUSALS = [AuthConfigError, CronError, SchemaError, ValidatorError];
  * @param {Record<string, string | undefined>} environment  the host's
  * @param {import("./runtime.mjs").Handlers} handlers
  * @param {number} now  ms since the epoch
+ * @param {Store} store  holds variables too
+ * @param {{ complete: boolean }} [options]  complete: every variable that is declared must be there
  * @returns {Deployment}
  * @throws {OperatorError}
  */
-export function prepareDeployment(bundle, environment, handlers, now) {
+export function prepareDeployment(
+  bundle,
+  environment,
+  handlers,
+  now,
+  store,
+  { complete } = { complete: true },
+) {
   try {
-    const names = [...new Set([...Object.keys(environment)])];
-    const everything = functionEnvironment(environment, names);
-    const first = new Runtime(bundle, everything, handlers, now);
-    const { declared } = first;
-    if (declared.components.length > 0) {
-      throw new OperatorError(
-        `convex.config.ts: the component ${JSON.stringify(declared.components[0])} needs Convex itself, this host has no components`,
-      );
-    }
+    const stored = readEnvironment(store);
+    const everything = functionEnvironment(environment, Object.keys(environment), stored);
+    const { declared } = new Runtime(bundle, everything, handlers, now);
+    refuseComponents(declared);
     const env = functionEnvironment(
       environment,
       declared.env.map(([name]) => name),
+      stored,
     );
-    checkEnvironment(declared.env, env);
-    const functions = new FunctionTable(declared.functions);
+    if (complete) checkEnvironment(declared.env, env);
+    const facts = { apiSpec: () => apiSpec(declared), environment: env };
+    const functions = new FunctionTable(declared.functions, systemFunctions(facts));
     const description = {
       functions: functions.describe(),
       http: declared.http,
       env: declared.env.map(([name]) => name),
       auth: parseProviders(declared.auth),
+      variables: env,
     };
     return {
       runtime: new Runtime(bundle, env, handlers, now),
       functions,
       schema: parseSchema(declared.schema),
       crons: parseCrons(declared.crons, (path) => functions.get(path)?.kind ?? null),
+      declared,
       description: JSON.stringify(description),
     };
   } catch (error) {
@@ -72,10 +84,32 @@ export function prepareDeployment(bundle, environment, handlers, now) {
         "convex.config.ts: it uses a component: components need Convex itself, this host has none",
       );
     }
+    if (error instanceof SchemaError) {
+      const reason = error.message.slice(error.code.length + 2);
+      const text = `Hit an error while evaluating your schema:\n${reason}`;
+      throw new OperatorError(oneLine(error.message), { code: error.code, text });
+    }
+    if (error instanceof AuthConfigError) {
+      throw new OperatorError(oneLine(error.message), { code: "InvalidAuthConfig", text: error.message });
+    }
     if (REFUSALS.some((kind) => error instanceof kind)) {
       throw new OperatorError(oneLine(/** @type {Error} */ (error).message));
     }
     throw error;
+  }
+}
+
+/** @param {import("./runtime.mjs").Declared} declared */
+function refuseComponents({ components, config }) {
+  const needs = "needs Convex itself, this host has no components";
+  if (components.length > 0) {
+    throw new OperatorError(`convex.config.ts: the component ${JSON.stringify(components[0])} ${needs}`);
+  }
+  const { name, args = [] } = config?.definitionType ?? {};
+  if (args.length > 0) {
+    throw new OperatorError(
+      `convex.config.ts: the component ${JSON.stringify(name)} takes arguments and ${needs}`,
+    );
   }
 }
 
@@ -112,10 +146,41 @@ function checkDocuments(store, schema, table) {
   if (wanted !== null) {
     for (const row of store.rows(table)) {
       const error = checkStoredDocument(schema, table.name, JSON.parse(row.json), store);
-      if (error !== null) throw new OperatorError(`Schema validation failed: ${oneLine(error)}`);
+      if (error !== null) {
+        throw new OperatorError(`Schema validation failed: ${oneLine(error)}`, {
+          code: "SchemaAlreadyFailed",
+          text: error,
+        });
+      }
     }
   }
   store.setValidatedAs(table, wanted);
+}
+
+/**
+ * The first document that does not fit a schema; nothing is written.
+ *
+ * @param {Store} store
+ * @param {string | null} json  what `schema.default.export()` returned
+ * @returns {{ error: string, tableName: string } | null}
+ */
+export function checkSchema(store, json) {
+  const schema = parseSchema(json);
+  if (!schema.schemaValidation) return null;
+  for (const [name, { validator }] of schema.tables) {
+    const table = store.table(name);
+    if (table === undefined || store.validatedAs(table) === JSON.stringify(validator.json)) continue;
+    for (const row of store.rows(table)) {
+      const error = checkStoredDocument(schema, name, JSON.parse(row.json), store);
+      if (error !== null) return { error, tableName: name };
+    }
+  }
+  return null;
+}
+
+/** @param {import("./runtime.mjs").Declared | null} declared @returns {string[]} */
+export function requiredVariables(declared) {
+  return (declared?.env ?? []).filter(([, { optional }]) => optional !== true).map(([name]) => name);
 }
 
 /**
@@ -123,13 +188,18 @@ function checkDocuments(store, schema, table) {
  * @param {Record<string, string>} env
  */
 function checkEnvironment(declared, env) {
-  for (const [name, { value, optional }] of declared) {
-    const set = env[name];
-    if (set === undefined) {
-      if (optional === true) continue;
-      throw new OperatorError(`convex.config.ts declares the environment variable ${name}, which is not set`);
-    }
-    const error = compileValidator(JSON.parse(value)).check(set, {
+  const missing = declared.filter(([name, { optional }]) => env[name] === undefined && optional !== true);
+  if (missing.length > 0) {
+    const names = missing.map(([name]) => name).join(", ");
+    const text = `Required environment variables are not set: ${names}. Set them in the Convex dashboard or CLI before pushing.`;
+    throw new OperatorError(`convex.config.ts declares the environment variable ${names}, which is not set`, {
+      code: "MissingEnvironmentVariables",
+      text,
+    });
+  }
+  for (const [name, { value }] of declared) {
+    if (env[name] === undefined) continue;
+    const error = compileValidator(JSON.parse(value)).check(env[name], {
       tableNumberOf: () => null,
       tableNameOf: () => null,
     });

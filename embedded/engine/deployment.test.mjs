@@ -45,6 +45,7 @@ test("the answer describes the functions", async () => {
     },
     http: true,
     env: [],
+    variables: {},
     auth: [],
   });
 });

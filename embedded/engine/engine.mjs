@@ -6,11 +6,13 @@
 
 import { wallTime } from "../clock.mjs";
 import { requestId } from "../failures.mjs";
-import { functionNotFound } from "../paths.mjs";
+import { functionNotFound, NO_FUNCTIONS } from "../paths.mjs";
+import { analyzePush, prepareInlineQuery, PUSHED } from "../push/ops.mjs";
+import { changeEnvironment, expectEnvironment, readEnvironment } from "../system/environment.mjs";
 import { advance } from "./advance.mjs";
 import { Call } from "./call.mjs";
 import { checkArgs, checkReturns } from "./call-values.mjs";
-import { applySchema, prepareDeployment } from "./deployment.mjs";
+import { applySchema, checkSchema, prepareDeployment, requiredVariables } from "./deployment.mjs";
 import { Conflicts, MAX_RERUNS } from "./conflicts.mjs";
 import { CallError, isFault, OperatorError, SystemError } from "./errors.mjs";
 import { JobDocuments } from "./job-storage.mjs";
@@ -49,12 +51,21 @@ import { VirtualClock } from "./virtual-clock.mjs";
  * @property {boolean} [record]  keeps what mutations read and wrote
  * @property {Float64Array | null} [clock]  the virtual clock, in place of `now`; see clock.mjs
  *
+ * @typedef {object} FunctionRun
+ * @property {"query" | "mutation"} kind
+ * @property {string} path
+ * @property {"HttpApi" | "SyncWorker" | "Scheduler" | "Tester"} caller  HttpApi: also an action's
+ * @property {string[]} logLines
+ * @property {number} ms  how long it took
+ * @property {string} [error]
+ * @property {boolean} [cached]  another one's result was taken
+ *
  * @typedef {object} Batch  see docs/embedded-host.md
  * @property {string} ts
  * @property {any[]} replies
  * @property {any[]} updates
  * @property {Work[]} actions
- * @property {{ path: string, lines: string[] }[]} logs  of scheduled functions, which have no caller to tell
+ * @property {FunctionRun[]} runs  every run of a function that began with no other one
  */
 
 const JOBS_PER_BATCH = 32; // what was just asked for must not wait long behind a full schedule
@@ -115,6 +126,12 @@ export class Engine {
   #subscriptions;
   /** What calls work on; null until functions are loaded. @type {App | null} */
   #app = null;
+  /** Whether there are functions of the app's own, so that what is scheduled may run. */
+  #serving = false;
+  /** Of the functions that are served. @type {import("./runtime.mjs").Declared | null} */
+  #declared = null;
+  /** @type {readonly string[]} */
+  #modules = [];
   /** @type {Call | null} */
   #call = null;
   /** Whether a subscription runs for the first time (its caller waits) or again. @type {{ kind: "call" | "update", number: number }} */
@@ -126,8 +143,8 @@ export class Engine {
   #started = [];
   /** Runs of scheduled functions since the last step of the virtual clock. */
   #ran = 0;
-  /** @type {Batch["logs"]} */
-  #logs = [];
+  /** Since the last batch. @type {FunctionRun[]} */
+  #runs = [];
   #nextPrune = 0;
   stopped = false;
 
@@ -151,8 +168,8 @@ export class Engine {
       const updates = this.#subscriptions.refresh();
       this.#store.commit();
       this.#clock?.publish();
-      const [actions, logs] = [this.#started.splice(0), this.#logs.splice(0)];
-      return { ts: String(this.#store.ts), replies, updates, actions, logs };
+      const [actions, runs] = [this.#started.splice(0), this.#runs.splice(0)];
+      return { ts: String(this.#store.ts), replies, updates, actions, runs };
     } catch (error) {
       this.#store.abort();
       this.#clock?.rewind();
@@ -164,7 +181,7 @@ export class Engine {
 
   /** @returns {number | null} ms since the epoch at which there is scheduled work; null: none */
   nextWake() {
-    return this.#app === null ? null : this.#scheduler.nextWake();
+    return this.#serving ? this.#scheduler.nextWake() : null;
   }
 
   /** @returns {number | null} ms from now to `nextWake`; null: not before something asks for it */
@@ -179,7 +196,7 @@ export class Engine {
   }
 
   #runDue() {
-    if (this.#app === null) return;
+    if (!this.#serving) return;
     for (const work of this.#scheduler.runDue(this.#now(), JOBS_PER_BATCH)) {
       this.#ran += 1;
       this.#running.set(work.job, work.path);
@@ -221,6 +238,16 @@ export class Engine {
         return null;
       case "load":
         return this.#load(message);
+      case "analyze":
+        return this.#refusable(() => JSON.stringify(analyzePush(this.#served(), message)));
+      case "checkSchema":
+        return this.#refusable(() => JSON.stringify(checkSchema(this.#store, message.schema)));
+      case "environment":
+        return this.#refusable(() => JSON.stringify(readEnvironment(this.#store)));
+      case "stored":
+        return this.#refusable(() => JSON.stringify(this.#store.meta(PUSHED)));
+      case "evaluate":
+        return this.#evaluate(message);
       case "schedule":
         return this.#answer(() => {
           const { path, args, at, parent } = message;
@@ -312,7 +339,7 @@ export class Engine {
     try {
       const entry = app.functions.find(path, kind, caller.admin);
       this.#marker.begin("call", id);
-      const value = this.#runCall(call, entry, args);
+      const value = this.#runCall(call, entry, args, once === undefined ? "HttpApi" : "SyncWorker");
       if (entry.kind === "mutation") this.#conflicts?.strike(this.#store.log);
       const wrote = this.#store.log.length > 0;
       const ts = String(wrote ? call.ts : this.#store.ts);
@@ -350,7 +377,7 @@ export class Engine {
     try {
       const entry = app.functions.find(path, "query", caller.admin);
       this.#marker.begin("call", id);
-      const value = this.#store.asOf(ts, () => this.#runCall(call, entry, args));
+      const value = this.#store.asOf(ts, () => this.#runCall(call, entry, args, "HttpApi"));
       return { ok: true, value, ts: at, logLines: call.logLines };
     } catch (error) {
       return failure(expected(error), call.logLines);
@@ -363,22 +390,41 @@ export class Engine {
    * @param {Call} call
    * @param {Callable} entry
    * @param {string} args
+   * @param {FunctionRun["caller"]} caller
    */
-  #runCall(call, entry, args) {
-    this.#tally.count(entry.kind, entry.path);
+  #runCall(call, entry, args, caller) {
+    const { kind, path } = entry;
+    this.#tally.count(kind, path);
     this.#call = call;
+    const began = performance.now();
+    /** @type {FunctionRun} */
+    const run = { kind, path, caller, logLines: call.logLines, ms: 0 };
     try {
       return call.run(entry, args);
+    } catch (error) {
+      run.error = /** @type {Error} */ (error).message;
+      throw error;
     } finally {
       this.#call = null;
+      run.ms = performance.now() - began;
+      if (entry.native === undefined) this.#runs.push(run);
     }
   }
 
   /** @param {{ id: number, sub: number, path: string, args: string, caller: Caller, journal: string | null }} message */
   #serveSubscribe({ id, sub, path, args, caller, journal }) {
     this.#run = { kind: "call", number: id };
+    const before = this.#runs.length;
     const group = this.#subscriptions.add(sub, { path, args, caller }, journal);
     this.#run = { kind: "update", number: 0 };
+    if (
+      this.#runs.length === before &&
+      group.result.ok &&
+      this.#app?.functions.get(path)?.native === undefined
+    ) {
+      const { logLines } = group.result;
+      this.#runs.push({ kind: "query", path, caller: "SyncWorker", logLines, ms: 0, cached: true });
+    }
     return { ...group.result, journal: group.journal, ts: String(this.#store.ts) };
   }
 
@@ -398,7 +444,7 @@ export class Engine {
     this.#marker.begin(kind, kind === "call" ? number : sub);
     try {
       const entry = app.functions.find(path, "query", caller.admin);
-      const value = this.#runCall(call, entry, args);
+      const value = this.#runCall(call, entry, args, "SyncWorker");
       return { result: { ok: true, value, logLines: call.logLines }, reads, journal: call.journal };
     } catch (error) {
       return { result: failure(expected(error), call.logLines), reads, journal };
@@ -423,7 +469,7 @@ export class Engine {
     this.#marker.beginJob(job);
     try {
       before();
-      this.#runCall(call, app.functions.find(path, "mutation", true), args);
+      this.#runCall(call, app.functions.find(path, "mutation", true), args, "Scheduler");
       after();
       this.#conflicts?.strike(this.#store.log);
       this.#store.release();
@@ -433,44 +479,105 @@ export class Engine {
     } catch (error) {
       this.#store.rollback(mark);
       const { message } = expected(error);
-      call.log(`[ERROR] ${message}`);
       if (!(error instanceof SystemError)) return { ok: false, message };
       return { ok: false, message, retry: error === this.#conflicts?.last ? "conflict" : "system" };
     } finally {
       this.#marker.end();
-      if (call.logLines.length > 0) this.#logs.push({ path, lines: call.logLines });
     }
   }
 
-  /** @param {{ bundle: import("./runtime.mjs").Bundle, env: Record<string, string | undefined> }} message */
-  #load({ bundle, env }) {
+  /** Functions' way to the engine. @type {import("./runtime.mjs").Handlers} */
+  #handlers = {
+    syscall: (op, args) => {
+      if (this.#call === null) throw new CallError("Can't use database at import time");
+      return this.#call.syscall(op, args);
+    },
+    log: (line) => this.#call?.log(line),
+  };
+
+  /**
+   * Activate functions, keep what was pushed and change variables: all of it or nothing.
+   *
+   * @param {object} message
+   * @param {import("./runtime.mjs").Bundle | null} message.bundle  null: there are none yet
+   * @param {Record<string, string | undefined>} message.env
+   * @param {import("../system/environment.mjs").Change[]} [message.changes]  of variables in the file
+   * @param {string} [message.pushed]  kept in the file
+   * @param {Record<string, string>} [message.expected]  refused when the file's variables are others
+   */
+  #load({ bundle, env, changes = [], pushed, expected }) {
     const mark = this.#store.savepoint();
     try {
-      const handlers = {
-        syscall: (/** @type {string} */ op, /** @type {string} */ args) => {
-          if (this.#call === null) throw new CallError("Can't use database at import time");
-          return this.#call.syscall(op, args);
-        },
-        log: (/** @type {string} */ line) => this.#call?.log(line),
-      };
-      const deployment = prepareDeployment(bundle, env, handlers, this.#now());
-      applySchema(this.#store, deployment.schema);
+      if (expected !== undefined) expectEnvironment(this.#store, expected);
+      if (changes.length > 0) changeEnvironment(this.#store, changes, requiredVariables(this.#declared));
+      if (pushed !== undefined) this.#store.setMeta(PUSHED, pushed);
+      const deployment = prepareDeployment(
+        bundle ?? NO_FUNCTIONS,
+        env,
+        this.#handlers,
+        this.#now(),
+        this.#store,
+      );
+      if (bundle !== null) applySchema(this.#store, deployment.schema);
       const before = this.#app;
       this.#activate(deployment);
       try {
-        this.#scheduler.setCrons(deployment.crons, this.#now());
+        if (bundle !== null) this.#scheduler.setCrons(deployment.crons, this.#now());
       } catch (error) {
         this.#app = before;
         throw error;
       }
+      this.#serving = bundle !== null;
+      this.#declared = deployment.declared;
+      this.#modules = bundle?.modules ?? [];
       this.#store.release();
       this.#settle();
       this.#subscriptions.touchAll();
       return { ok: true, value: deployment.description, ts: String(this.#store.ts), logLines: [] };
     } catch (error) {
       this.#store.rollback(mark);
-      if (!(error instanceof OperatorError)) throw error;
-      return { ok: false, message: error.message, logLines: [] };
+      return refusal(error);
+    }
+  }
+
+  /** @returns {import("../push/ops.mjs").Served} */
+  #served() {
+    const [app, declared, modules, store] = [this.#app, this.#declared, this.#modules, this.#store];
+    return { app, declared, modules, store, handlers: this.#handlers, now: this.#now() };
+  }
+
+  /** @param {() => string} answer  JSON text */
+  #refusable(answer) {
+    try {
+      return { ok: true, value: answer(), ts: String(this.#store.ts), logLines: [] };
+    } catch (error) {
+      return refusal(error);
+    }
+  }
+
+  /**
+   * Run the query that one module exports.
+   *
+   * @param {{ id: number, bundle: import("./runtime.mjs").Bundle, env: Record<string, string | undefined>, args: string, caller: Caller }} message
+   */
+  #evaluate({ id, bundle, env, args, caller }) {
+    const served = this.#served();
+    if (served.app === null) return failure(new CallError("No functions are loaded"), []);
+    let prepared;
+    try {
+      prepared = prepareInlineQuery({ ...served, app: served.app }, { bundle, env });
+    } catch (error) {
+      return refusal(error);
+    }
+    const call = new Call(prepared.app, { caller, now: served.now });
+    this.#marker.begin("call", id);
+    try {
+      const value = this.#runCall(call, prepared.entry, args, "Tester");
+      return { ok: true, value, ts: String(this.#store.ts), logLines: call.logLines };
+    } catch (error) {
+      return failure(expected(error), call.logLines);
+    } finally {
+      this.#marker.end();
     }
   }
 
@@ -519,6 +626,16 @@ export class Engine {
 function expected(error) {
   if (error instanceof Error && !isFault(error)) return error;
   throw error;
+}
+
+/**
+ * What is wrong with functions that cannot be served, for the operator and in Convex's words.
+ *
+ * @param {unknown} error
+ */
+function refusal(error) {
+  if (!(error instanceof OperatorError)) throw error;
+  return { ok: false, message: error.message, refusal: error.refusal, logLines: [] };
 }
 
 /**

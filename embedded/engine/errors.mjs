@@ -38,7 +38,16 @@ export function conflictOver(table) {
 }
 
 /** The store or the functions cannot be used; the message is one line for the operator. */
-export class OperatorError extends Error {}
+export class OperatorError extends Error {
+  /**
+   * @param {string} message
+   * @param {{ code: string, text: string }} [refusal]  what Convex tells the client that asked for it, if it has words of its own
+   */
+  constructor(message, refusal) {
+    super(message);
+    this.refusal = refusal ?? { code: "InvalidModules", text: message };
+  }
+}
 
 /**
  * @param {unknown} error

@@ -12,14 +12,17 @@ import { compileValidator } from "./validators.mjs";
  * @property {"public" | "internal"} visibility
  * @property {Validator | null} args  null: anything
  * @property {Validator | null} returns
+ * @property {import("../system/functions.mjs").Native} [native]  answers in place of code of the app
  */
 
 export class FunctionTable {
   /**
    * @param {import("./runtime.mjs").Declared["functions"]} declared
+   * @param {readonly FunctionEntry[]} [system]  called as the app's own, and described to nobody
    * @throws {import("./validators.mjs").ValidatorError}
    */
-  constructor(declared) {
+  constructor(declared, system = []) {
+    for (const entry of system) this.#system.set(entry.path, entry);
     for (const { path, kind, visibility, args, returns } of declared) {
       this.#entries.set(path, { path, kind, visibility, args: compile(args), returns: compile(returns) });
     }
@@ -27,10 +30,12 @@ export class FunctionTable {
 
   /** @type {Map<string, FunctionEntry>} */
   #entries = new Map();
+  /** @type {Map<string, FunctionEntry>} */
+  #system = new Map();
 
   /** @param {string} path @returns {FunctionEntry | undefined} */
   get(path) {
-    return this.#entries.get(path);
+    return this.#entries.get(path) ?? this.#system.get(path);
   }
 
   /** @param {string} module  path without extension @returns {boolean} whether it has functions */
@@ -47,9 +52,9 @@ export class FunctionTable {
    * @throws {CallError}
    */
   find(path, kind, admin) {
-    const entry = this.#entries.get(path);
+    const entry = this.get(path);
     if (entry === undefined || (entry.visibility === "internal" && !admin)) {
-      throw new CallError(functionNotFound(path));
+      throw new CallError(functionNotFound(path, { any: kind === "any" && admin }));
     }
     if (entry.kind === "action" || (kind !== "any" && entry.kind !== kind)) {
       throw new CallError(wrongKind(path, kind === "any" ? "query" : kind, entry.kind));

@@ -3,7 +3,12 @@
 import { FILE_FORMAT } from "./sqlite.mjs";
 
 /** Tables of the host itself, by number. Clients can read those that Convex has. */
-export const SYSTEM_TABLES = Object.freeze({ _scheduled_functions: 1, _cron_jobs: 2, _storage: 3 });
+export const SYSTEM_TABLES = Object.freeze({
+  _scheduled_functions: 1,
+  _cron_jobs: 2,
+  _storage: 3,
+  _environment_variables: 4,
+});
 
 const READABLE_SYSTEM_TABLES = new Set(["_scheduled_functions", "_storage"]);
 
@@ -98,6 +103,7 @@ export function prepareAll(database) {
     updateDoc: sql("UPDATE docs SET json = ? WHERE pk = ?"),
     deleteDoc: sql("DELETE FROM docs WHERE pk = ?"),
     lastDoc: sql("SELECT pk FROM docs WHERE pk >= ? AND pk < ? ORDER BY pk DESC LIMIT 1"),
+    sizeOfDocs: sql("SELECT total(length(json)) AS n FROM docs WHERE pk >= ? AND pk < ?"),
     countDocs: sql("SELECT count(*) AS n FROM docs WHERE pk >= ? AND pk < ?"),
     docsFrom: sql("SELECT pk, id, ct, json FROM docs WHERE pk >= ? AND pk < ? ORDER BY pk LIMIT 1"),
     docsUp: sql("SELECT pk, id, ct, json FROM docs WHERE pk >= ? AND pk < ? ORDER BY pk LIMIT ?"),

@@ -466,15 +466,20 @@
         });
       }
     }
-    const config = modules["convex.config"]?.default?.export();
+    const app = modules["convex.config"]?.default;
+    const components = (app?._childComponents ?? []).map(([name]) => name);
+    const config = components.length === 0 ? app?.export() : undefined; // it refuses components that were not made ready for it
+    const router = defaultExport("http", "isRouter", "Router");
     return JSON.stringify({
       functions: declared,
       schema: modules.schema?.default?.export() ?? null,
       crons: defaultExport("crons", "isCrons", "Crons object")?.export() ?? null,
-      http: defaultExport("http", "isRouter", "Router") !== undefined,
+      http: router !== undefined,
+      routes: router?.getRoutes().map(([path, method]) => ({ path, method })) ?? [],
+      config: config ?? null,
       ...("auth.config" in modules ? { auth: modules["auth.config"].default ?? null } : {}),
       env: config?.envVars ?? [],
-      components: (config?.childComponents ?? []).map(({ name }) => name),
+      components,
     });
   }
 

@@ -2,6 +2,9 @@
 
 import { ReadSet } from "./read-set.mjs";
 
+/** A pretended table, noted as missing by what depends on which tables there are. */
+export const TABLE_OF_TABLES = "_tables";
+
 export class Reads {
   readSet = new ReadSet();
   /** Names of the tables that were read, also of those that do not exist yet. @type {Set<string>} */

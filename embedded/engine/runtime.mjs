@@ -25,6 +25,8 @@ import { isFault, OperatorError, StackMapper, SystemError, uncaughtText } from "
  * @property {string | null} crons
  * @property {boolean} http
  * @property {unknown} auth  what auth.config exports; undefined: there is none, null: it exports nothing
+ * @property {{ path: string, method: string }[]} routes
+ * @property {Record<string, any> | null} config  what the app or component of `convex.config.ts` exports of itself
  * @property {[name: string, declaration: { value: string, optional?: boolean }][]} env
  * @property {string[]} components
  * @typedef {{ context: vm.Context, api: any, declared: Declared }} FunctionContext  api: what prelude.js returns
@@ -140,7 +142,10 @@ export class Runtime {
         );
       }
       const text = uncaughtText(api.describeThrown(error), this.mapper);
-      throw new OperatorError(`the functions cannot be loaded: ${text.trimEnd().replaceAll(/\n\s*/g, " ")}`);
+      throw new OperatorError(`the functions cannot be loaded: ${text.trimEnd().replaceAll(/\n\s*/g, " ")}`, {
+        code: "InvalidModules",
+        text: `Failed to analyze ${moduleOf(text)}: ${text}`,
+      });
     }
   }
 
@@ -190,6 +195,12 @@ export class Runtime {
       web: WEB,
     };
   }
+}
+
+/** @param {string} text  of an error with its frames */
+function moduleOf(text) {
+  const file = /\(\.\.\/convex\/(.+)\.[a-z]+:\d+:\d+\)/.exec(text)?.[1];
+  return file === undefined ? "the pushed modules" : `${file}.js`;
 }
 
 /** @param {unknown[]} values */

@@ -58,9 +58,10 @@ describe("a scheduled mutation", () => {
 
   test("that fails is told to the operator, who is its only listener", () => {
     later(0, "jobs:fail", {});
-    const logs = engine.batches.flatMap((batch) => batch.logs);
-    expect(logs).toMatchObject([{ path: "jobs:fail" }]);
-    expect(logs[0]?.lines[0]).toMatch(/^\[ERROR\] .*Error/);
+    const runs = engine.batches.flatMap((batch) => batch.runs).filter(({ caller }) => caller === "Scheduler");
+    expect(runs).toMatchObject([
+      { path: "jobs:fail", kind: "mutation", error: expect.stringMatching(/Error/) },
+    ]);
   });
 
   test("with wrong arguments has failed", () => {

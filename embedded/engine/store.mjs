@@ -342,6 +342,12 @@ export class Store {
     return Number(this.#statements.countDocs.get(base, base + PLACES)?.n);
   }
 
+  /** @param {Table} table @returns {number} characters of its documents as they are stored */
+  sizeOf(table) {
+    const base = table.number * PLACES;
+    return Number(this.#statements.sizeOfDocs.get(base, base + PLACES)?.n);
+  }
+
   /**
    * @param {Table} table
    * @param {EncodedObject} value  without system fields

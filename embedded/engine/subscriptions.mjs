@@ -2,6 +2,7 @@
 
 import { ReadSetRegistry } from "./read-set.mjs";
 import { indexKey } from "./index-keys.mjs";
+import { TABLE_OF_TABLES } from "./reads.mjs";
 import { isFirstOfTable } from "./store.mjs";
 import { TextIndex } from "./text-index.mjs";
 import { encodeIndexKey } from "./values.mjs";
@@ -92,6 +93,7 @@ export class Subscriptions {
    * @returns {number} how many subscriptions that are, those that were stale before too
    */
   touch(writes) {
+    if (writes.some(isFirstOfTable)) this.#staleWatchers(TABLE_OF_TABLES);
     const watched = writes.filter(({ table }) => this.#watchers.has(table.name));
     if (watched.length === 0) return 0;
     /** @type {Set<Group>} */
@@ -107,6 +109,11 @@ export class Subscriptions {
       subscriptions += group.subs.size;
     }
     return subscriptions;
+  }
+
+  /** @param {string} table */
+  #staleWatchers(table) {
+    for (const group of this.#watchers.get(table) ?? []) this.#stale.add(group);
   }
 
   /** Make every result stale: the functions have changed. */

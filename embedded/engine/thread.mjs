@@ -30,8 +30,8 @@ port.on("message", (first) => {
 function serve(messages) {
   clearTimeout(timer);
   const batch = engine.serve(messages);
-  const { updates, actions, logs } = batch;
-  if (messages.length + updates.length + actions.length + logs.length > 0) port.postMessage(batch);
+  const { updates, actions, runs } = batch;
+  if (messages.length + updates.length + actions.length + runs.length > 0) port.postMessage(batch);
   if (engine.stopped) return port.close();
   const wait = engine.untilWake();
   if (wait !== null) timer = setTimeout(serve, Math.min(wait, MAX_TIMEOUT_MS), []);

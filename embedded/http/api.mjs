@@ -5,6 +5,7 @@ import { AIDS_GET, AIDS_POST } from "./aids.mjs";
 import { clientVersion, deprecation } from "./client-version.mjs";
 import { asHttpError, HttpError } from "./errors.mjs";
 import { answerByUrl, CALL_GET, CALL_POST, namesFunction } from "./function-calls.mjs";
+import { PUSH_GET_ROUTES, PUSH_POST_ROUTES } from "../push/routes.mjs";
 import { metrics, METRICS_TYPE } from "./metrics.mjs";
 
 /**
@@ -24,12 +25,14 @@ import { metrics, METRICS_TYPE } from "./metrics.mjs";
 const POST_ROUTES = {
   ...CALL_POST,
   ...AIDS_POST,
+  ...PUSH_POST_ROUTES,
 };
 
 /** @type {Record<string, Route>} */
 const GET_ROUTES = {
   ...CALL_GET,
   ...AIDS_GET,
+  ...PUSH_GET_ROUTES,
 };
 
 /** @type {Record<string, string>} */

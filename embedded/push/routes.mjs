@@ -1,0 +1,200 @@
+/** What the CLI asks of a deployment over HTTP: pushes, variables, logs, and what the deployment is. Everything is for the admin only. */
+
+import { promisify } from "node:util";
+import { brotliDecompress, gunzip, inflate } from "node:zlib";
+import { AuthError } from "../auth.mjs";
+import { EngineError } from "../engine-client.mjs";
+import { parseJsonObject, readBody } from "../http/body.mjs";
+import { HttpError } from "../http/errors.mjs";
+import { formatReply } from "../http/formats.mjs";
+import { bundleInlineQuery } from "./modules.mjs";
+import { NO_DIFF } from "./pushes.mjs";
+
+/**
+ * @typedef {import("node:http").IncomingMessage} Request
+ * @typedef {object} PushHost  what these routes answer for
+ * @property {import("../auth.mjs").Authenticator} authenticator
+ * @property {import("../serving.mjs").Serving} serving
+ * @property {import("./pushes.mjs").Pushes} pushes
+ * @property {import("./function-log.mjs").FunctionLog} functionLog
+ * @property {string} url
+ * @property {string} siteUrl
+ * @typedef {(host: any, request: Request, url: URL) => Promise<string>} Route  the JSON text of a 200
+ * @typedef {(host: PushHost, body: Record<string, any>) => Promise<unknown>} AdminRoute  answers with what becomes JSON
+ */
+
+/** Of a body as it is sent, and again of what it is unpacked to. */
+export const MAX_PUSH_BYTES = 64 * 1024 * 1024;
+const POLL_MS = 60_000; // as long as Convex holds a request for logs
+const NAME = "signalbox";
+
+/** @type {Record<string, (data: Buffer, options: { maxOutputLength: number }) => Promise<Buffer>>} */
+const ENCODINGS = {
+  br: promisify(brotliDecompress),
+  gzip: promisify(gunzip),
+  deflate: promisify(inflate),
+};
+
+/** @type {Record<string, Route>} */
+export const PUSH_POST_ROUTES = {
+  "/api/deploy2/start_push": withKey(({ pushes }, body) => pushes.start(body)),
+  "/api/deploy2/evaluate_push": withKey(async ({ pushes }, body) => ({
+    schemaChange: (await pushes.evaluate(body)).schemaChange,
+  })),
+  "/api/deploy2/evaluate_schema": withKey(async ({ pushes }, body) => ({
+    componentSchemaEvaluations: { "": (await pushes.evaluate(body, { evaluate: true })).evaluation },
+    newComponentDefinitions: [],
+  })),
+  "/api/deploy2/wait_for_schema": withKey(({ pushes }, body) => pushes.waitForSchema(body.schemaChange)),
+  "/api/deploy2/finish_push": withKey(async ({ pushes }, body) =>
+    body.dryRun === true ? NO_DIFF : await pushes.finish(body.startPush),
+  ),
+  "/api/deploy2/report_push_completed": withKey(async () => null),
+  "/api/get_config_hashes": withKey(async ({ serving }) => {
+    const { functions = "convex/", serverVersion = null } = serving.pushed ?? {};
+    return { config: { functions }, moduleHashes: [], udfServerVersion: serverVersion, nodeVersion: null };
+  }),
+  "/api/run_test_function": runTestFunction,
+  "/api/update_environment_variables": updateEnvironment,
+  "/api/v1/update_environment_variables": updateEnvironment,
+};
+
+/** @type {Record<string, Route>} */
+export const PUSH_GET_ROUTES = {
+  "/api/v1/get_canonical_urls": async (host, request) => {
+    await requireAdmin(host, request.headers.authorization);
+    return JSON.stringify({ convexCloudUrl: host.url, convexSiteUrl: host.siteUrl });
+  },
+  "/api/v1/list_environment_variables": async (host, request) => {
+    await requireAdmin(host, request.headers.authorization);
+    return JSON.stringify({ environmentVariables: await host.serving.inquire({ op: "environment" }) });
+  },
+  "/api/check_admin_key": async (host, request) => {
+    await requireAdmin(host, request.headers.authorization);
+    return JSON.stringify({ success: true });
+  },
+  "/api/stream_function_logs": streamLogs,
+  "/api/stream_udf_execution": streamLogs,
+};
+
+/**
+ * A route whose body shows the admin key.
+ *
+ * @param {AdminRoute} answer
+ * @returns {Route}
+ */
+function withKey(answer) {
+  return async (host, request) => {
+    const body = await readPushBody(request);
+    await requireAdmin(host, `Convex ${body.adminKey}`);
+    return JSON.stringify(await answer(host, body));
+  };
+}
+
+/**
+ * @param {PushHost} host
+ * @param {string | undefined} authorization
+ * @throws {HttpError} 403, as Convex has it
+ */
+async function requireAdmin({ authenticator }, authorization) {
+  const admin = await Promise.resolve()
+    .then(() => authenticator.fromHeader(authorization))
+    .then(
+      (caller) => caller.admin,
+      (error) => {
+        if (error instanceof AuthError) return false;
+        throw error;
+      },
+    );
+  if (admin) return;
+  throw new HttpError(
+    403,
+    "BadDeployKey",
+    `The provided deploy key was invalid for deployment '${NAME}'. Double check that the environment this key was generated for matches the desired deployment.`,
+  );
+}
+
+/**
+ * @param {Request} request
+ * @returns {Promise<Record<string, any>>}
+ * @throws {HttpError} 400, 413, 415
+ */
+async function readPushBody(request) {
+  const body = await readBody(request, MAX_PUSH_BYTES);
+  const encoding = request.headers["content-encoding"];
+  if (encoding === undefined || encoding === "identity") return parseJsonObject(body);
+  const unpack = ENCODINGS[encoding];
+  if (unpack === undefined) {
+    throw new HttpError(
+      415,
+      "UnsupportedMediaType",
+      `The request body is encoded as ${encoding}, not br, gzip or deflate`,
+    );
+  }
+  try {
+    return parseJsonObject(await unpack(body, { maxOutputLength: MAX_PUSH_BYTES }));
+  } catch (error) {
+    const { code } = /** @type {NodeJS.ErrnoException} */ (error);
+    if (code === "ERR_BUFFER_TOO_LARGE") {
+      throw new HttpError(413, "PayloadTooLarge", `The request body is larger than ${MAX_PUSH_BYTES} bytes`);
+    }
+    if (error instanceof HttpError) throw error;
+    throw new HttpError(400, "BadRequest", `The request body is not valid ${encoding}`);
+  }
+}
+
+/** @type {Route} */
+async function runTestFunction(host, request) {
+  const { adminKey, args = {}, bundle, format = "json" } = await readPushBody(request);
+  await requireAdmin(host, `Convex ${adminKey}`);
+  if (typeof bundle?.path !== "string" || typeof bundle.source !== "string") {
+    throw new HttpError(400, "BadJsonBody", "'bundle' needs a 'path' and a 'source'");
+  }
+  const reply = await host.serving.ask({
+    op: "evaluate",
+    bundle: await bundleInlineQuery(bundle),
+    args: JSON.stringify([Array.isArray(args) ? (args[0] ?? {}) : args]),
+    caller: { admin: true, identity: null },
+  });
+  if (!reply.ok && reply.refusal !== undefined)
+    throw new HttpError(400, reply.refusal.code, reply.refusal.text);
+  return formatReply(reply, format === "json" ? "json" : "convex_encoded_json");
+}
+
+/** @type {Route} */
+async function updateEnvironment(host, request) {
+  await requireAdmin(host, request.headers.authorization);
+  const { changes } = await readPushBody(request);
+  if (!Array.isArray(changes) || !changes.every(isChange)) {
+    throw new HttpError(
+      400,
+      "BadJsonBody",
+      "'changes' must be an array of { name, value }, value null to unset",
+    );
+  }
+  try {
+    await host.serving.changeEnvironment(changes.map(({ name, value }) => ({ name, value: value ?? null })));
+  } catch (error) {
+    if (!(error instanceof EngineError) || error.refusal === undefined) throw error;
+    throw new HttpError(400, error.refusal.code, error.refusal.text);
+  }
+  return "null";
+}
+
+/** @param {any} change */
+function isChange(change) {
+  return (
+    typeof change?.name === "string" && (typeof change.value === "string" || (change.value ?? null) === null)
+  );
+}
+
+/** @type {Route} */
+async function streamLogs(host, request, url) {
+  await requireAdmin(host, request.headers.authorization);
+  const cursor = Number(url.searchParams.get("cursor") ?? 0);
+  if (!Number.isFinite(cursor)) throw new HttpError(400, "BadRequest", "'cursor' must be a number");
+  const gone = new AbortController();
+  request.on("close", () => gone.abort());
+  const { entries, newCursor } = await host.functionLog.poll(cursor, POLL_MS, gone.signal);
+  return JSON.stringify({ entries, newCursor });
+}

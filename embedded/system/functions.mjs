@@ -1,0 +1,118 @@
+/**
+ * The functions that the CLI and dashboards call for what the host knows of itself. Only the admin may call them.
+ *
+ * They read through the syscalls that the app's own functions use, so that a live one runs again when what it read has changed.
+ */
+
+import { TABLE_OF_TABLES } from "../engine/reads.mjs";
+import { answerSyscall } from "../engine/syscalls/index.mjs";
+import { compileValidator } from "../engine/validators.mjs";
+import { ENVIRONMENT_TABLE, readEnvironment } from "./environment.mjs";
+
+/**
+ * @typedef {import("../engine/call.mjs").Call} Call
+ * @typedef {import("../engine/functions.mjs").FunctionEntry} FunctionEntry
+ * @typedef {(call: Call, args: any) => string} Native  answers with JSON text
+ * @typedef {object} Facts  what they tell of the functions that are served
+ * @property {() => Record<string, unknown>[]} apiSpec  one entry for each function and route, as Convex describes them
+ * @property {Record<string, string>} environment  what functions see
+ */
+
+/** Convex's: below its limits, since a page must never fail. */
+const PAGE_LIMITS = { maximumRowsRead: 10_000, maximumBytesRead: 5_000_000 };
+
+const STRING = { type: "string" };
+const ANY = { type: "any" };
+
+/**
+ * @param {Facts} facts
+ * @returns {FunctionEntry[]}
+ */
+export function systemFunctions(facts) {
+  return [
+    native("cli/tables:default", { paginationOpts: ANY }, listTables),
+    native("cli/tableData:default", { table: STRING, order: ANY, paginationOpts: ANY }, tablePage),
+    native("cli/tableSize:default", { tableName: STRING }, (call, { tableName }) =>
+      countTable(call, tableName),
+    ),
+    native("cli/queryTable:default", { tableName: STRING }, (call, { tableName }) => {
+      countTable(call, tableName);
+      return String(Math.random()); // Convex's own too: any value is new, so that each change of the table is seen
+    }),
+    native("cli/queryEnvironmentVariables:default", {}, listEnvironment),
+    native("cli/queryEnvironmentVariables:get", { name: STRING }, (_, { name }) => {
+      const value = facts.environment[name];
+      return JSON.stringify(value === undefined ? null : { name, value });
+    }),
+    native("cli/modules:apiSpec", { componentId: ANY }, () => JSON.stringify(facts.apiSpec()), [
+      "componentId",
+    ]),
+    native("cli/convexUrl:cloudUrl", {}, () => JSON.stringify(facts.environment.CONVEX_CLOUD_URL ?? null)),
+    native("frontend/components:list", {}, () => "[]"),
+  ];
+}
+
+/**
+ * @param {string} name
+ * @param {Record<string, { type: string }>} args
+ * @param {Native} run
+ * @param {string[]} [optional]
+ * @returns {FunctionEntry}
+ */
+function native(name, args, run, optional = []) {
+  const fields = Object.entries(args).map(([field, fieldType]) => [
+    field,
+    { fieldType, optional: optional.includes(field) },
+  ]);
+  return {
+    path: `_system/${name}`,
+    kind: "query",
+    visibility: "internal",
+    args: compileValidator({ type: "object", value: Object.fromEntries(fields) }),
+    returns: null,
+    native: run,
+  };
+}
+
+/** @type {Native} */
+function listTables(call) {
+  call.frame.reads?.addMissingTable(TABLE_OF_TABLES);
+  const page = call.app.store
+    .tables()
+    .filter(({ name }) => !name.startsWith("_"))
+    .map(({ name }) => ({ name }));
+  return JSON.stringify({ page, isDone: true, continueCursor: "end" });
+}
+
+/** @type {Native} */
+function tablePage(call, { table: tableName, order, paginationOpts }) {
+  const { cursor = null, endCursor = null, numItems } = paginationOpts;
+  const query = { source: { type: "FullTableScan", tableName, order }, operators: [] };
+  const request = { query, cursor, endCursor, pageSize: numItems, ...PAGE_LIMITS, version: null };
+  return answerSyscall(call, "1.0/queryPage", JSON.stringify(request));
+}
+
+/** @param {Call} call @param {string} table */
+function countTable(call, table) {
+  return answerSyscall(call, "1.0/count", JSON.stringify({ table }));
+}
+
+/** @type {Native} */
+function listEnvironment(call) {
+  const { store } = call.app;
+  const table = store.table(ENVIRONMENT_TABLE);
+  if (table === undefined) {
+    call.frame.reads?.addMissingTable(ENVIRONMENT_TABLE);
+    return "[]";
+  }
+  call.frame.reads?.addRange({
+    table,
+    index: table.byCreationTime,
+    low: Buffer.alloc(0),
+    high: null,
+    descending: false,
+  });
+  const documents = [...store.rows(table)].map(({ json }) => JSON.parse(json));
+  const names = Object.keys(readEnvironment(store));
+  return JSON.stringify(documents.sort((one, other) => names.indexOf(one.name) - names.indexOf(other.name)));
+}
