@@ -40,6 +40,33 @@ test("the script leaves the modules' exports behind", async () => {
   expect(JSON.parse(map).sources).toEqual(expect.arrayContaining(["a.ts", "b/c.ts"]));
 });
 
+test("packages of the folder's own, paths of its tsconfig and JSON files are found", async () => {
+  const { code } = await bundle({
+    "a.ts": `import own from "own-package"; import short from "@lib/short"; import data from "./data.json"; export const all = [own, short, data.n];`,
+    "data.json": '{ "n": 3 }',
+    "deep/lib/short.ts": "export default 2;",
+    "node_modules/own-package/index.js": "export default 1;",
+    "node_modules/own-package/package.json": '{ "name": "own-package", "main": "index.js" }',
+    "tsconfig.json": '{ "compilerOptions": { "paths": { "@lib/*": ["./deep/lib/*"] } } }',
+  });
+  new Function(code)();
+  const modules = /** @type {any} */ (globalThis).__modules;
+  delete (/** @type {any} */ (globalThis).__modules);
+  expect(modules.a.all).toEqual([1, 2, 3]);
+});
+
+test("folders of components, files with spaces and TypeScript without exports are no modules", async () => {
+  const { modules } = await bundle({
+    "a.ts": "export const a = 1",
+    "pool/convex.config.ts": "export default 1",
+    "pool/work.ts": "throw 1",
+    "with space.ts": "export const b = 1",
+    "notes.ts": "// nothing yet",
+    "#scratch.ts": "export const c = 1",
+  });
+  expect(modules).toEqual(["a"]);
+});
+
 test("broken TypeScript is reported in one line with file, line and column", async () => {
   await expect(bundle({ "model/bad.ts": "export const a = 1;\nexport const b = ;\n" })).rejects.toThrow(
     /^model\/bad\.ts:2:18: Unexpected ";"$/,

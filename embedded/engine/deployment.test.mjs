@@ -178,6 +178,22 @@ describe("functions that cannot be loaded", () => {
       /component "pool" needs Convex itself/,
     ],
     [
+      "a component with a component inside",
+      {
+        "convex.config.ts": `import { defineComponent } from "convex/server"; const component = defineComponent("outer");
+          component.use({ componentDefinitionPath: "x", defaultName: "inner" } as any); export default component;`,
+      },
+      /component "inner" needs Convex itself/,
+    ],
+    [
+      "a component that takes a variable from its app",
+      {
+        "convex.config.ts": `import { defineComponent } from "convex/server"; import { v } from "convex/values";
+          export default defineComponent("outer", { env: { KEY: v.string() } });`,
+      },
+      /declares the environment variable KEY, which is not set/,
+    ],
+    [
       "a component that was not made by Convex's bundler",
       {
         "convex.config.ts": `import { defineApp, defineComponent } from "convex/server"; const app = defineApp();
@@ -201,6 +217,14 @@ describe("functions that cannot be loaded", () => {
   test("before the first load a call says so", () => {
     expect(() => engine.call("rows:by", { index: "by_id" })).toThrow("No functions are loaded");
   });
+});
+
+test("the folder of a component that needs nothing from its app is served as one", async () => {
+  await load(null, {
+    "convex.config.ts": `import { defineComponent } from "convex/server"; export default defineComponent("counter");`,
+  });
+  engine.call("rows:add", { value: { a: 1 } });
+  expect(column("by_creation_time")).toEqual([1]);
 });
 
 describe("variables of convex.config.ts", () => {

@@ -18,7 +18,10 @@ def add_to(commands: Commands) -> None:
         "Prints one line of JSON when it is ready; SIGTERM and Ctrl-C stop it.",
     )
     parser.add_argument(
-        "--functions", metavar="DIR", default="./convex", help="the functions; default: %(default)s"
+        "--functions",
+        metavar="DIR",
+        help="the functions; default: what npx convex pushed to this data, else ./convex, "
+        "else none until a push",
     )
     parser.add_argument(
         "--no-watch", action="store_true", help="do not serve the functions anew when they change"
@@ -61,8 +64,10 @@ def add_to(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Become the host's process, so that its signals and exit code are the command's."""
-    options = ["functions", "data", "port", "site_port", "host", "synchronous"]
+    options = ["data", "port", "site_port", "host", "synchronous"]
     flags = [part for name in options for part in (f"--{name.replace('_', '-')}", getattr(arguments, name))]
+    if arguments.functions is not None:
+        flags += ["--functions", arguments.functions]
     if arguments.no_watch:
         flags.append("--no-watch")
     if arguments.admin_key is not None:
