@@ -82,7 +82,7 @@ export async function startHost(options, { log, onFatal }) {
   const environment = { ...process.env, CONVEX_CLOUD_URL: url, CONVEX_SITE_URL: siteUrl };
   const serving = new Serving({ engine, actions, environment, log });
   const pushes = new Pushes({ serving });
-  const functionLog = new FunctionLog();
+  const functionLog = new FunctionLog(reader(clock));
   engine.onRun((run) => functionLog.add(run));
   actions.onRun((run) => functionLog.add(run));
   const time = clock === null ? null : new TimeControl(engine, clock);

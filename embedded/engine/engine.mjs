@@ -394,7 +394,7 @@ export class Engine {
    */
   #runCall(call, entry, args, caller) {
     const { kind, path } = entry;
-    this.#tally.count(kind, path);
+    if (entry.native === undefined) this.#tally.count(kind, path);
     this.#call = call;
     const began = performance.now();
     /** @type {FunctionRun} */

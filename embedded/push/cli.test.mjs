@@ -1,7 +1,7 @@
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { ConvexHttpClient } from "convex/browser";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { temporaryFolder } from "../engine/testing.mjs";
 import { ADMIN_KEY, Project, startTestHost } from "./testing.mjs";
 
@@ -21,6 +21,8 @@ export default defineSchema({ tasks: defineTable({ text: ${text} })${indexes} })
 const HTTP = `import { httpRouter, httpActionGeneric } from "convex/server"; const http = httpRouter();
 http.route({ path: "/hello", method: "GET", handler: httpActionGeneric(async () => new Response("hello")) }); export default http;`;
 const FILES = { "tasks.ts": TASKS, "schema.ts": schema('.index("by_text", ["text"])'), "http.ts": HTTP };
+
+vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 }); // each command takes 1 s, and longer on a machine that has much else to do
 
 let data = "";
 /** @type {Project} */

@@ -1,6 +1,7 @@
 /** Remembers the newest runs of functions, for clients that follow them. */
 
 import { randomUUID } from "node:crypto";
+import { requestId } from "../failures.mjs";
 
 /**
  * @typedef {object} Entry  one run that ended, as Convex tells of it
@@ -12,7 +13,7 @@ import { randomUUID } from "node:crypto";
  * @property {number} executionTime  s
  * @property {unknown} success
  * @property {string | null} error
- * @typedef {{ kind: "query" | "mutation" | "action" | "http", path: string, logLines: readonly string[], ms: number, caller: string, error?: string, cached?: boolean, status?: number, requestId?: string }} Run
+ * @typedef {{ kind: "query" | "mutation" | "action" | "http", path: string, logLines: readonly string[], ms: number, caller: string, error?: string, cached?: boolean }} Run
  */
 
 const MAX_ENTRIES = 1000; // Convex's own number
@@ -96,7 +97,7 @@ export class FunctionLog {
  * @param {Run} run
  * @param {number} at  ms since the epoch
  */
-function completion({ kind, path, logLines, ms, caller, error, cached = false, status, requestId }, at) {
+function completion({ kind, path, logLines, ms, caller, error, cached = false }, at) {
   const identifier = path.endsWith(":default") ? path.slice(0, -":default".length) : path;
   return /** @type {Entry} */ ({
     kind: "Completion",
@@ -109,9 +110,9 @@ function completion({ kind, path, logLines, ms, caller, error, cached = false, s
     caller,
     parentExecutionId: null,
     executionTime: ms / 1000,
-    success: status === undefined ? null : { status: String(status) },
+    success: null,
     error: error ?? null,
-    requestId: requestId ?? "",
+    requestId: requestId(),
     executionId: randomUUID(),
     willRetry: false,
     identityType: "unknown",

@@ -15,6 +15,8 @@ export const add = mutation({ args: { n: v.any() }, handler: (ctx, row) => ctx.d
 const schemaOf = (type) =>
   `import { defineSchema, defineTable } from "convex/server"; import { v } from "convex/values"; export default defineSchema({ rows: defineTable({ n: ${type} }) });`;
 
+vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 }); // each command takes 1 s, and longer on a machine that has much else to do
+
 let data = "";
 /** @type {Project} */
 let project;
@@ -230,13 +232,13 @@ test("logs shows what ran, failures and HTTP actions too", async () => {
   let shown = "";
   following.stdout.on("data", (piece) => (shown += piece));
   await vi.waitFor(() => expect(shown).toContain("[CONVEX Q(words:word)] Function executed"), {
-    timeout: 10_000,
+    timeout: 30_000,
   });
   await client().query("words:word", {});
   const times = () => shown.split("[CONVEX Q(words:word)] Function executed").length;
   const before = times();
   await client().query("words:word", {});
-  await vi.waitFor(() => expect(times()).toBeGreaterThan(before), { timeout: 10_000 });
+  await vi.waitFor(() => expect(times()).toBeGreaterThan(before), { timeout: 30_000 });
   following.kill();
 });
 
@@ -245,14 +247,14 @@ test("dev goes on pushing what changes", async () => {
   const child = other.start(["dev", "--tail-logs", "always"], running);
   let shown = "";
   child.stderr.on("data", (piece) => (shown += piece));
-  await vi.waitFor(() => expect(shown).toContain("Convex functions ready!"), { timeout: 15_000 });
+  await vi.waitFor(() => expect(shown).toContain("Convex functions ready!"), { timeout: 30_000 });
   expect(await client().query("words:word", {})).toBe("first");
   await vi.waitFor(() => expect(shown).toContain("[CONVEX Q(words:word)] [LOG] 'asked'"), {
-    timeout: 15_000,
+    timeout: 30_000,
   });
   writeFileSync(path.join(other.folder, "words.ts"), WORDS.replace('"first"', '"changed"'));
   await vi.waitFor(async () => expect(await client().query("words:word", {})).toBe("changed"), {
-    timeout: 15_000,
+    timeout: 30_000,
     interval: 200,
   });
   child.kill("SIGINT");
