@@ -196,5 +196,6 @@ export class Serving {
  */
 function watched(folder, { files, folders }) {
   const settings = [folder, path.dirname(folder)].map((place) => path.join(place, "tsconfig.json"));
-  return { folders: folders.length > 0 ? folders : [folder], files: [...files, ...settings] };
+  // The folder as a name in the one around it: so it is noticed at once when it comes back.
+  return { folders: folders.length > 0 ? folders : [folder], files: [...files, ...settings, folder] };
 }
