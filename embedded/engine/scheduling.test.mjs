@@ -88,7 +88,7 @@ describe("a scheduled mutation", () => {
 
   test("can cancel itself, is warned of it, and what it wrote stays", () => {
     const id = later(0, "jobs:cancelSelf", {});
-    expect(engine.batches.flatMap(({ logs }) => logs.flatMap(({ lines }) => lines))).toEqual([
+    expect(engine.batches.flatMap(({ runs }) => runs.flatMap(({ logLines }) => logLines))).toEqual([
       "[WARN] A scheduled mutation canceling itself is deprecated and will throw an error in a future version of Convex.",
     ]);
     expect(job(id).state).toEqual({ kind: "canceled" });
