@@ -220,6 +220,15 @@ test("a request to become something else than a WebSocket is answered as it is",
   expect(answer).toMatch(/^HTTP\/1\.1 200 /);
 });
 
+test("a server without WebSockets answers a request for one as any other", async () => {
+  const server = createHttpServer((_request, response) => response.end("plain")).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const socket = connect(server.address().port, "127.0.0.1");
+  socket.write("GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n\r\n");
+  expect(await text(socket)).toMatch(/^HTTP\/1\.1 200 .*plain$/s);
+  server.close();
+});
+
 test.each([
   ["/../../etc/passwd", 404],
   ["/api/%2e%2e/%2e%2e/etc/passwd", 404],

@@ -19,6 +19,7 @@ export function createHttpServer(
   listener,
   { requestMs = REQUEST_LIMIT_MS, headersMs = HEADERS_LIMIT_MS, checkMs = CHECK_MS } = {},
 ) {
+  /** @type {import("node:http").Server} */
   const server = createServer(
     {
       maxHeaderSize: MAX_HEADER_BYTES,
@@ -29,7 +30,8 @@ export function createHttpServer(
       insecureHTTPParser: false, // two readings of where a request ends must not be possible
       requireHostHeader: true,
       noDelay: true,
-      shouldUpgradeCallback: ({ headers }) => headers.upgrade?.toLowerCase() === "websocket",
+      shouldUpgradeCallback: ({ headers }) =>
+        headers.upgrade?.toLowerCase() === "websocket" && server.listenerCount("upgrade") > 0,
     },
     listener,
   );
