@@ -102,6 +102,8 @@ export class EngineClient {
     this.#spawn = spawn;
   }
 
+  /** Threads that were lost. */
+  restarts = 0;
   /** Newest committed timestamp, decimal nanoseconds. */
   ts = "0";
   /** @type {Description} */
@@ -371,6 +373,7 @@ export class EngineClient {
    */
   #replaceThread(run, message) {
     const lost = this.#thread;
+    this.restarts += 1;
     this.#thread = null; // requests wait from here on
     clearInterval(this.#timer);
     this.#log(`engine thread restarted: ${describeRun(run, this.#pending, this.#subscriptions)}: ${message}`);

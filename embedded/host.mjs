@@ -99,6 +99,7 @@ export async function startHost(options, { log, onFatal }) {
     log,
     time,
     faults,
+    sources: { engine, actions, sync, faults, file },
   };
 
   engine.onScheduledAction(({ job, path, args }) => {

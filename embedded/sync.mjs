@@ -34,6 +34,7 @@ const CLOSE_LIMIT_MS = 5_000; // for a client to take part in the closing handsh
 const POLICY_VIOLATION = 1008;
 const INTERNAL_ERROR = 1011;
 const SERVICE_RESTART = 1012;
+const TRANSITION = '{"type":"Transition"'; // how one begins that is sent whole
 const MAX_REASON_BYTES = 123;
 
 const PATH = /^\/(?:sync|api\/sync|api\/([^/]+)\/sync)$/;
@@ -67,6 +68,7 @@ export class SyncServer {
     this.#timer.unref();
   }
 
+  #transitions = 0;
   /** @type {Host} */
   #host;
   #faults;
@@ -84,6 +86,11 @@ export class SyncServer {
     perMessageDeflate: false,
     closeTimeout: CLOSE_LIMIT_MS,
   });
+
+  /** For the metrics. */
+  get counts() {
+    return { sockets: this.#connections.size, transitions: this.#transitions };
+  }
 
   /**
    * The `upgrade` listener of the API's server.
@@ -207,6 +214,7 @@ export class SyncServer {
       return;
     }
     connection.sentAt = performance.now();
+    if (text.startsWith(TRANSITION)) this.#transitions += 1;
     socket.send(text, () => {
       if (socket.isPaused) connection.heardAt = performance.now(); // it reads, but what it says is not read
       resumeIfRead(connection);

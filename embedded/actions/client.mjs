@@ -6,6 +6,7 @@
  */
 
 import { Calls } from "../calls.mjs";
+import { Tally } from "../engine/tally.mjs";
 import { serverError, withoutRequestId } from "../failures.mjs";
 import { CONVEX_ACTION_LIMITS } from "./limits.mjs";
 import { Slots } from "./slots.mjs";
@@ -55,6 +56,8 @@ export class ActionsClient {
     );
   }
 
+  /** Of actions, HTTP actions left out. */
+  tally = new Tally();
   /** @type {import("./syscalls.mjs").Host} */
   #host;
   #seconds;
@@ -83,7 +86,16 @@ export class ActionsClient {
    * @param {ActionCall} call  of a function that is an action and that this caller may call
    * @returns {Promise<Reply>}
    */
-  async runAction({ path, args, caller, job }) {
+  async runAction(call) {
+    const begun = performance.now();
+    const reply = await this.#runChecked(call);
+    const outcome = reply.ok ? "success" : reply.code === undefined ? "error" : "fault";
+    this.tally.count("action", call.path, outcome, (performance.now() - begun) / 1000);
+    return reply;
+  }
+
+  /** @param {ActionCall} call @returns {Promise<Reply>} */
+  async #runChecked({ path, args, caller, job }) {
     const refused = await this.#check(path, "args", args);
     if (refused !== null) return refused;
     const origin = /** @type {const} */ ({ kind: "action", path, caller, job });
@@ -108,6 +120,11 @@ export class ActionsClient {
     const reply = await this.#run(origin, { type: "http", ...request }, onPart, gone);
     for (const line of reply.logLines) this.#log(`${path}: ${line}`);
     return reply;
+  }
+
+  /** How many run. */
+  get size() {
+    return this.#running.size;
   }
 
   /** End the threads; what runs is answered as failed. */

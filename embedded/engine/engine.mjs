@@ -12,6 +12,7 @@ import { changeEnvironment, expectEnvironment, readEnvironment } from "../system
 import { advance } from "./advance.mjs";
 import { Call } from "./call.mjs";
 import { checkArgs, checkReturns } from "./call-values.mjs";
+import { DocumentCounts } from "./document-counts.mjs";
 import { applySchema, checkSchema, prepareDeployment, requiredVariables } from "./deployment.mjs";
 import { Conflicts, MAX_RERUNS } from "./conflicts.mjs";
 import { CallError, isFault, OperatorError, SystemError } from "./errors.mjs";
@@ -68,6 +69,7 @@ import { VirtualClock } from "./virtual-clock.mjs";
  * @property {FunctionRun[]} runs  every run of a function that began with no other one
  */
 
+const COUNTED_JOBS = 100_000; // in one state; what more there are is not told in metrics
 const JOBS_PER_BATCH = 32; // what was just asked for must not wait long behind a full schedule
 const OUTCOME_LIFE_MS = 14 * 24 * 3600 * 1000; // as long as Convex remembers the requests of a WebSocket session
 const PRUNE_INTERVAL_MS = 60_000;
@@ -100,7 +102,7 @@ export class Engine {
     this.#firstNow = this.#now();
     this.#marker = new RunMarker(guard);
     this.#scheduler = new Scheduler({
-      storage: new JobDocuments(this.#store),
+      storage: (this.#jobs = new JobDocuments(this.#store)),
       kindOf: (path) => this.#app?.functions.get(path)?.kind ?? null,
       hasModule: (module) => this.#app?.functions.hasModule(module) ?? false,
       runMutation: (work, before, after) => this.#runJob(work, before, after),
@@ -137,6 +139,9 @@ export class Engine {
   /** Whether a subscription runs for the first time (its caller waits) or again. @type {{ kind: "call" | "update", number: number }} */
   #run = { kind: "update", number: 0 };
   #tally = new Tally();
+  #jobs;
+  /** Made when they are asked for first. @type {DocumentCounts | null} */
+  #documents = null;
   /** Paths of the scheduled actions that were handed out and have not ended, by job. @type {Map<string, string>} */
   #running;
   /** Those of the open batch. @type {Work[]} */
@@ -167,6 +172,7 @@ export class Engine {
       this.#settle();
       const updates = this.#subscriptions.refresh();
       this.#store.commit();
+      this.#tally.countBatch(messages.length, updates.length);
       this.#clock?.publish();
       const [actions, runs] = [this.#started.splice(0), this.#runs.splice(0)];
       return { ts: String(this.#store.ts), replies, updates, actions, runs };
@@ -199,6 +205,7 @@ export class Engine {
     if (!this.#serving) return;
     for (const work of this.#scheduler.runDue(this.#now(), JOBS_PER_BATCH)) {
       this.#ran += 1;
+      this.#tally.batches.jobs += 1;
       this.#running.set(work.job, work.path);
       this.#started.push(work);
     }
@@ -281,7 +288,7 @@ export class Engine {
       case "vectorSearch":
         return this.#answer(() => vectorSearch(this.#store, JSON.parse(message.query)));
       case "tally":
-        return { ok: true, value: this.#tally.text(), ts: String(this.#store.ts), logLines: [] };
+        return this.#answer(() => JSON.stringify(this.#counts()));
       case "stop":
         this.stopped = true;
         return { ok: true, value: "null", ts: String(this.#store.ts), logLines: [] };
@@ -394,7 +401,8 @@ export class Engine {
    */
   #runCall(call, entry, args, caller) {
     const { kind, path } = entry;
-    if (entry.native === undefined) this.#tally.count(kind, path);
+    /** @type {"success" | "error" | "fault"} */
+    let outcome = "success";
     this.#call = call;
     const began = performance.now();
     /** @type {FunctionRun} */
@@ -403,12 +411,35 @@ export class Engine {
       return call.run(entry, args);
     } catch (error) {
       run.error = /** @type {Error} */ (error).message;
+      outcome = error instanceof SystemError ? "fault" : "error";
       throw error;
     } finally {
       this.#call = null;
       run.ms = performance.now() - began;
-      if (entry.native === undefined) this.#runs.push(run);
+      if (entry.native === undefined) {
+        this.#tally.count(kind, path, outcome, run.ms / 1000);
+        this.#runs.push(run);
+      }
     }
+  }
+
+  /** @returns {import("../http/metrics.mjs").EngineCounts} */
+  #counts() {
+    this.#documents ??= new DocumentCounts(this.#store);
+    const counted = (/** @type {string} */ state) => this.#jobs.countJobs(state, COUNTED_JOBS);
+    return {
+      functions: this.#tally.functions,
+      ...this.#tally.batches,
+      ...this.#subscriptions.size,
+      conflicts: this.#conflicts?.count ?? 0,
+      running: this.#running.size,
+      scheduled: {
+        pending: counted("pending"),
+        inProgress: counted("inProgress"),
+        failed: counted("failed"),
+      },
+      tables: this.#documents.read(this.#store.tables().filter(({ name }) => !name.startsWith("_"))),
+    };
   }
 
   /** @param {{ id: number, sub: number, path: string, args: string, caller: Caller, journal: string | null }} message */
@@ -441,6 +472,7 @@ export class Engine {
       return { result: failure(new CallError("No functions are loaded"), []), reads, journal };
     const call = new Call(app, { caller, now: this.#now(), reads, journal });
     const { kind, number } = this.#run;
+    if (kind === "update") this.#tally.batches.reruns += 1;
     this.#marker.begin(kind, kind === "call" ? number : sub);
     try {
       const entry = app.functions.find(path, "query", caller.admin);
@@ -466,6 +498,7 @@ export class Engine {
     const call = new Call(app, { caller: SCHEDULED_CALLER, now: this.#now(), job, reads });
     const mark = this.#store.savepoint();
     this.#ran += 1;
+    this.#tally.batches.jobs += 1;
     this.#marker.beginJob(job);
     try {
       before();
@@ -594,6 +627,7 @@ export class Engine {
    */
   #settle(ts) {
     const writes = this.#store.settle(ts);
+    this.#documents?.follow(writes);
     const touched = writes.length > 0 ? this.#subscriptions.touch(writes) : 0;
     this.#recorder?.commit(this.#store.ts, writes.map(toWrite), touched);
   }

@@ -102,6 +102,18 @@ export class JobDocuments {
     return this.#earliest;
   }
 
+  /**
+   * @param {string} state
+   * @param {number} most
+   * @returns {number} jobs in it, `most` if there are more
+   */
+  countJobs(state, most) {
+    const key = encodeIndexKey([state]);
+    const by = /** @type {Index} */ (this.#jobs.indexes.find(({ name }) => name === BY_STATE.name));
+    const end = /** @type {Buffer} */ (keySuccessor(key)); // null only after the last possible key
+    return this.#store.countKeys(by, key, end, most);
+  }
+
   /** @param {number} limit */
   jobsInProgress(limit) {
     return this.#scanJobs(BY_STATE.name, IN_PROGRESS, keySuccessor(IN_PROGRESS), limit).map(({ _id }) => _id);

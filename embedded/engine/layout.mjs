@@ -105,6 +105,7 @@ export function prepareAll(database) {
     lastDoc: sql("SELECT pk FROM docs WHERE pk >= ? AND pk < ? ORDER BY pk DESC LIMIT 1"),
     sizeOfDocs: sql("SELECT total(length(json)) AS n FROM docs WHERE pk >= ? AND pk < ?"),
     countDocs: sql("SELECT count(*) AS n FROM docs WHERE pk >= ? AND pk < ?"),
+    countKeys: sql("SELECT count(*) AS n FROM (SELECT 1 FROM ix WHERE i = ? AND k >= ? AND k < ? LIMIT ?)"),
     docsFrom: sql("SELECT pk, id, ct, json FROM docs WHERE pk >= ? AND pk < ? ORDER BY pk LIMIT 1"),
     docsUp: sql("SELECT pk, id, ct, json FROM docs WHERE pk >= ? AND pk < ? ORDER BY pk LIMIT ?"),
     docsDown: sql("SELECT pk, id, ct, json FROM docs WHERE pk >= ? AND pk < ? ORDER BY pk DESC LIMIT ?"),

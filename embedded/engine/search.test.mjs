@@ -294,7 +294,7 @@ describe("a subscribed search", () => {
     add("water");
     watch({ text: "tea" });
     const runs = () =>
-      engine.send({ op: "tally" }).find((/** @type {any} */ one) => one.path === "notes:find").runs;
+      engine.send({ op: "tally" }).functions.find((/** @type {any} */ one) => one.path === "notes:find").runs;
     const before = runs();
     add("milk", { room: "tea" });
     expect(runs()).toBe(before);

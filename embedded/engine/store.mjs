@@ -336,10 +336,26 @@ export class Store {
     return low;
   }
 
-  /** @param {Table} table */
-  count(table) {
+  /**
+   * @param {Table} table
+   * @param {number} [from]  place in the table
+   * @param {number} [to]  exclusive
+   * @returns {number} of documents
+   */
+  count(table, from = 0, to = PLACES) {
     const base = table.number * PLACES;
-    return Number(this.#statements.countDocs.get(base, base + PLACES)?.n);
+    return Number(this.#statements.countDocs.get(base + from, base + to)?.n);
+  }
+
+  /**
+   * @param {Index} index  one with rows
+   * @param {Buffer} low  inclusive
+   * @param {Buffer} high  exclusive
+   * @param {number} most
+   * @returns {number} of rows, `most` if there are more
+   */
+  countKeys(index, low, high, most) {
+    return Number(this.#statements.countKeys.get(index.id, low, high, most)?.n);
   }
 
   /** @param {Table} table @returns {number} characters of its documents as they are stored */

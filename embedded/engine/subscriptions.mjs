@@ -48,6 +48,11 @@ export class Subscriptions {
   /** Re-runs since the last `refresh` whose result is new. @type {Group[]} */
   #changed = [];
 
+  /** How many there are, and how many runs they share. */
+  get size() {
+    return { subscriptions: this.#groupOf.size, queries: this.#groups.size };
+  }
+
   /**
    * @param {number} sub
    * @param {LiveQuery} query

@@ -6,7 +6,8 @@ import { clientVersion, deprecation } from "./client-version.mjs";
 import { asHttpError, HttpError } from "./errors.mjs";
 import { answerByUrl, CALL_GET, CALL_POST, namesFunction } from "./function-calls.mjs";
 import { PUSH_GET_ROUTES, PUSH_POST_ROUTES } from "../push/routes.mjs";
-import { metrics, METRICS_TYPE } from "./metrics.mjs";
+import { isLocal, metrics } from "./metrics.mjs";
+import { METRICS_TYPE } from "./prometheus.mjs";
 
 /**
  * @typedef {import("node:http").IncomingMessage} Request
@@ -17,6 +18,7 @@ import { metrics, METRICS_TYPE } from "./metrics.mjs";
  * @property {Pick<import("../engine-client.mjs").EngineClient, "ts" | "ask">} engine
  * @property {(line: string) => void} log
  * @property {import("../faults.mjs").Faults} faults
+ * @property {import("./metrics.mjs").Sources} sources  of the metrics
  * @property {import("../time-control.mjs").TimeControl | null} time  null: the machine's clock
  * @typedef {(host: Host, request: Request, url: URL) => Promise<string>} Route  the JSON text of a 200
  */
@@ -59,8 +61,11 @@ export async function serveApi(host, request, response) {
     const isGet = request.method === "GET" || request.method === "HEAD";
     const text = TEXT_ROUTES[url.pathname];
     if (text !== undefined && isGet) return send(response, 200, "text/plain; charset=utf-8", text);
-    if (url.pathname === "/metrics" && isGet)
-      return send(response, 200, METRICS_TYPE, await metrics(host.engine));
+    if (url.pathname === "/metrics" && isGet) {
+      if (!isLocal(request) && !host.authenticator.fromHeader(request.headers.authorization).admin)
+        throw new HttpError(403, "Forbidden", "/metrics is for this machine and for the admin key");
+      return send(response, 200, METRICS_TYPE, await metrics(host.sources));
+    }
     send(response, 200, "application/json", await route(url.pathname, isGet, request)(host, request, url));
   } catch (error) {
     sendError(host, response, error);
