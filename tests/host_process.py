@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -31,6 +32,7 @@ class HostProcess:
         admin_key: str = "signalbox|test-admin-key",
         synchronous: str = "normal",
         env: dict[str, str] | None = None,
+        flags: Sequence[str] = (),
     ) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="host-") if data is None else None
         self.data = Path(self._temporary.name) if self._temporary is not None else data
@@ -41,6 +43,7 @@ class HostProcess:
         self.site_url = ""
         self.pid = 0
         self._env = env
+        self._flags = flags
         self._ports = ("0", "0")
         self._process: LocalProcess | None = None
 
@@ -63,6 +66,7 @@ class HostProcess:
             *("--functions", str(self.functions), "--data", str(self.data)),
             *("--port", self._ports[0], "--site-port", self._ports[1]),
             *("--admin-key", self.admin_key, "--synchronous", self.synchronous, "--no-watch"),
+            *self._flags,
         ]
         with self.log_file.open("ab") as log:
             process = LocalProcess(node_command(HOST, flags), env=self._env, stderr=log)

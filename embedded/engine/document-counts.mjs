@@ -4,7 +4,7 @@
  * Row numbers rise, so what comes is above all that is there: rows below the mark are counted and followed, those above not yet.
  */
 
-import { PLACES } from "./store.mjs";
+import { PLACES } from "./tables.mjs";
 
 const PLACES_AT_ONCE = 100_000; // about 50 ms of reading
 

@@ -76,8 +76,18 @@ def admin_backend(url: str | None, key: str | None) -> Backend:
     Raises:
         SettingsError: The address or the key is not given.
     """
+    url, secret = admin_address(url, key)
+    return Backend(url, admin_key=secret)
+
+
+def admin_address(url: str | None, key: str | None, *, default_url: str = "") -> tuple[str, SecretStr]:
+    """Return where the deployment is and the key of its administrator, as `admin_backend` finds them.
+
+    Raises:
+        SettingsError: The address or the key is not given.
+    """
     given = environment()
-    url = url or given.get("CONVEX_URL", "")
+    url = url or given.get("CONVEX_URL", default_url)
     if not url:
         raise SettingsError("CONVEX_URL is not set: set it to your deployment's address, or give --url")
     key = key or given.get("CONVEX_ADMIN_KEY") or (DEVELOPMENT_ADMIN_KEY if _is_loopback(url) else None)
@@ -85,7 +95,7 @@ def admin_backend(url: str | None, key: str | None) -> Backend:
         raise SettingsError(
             "CONVEX_ADMIN_KEY is not set: take a deploy key from the Convex dashboard, or give --admin-key"
         )
-    return Backend(url, admin_key=SecretStr(key))
+    return url, SecretStr(key)
 
 
 def _is_loopback(url: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
+from worker.cli import host_aids
 from worker.cli.common import Commands, add_command
 from worker.local import HOST, node_command
 
@@ -59,17 +60,21 @@ def add_to(commands: Commands) -> None:
         help="full: an answered write survives a power cut; normal: it survives a crash of the process; "
         "default: %(default)s",
     )
+    host_aids.add_flags(parser)
     parser.set_defaults(run=run)
+    host_aids.add_to(parser.add_subparsers(dest="verb", metavar="VERB"))
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Become the host's process, so that its signals and exit code are the command's."""
-    options = ["data", "port", "site_port", "host", "synchronous"]
+    options = ["data", "port", "site_port", "host", "synchronous", "clock", "conflicts", "faults"]
     flags = [part for name in options for part in (f"--{name.replace('_', '-')}", getattr(arguments, name))]
     if arguments.functions is not None:
         flags += ["--functions", arguments.functions]
     if arguments.no_watch:
         flags.append("--no-watch")
+    if arguments.record:
+        flags.append("--record")
     if arguments.admin_key is not None:
         flags += ["--admin-key", arguments.admin_key]
     command = node_command(HOST, flags)
