@@ -32,18 +32,19 @@ export class Authenticator {
    * @param {KeySets} [settings.keySets]
    * @param {() => number} [settings.now]  ms since the epoch
    */
-  constructor(adminKey, { providers = () => [], keySets = new KeySets(), now = Date.now } = {}) {
+  constructor(adminKey, { providers = () => [], keySets = new KeySets(), now = () => Date.now() } = {}) {
     this.#digest = digest(adminKey);
     this.#providers = providers;
     this.#keySets = keySets;
-    this.#now = now;
+    this.now = now;
   }
 
   /** @type {Buffer} */
   #digest;
   #providers;
   #keySets;
-  #now;
+  /** Ms since the epoch, by which tokens expire. */
+  now;
 
   /**
    * The caller of an HTTP request.
@@ -113,7 +114,7 @@ export class Authenticator {
     const { identity, expiresAt } = await verifyToken(token, {
       providers: this.#providers(),
       keySets: this.#keySets,
-      now: this.#now(),
+      now: this.now(),
     });
     return { caller: { admin: false, identity }, expiresAt };
   }

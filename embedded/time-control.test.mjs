@@ -1,4 +1,8 @@
+import { ConvexClient, ConvexHttpClient } from "convex/browser";
+import { anyApi } from "convex/server";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { WebSocket } from "ws";
+import { provider, userToken } from "./auth/testing.mjs";
 import { TestHost } from "./testing.mjs";
 import { TimeControl } from "./time-control.mjs";
 
@@ -124,6 +128,31 @@ test("time does not go on past a scheduled action, and what it schedules still r
     ["behind", 1500],
     ["after", 2000],
   ]);
+});
+
+test("users' tokens expire by it, over HTTP and on a socket that is open", async () => {
+  const config = `export default { providers: ${JSON.stringify([provider()])} };`;
+  await start({
+    "auth.config.ts": config,
+    "who.ts": `export const me = query({ handler: async (ctx) => (await ctx.auth.getUserIdentity())?.subject ?? null });`,
+  });
+  const seconds = START_MS / 1000;
+  const token = userToken({ iat: seconds, exp: seconds + 3600 });
+  const client = new ConvexClient(host.url, { webSocketConstructor: WebSocket, logger: false });
+  try {
+    const asked = [];
+    client.setAuth(async ({ forceRefreshToken }) => (asked.push(forceRefreshToken), token));
+    await expect.poll(() => client.query(anyApi.who.me, {})).toBe("u1");
+    const http = new ConvexHttpClient(host.url, { auth: token, logger: false });
+    expect(await http.query(anyApi.who.me, {})).toBe("u1");
+    await advance({ advanceMs: 3_700_000 });
+    await expect(http.query(anyApi.who.me, {})).rejects.toThrow("InvalidAuthHeader");
+    const before = asked.length;
+    await client.mutation(anyApi.who.nothing, {}).catch(() => {});
+    await expect.poll(() => asked.slice(before)).toContain(true);
+  } finally {
+    await client.close();
+  }
 });
 
 test("a month of ordinary crons passes in seconds, each run at its minute", async () => {

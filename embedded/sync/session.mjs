@@ -175,7 +175,7 @@ export class Session {
   }
 
   #hasExpired() {
-    return this.#expiresAt !== null && this.#expiresAt <= Date.now();
+    return this.#expiresAt !== null && this.#expiresAt <= this.#host.authenticator.now();
   }
 
   /** @param {Record<string, unknown> & { type: string }} message */
