@@ -95,3 +95,16 @@ test.each(["1.01", "-0.1", "often", "0.2:", "0.2:x", "0.2:-1"])("--conflicts %s 
     ),
   );
 });
+
+test("--faults and --record", () => {
+  const { faults, record } = parseOptions(["--faults", "delay=20,drop=0.01", "--record"], "/app");
+  expect({ faults, record }).toEqual({
+    faults: { delay: 20, drop: 0.01, disconnect: 0, seed: 1 },
+    record: true,
+  });
+  expect(() => parseOptions(["--faults", "drop=2"], "/app")).toThrow(
+    new UsageError(
+      "--faults takes delay=MS,drop=SHARE,disconnect=SHARE,seed=N: drop must be a share from 0 to 1",
+    ),
+  );
+});

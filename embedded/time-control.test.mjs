@@ -70,6 +70,15 @@ afterEach(() => host.dispose());
 
 const start = (files = FILES, clock = { startMs: START_MS }) => host.start(files, { clock });
 const advance = (body) => host.post("/api/host/clock", body);
+/** Advance as often as it takes. @returns how many functions ran */
+async function advanceTo(to) {
+  let ran = 0;
+  for (;;) {
+    const answer = await advance({ to });
+    ran += answer.ran;
+    if (answer.reason === undefined) return ran;
+  }
+}
 const call = (kind, path, args) => host.call(kind, path, args);
 
 test("time stands still for functions, actions and documents until it is advanced", async () => {
@@ -157,10 +166,10 @@ test("users' tokens expire by it, over HTTP and on a socket that is open", async
 
 test("a month of ordinary crons passes in seconds, each run at its minute", async () => {
   await start({ "beats.ts": BEATS, "crons.ts": CRONS.replace(/.*often.*\n/, "") });
-  const begun = performance.now();
-  let answer = await advance({ to: START_MS + 30 * DAY_MS });
-  while (answer.reason !== undefined) answer = await advance({ to: START_MS + 30 * DAY_MS });
-  expect(performance.now() - begun).toBeLessThan(15_000);
+  const begun = process.cpuUsage();
+  await advanceTo(START_MS + 30 * DAY_MS);
+  const { user, system } = process.cpuUsage(begun);
+  expect(user + system).toBeLessThan(5e6);
   const rows = Object.fromEntries((await call("query", "beats:beats")).map((row) => [row.name, row]));
   expect(rows.hourly).toMatchObject({ count: 720, first: START_MS + DAY_MS / 48 });
   expect(rows.daily).toMatchObject({
@@ -173,28 +182,28 @@ test("a month of ordinary crons passes in seconds, each run at its minute", asyn
 });
 
 test(
-  "a cron of ten seconds runs at each of its beats, while calls are served in between",
+  "a day of a cron of ten seconds takes less than a seventh of a minute, with a run at each beat, while calls are served in between",
   { timeout: 60_000 },
   async () => {
     await start({ "beats.ts": BEATS, "crons.ts": CRONS });
-    const advanced = advance({ advanceMs: DAY_MS });
+    const end = START_MS + DAY_MS;
+    const begun = process.cpuUsage(); // of all threads: a loaded machine takes longer, not more
+    let isDone = false;
+    const advanced = advanceTo(end).finally(() => (isDone = true));
     const waits = [];
-    for (let done = false; !done;) {
-      const begun = performance.now();
+    while (!isDone) {
+      const asked = performance.now();
       await call("query", "beats:now");
-      waits.push(performance.now() - begun);
-      done = await Promise.race([
-        advanced.then(() => true),
-        new Promise((resolve) => setTimeout(() => resolve(false), 5)),
-      ]);
+      waits.push(performance.now() - asked);
+      await new Promise((resolve) => setTimeout(resolve, 20));
     }
-    const { ran, now } = await advanced;
-    expect(now).toBe(START_MS + DAY_MS);
-    expect(ran).toBe(8640 + 24 + 1 + 1); // the first beat was at the start, and that Thursday is the first of a month
+    expect(await advanced).toBe(8640 + 24 + 1 + 1); // the first beat was at the start, and it is the first of a month
+    const { user, system } = process.cpuUsage(begun);
+    expect(user + system).toBeLessThan(60e6 / 7);
     const rows = Object.fromEntries((await call("query", "beats:beats")).map((row) => [row.name, row]));
-    expect(rows.often).toMatchObject({ count: 8641, first: START_MS, last: START_MS + DAY_MS });
-    expect(waits.length).toBeGreaterThan(3);
-    expect(Math.max(...waits)).toBeLessThan(1000);
+    expect(rows.often).toMatchObject({ count: 8641, first: START_MS, last: end });
+    expect(waits.length).toBeGreaterThan(10);
+    expect(waits.sort((x, y) => x - y)[Math.floor(waits.length / 2)]).toBeLessThan(500);
   },
 );
 
