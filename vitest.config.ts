@@ -32,6 +32,8 @@ export default defineConfig({
           include: ["tests/conformance/*.test.{ts,tsx}"],
           environment: "node",
           testTimeout: 20_000,
+          maxWorkers: 2, // most of the time of each file is waiting for a host
+          sequence: { groupOrder: 1 },
         },
       },
       {

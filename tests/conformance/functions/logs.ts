@@ -53,15 +53,15 @@ export const timedAction = action({
     console.timeEnd("slow");
   },
 });
-function mistime() {
-  console.time("twice");
-  console.time("twice");
-  console.timeEnd("gone");
-  console.timeLog("gone");
-}
-
-export const mistimedQuery = query({ args: {}, handler: async () => mistime() });
-export const mistimedAction = action({ args: {}, handler: async () => mistime() });
+export const mistimedAction = action({
+  args: {},
+  handler: async () => {
+    console.time("twice");
+    console.time("twice");
+    console.timeEnd("gone");
+    console.timeLog("gone");
+  },
+});
 
 export const nested = mutation({
   args: {},
