@@ -58,9 +58,9 @@ export class Clients {
     return new ConvexHttpClient(this.host.url, { logger: logger as never });
   }
 
-  socket(logger: Lines | false = false): ConvexClient {
+  socket(logger: Lines | false = false, webSocket: typeof WebSocket = WebSocket): ConvexClient {
     const options = {
-      webSocketConstructor: WebSocket as never,
+      webSocketConstructor: webSocket as never,
       logger: logger as never,
       unsavedChangesWarning: false,
     };

@@ -483,6 +483,15 @@ section("Functions and calls", (line) => {
       ]);
     });
 
+    test.each(["", "x", "xx", "xxx"])(
+      "characters of four bytes across the parts of a result, behind '%s'",
+      async (before) => {
+        const value = `${before}${"😀".repeat(1_400_000)}`;
+        const echoed = (await clients.shared("websocket").query(api.values.echo, { value })) as string;
+        expect(echoed === value).toBe(true);
+      },
+    );
+
     test("results just below and above 5 MB, where the WebSocket begins to send a result in parts", async () => {
       for (const length of [5 * 1024 * 1024 - 1000, 5 * 1024 * 1024 + 1, 11_000_000]) {
         const text = (await clients.shared("websocket").query(api.values.long, { length })) as string;

@@ -3,6 +3,7 @@ import { once } from "node:events";
 import path from "node:path";
 import { text } from "node:stream/consumers";
 import { expect, test } from "vitest";
+import { WebSocket } from "ws";
 import { section } from "./checklist";
 import { api, failure, Follower, useHost } from "./clients";
 
@@ -263,6 +264,25 @@ section("Subscriptions", (line) => {
         await clients.host.start();
         await Promise.all(sent);
         expect(await client.query(api.messages.list, { channel })).toEqual(["1", "2", "3"]);
+      });
+
+      test("a mutation whose answer was lost is applied once", async () => {
+        let losses = 0;
+        /** Drops the link instead of the first answer to a mutation. */
+        class Losing extends WebSocket {
+          override emit(event: string | symbol, ...values: unknown[]): boolean {
+            const isAnswer = event === "message" && String(values[0]).includes('"type":"MutationResponse"');
+            if (!isAnswer || losses > 0) return super.emit(event, ...values);
+            losses += 1;
+            this.terminate();
+            return true;
+          }
+        }
+        const channel = newChannel();
+        const client = clients.socket(false, Losing);
+        await client.mutation(api.messages.send, { channel, body: "once" });
+        expect(losses).toBe(1);
+        expect(await client.query(api.messages.list, { channel })).toEqual(["once"]);
       });
 
       test("the identity", async () => {
