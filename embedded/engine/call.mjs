@@ -9,6 +9,7 @@ import { checkArgs, checkReturns } from "./call-values.mjs";
 import { CallError, uncaughtText } from "./errors.mjs";
 import { Usage } from "./limits.mjs";
 import { answerSyscall } from "./syscalls/index.mjs";
+import { encodeInt64 } from "./values.mjs";
 
 /**
  * @typedef {import("./functions.mjs").FunctionEntry & { kind: "query" | "mutation" }} Callable
@@ -85,13 +86,16 @@ export class Call {
    */
   run(entry, args) {
     const { argsBytes, value, valueBytes } = this.#run(entry, args, this.usage, this.#reads, true);
-    if (value.includes(COMMIT_TS)) {
-      throw new CallError("A commit timestamp that is not resolved yet cannot be returned to a client.");
-    }
     for (const warning of this.usage.warnings(argsBytes, valueBytes, this.app.limits)) {
       this.logLines.push(formatLogLine("WARN", [warning]));
     }
-    return value;
+    return value.includes(COMMIT_TS) ? value.replaceAll(COMMIT_TS, this.#commitTs()) : value;
+  }
+
+  /** @returns {string} JSON text of the timestamp at which this call is committed; one that wrote nothing has that of what it read */
+  #commitTs() {
+    const { log, ts } = this.app.store;
+    return JSON.stringify(encodeInt64(log.length > this.#logStart ? this.ts : ts));
   }
 
   /**

@@ -159,8 +159,16 @@ describe("the commit timestamp", () => {
     expect(engine.call("events:rollBackInside")).toEqual({ text: "kept", isPlaceholder: true });
   });
 
+  test("is resolved in what its mutation returns", () => {
+    const { value, ts } = engine.reply("events:addAndReturn");
+    const [event, at] = JSON.parse(value);
+    expect([decodeInt64(event.at), decodeInt64(at)]).toEqual([BigInt(ts), BigInt(ts)]);
+    expect(event.text).toBe('{"$commitTs":null}');
+    const nothingWritten = engine.reply("events:returnPlaceholder");
+    expect(decodeInt64(JSON.parse(nothingWritten.value))).toBe(BigInt(nothingWritten.ts));
+  });
+
   test("cannot leave its mutation unresolved", () => {
-    expect(() => engine.call("events:returnPlaceholder")).toThrow("cannot be returned");
     expect(() => engine.call("events:schedulePlaceholder")).toThrow(
       "cannot be an argument of a scheduled function",
     );
