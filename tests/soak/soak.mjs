@@ -9,7 +9,7 @@ import { ConvexClient, ConvexHttpClient } from "convex/browser";
 import { anyApi } from "convex/server";
 import { checkFile } from "../../embedded/engine/file-check.mjs";
 import { SYSTEM_TABLES } from "../../embedded/engine/layout.mjs";
-import { PLACES } from "../../embedded/engine/store.mjs";
+import { PLACES } from "../../embedded/engine/tables.mjs";
 import { HostProcess } from "../host_process.mjs";
 import { auditBeats, auditRound } from "./audit.mjs";
 import { Load, pause } from "./load.mjs";
