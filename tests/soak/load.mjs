@@ -97,7 +97,7 @@ export class Load {
         try {
           await step(client, n);
         } catch (error) {
-          if (!isBrokenConnection(error)) this.told.problems.push(`a call failed: ${error.message}`);
+          if (!isEndOfHost(error)) this.told.problems.push(`a call failed: ${error.message}`);
           return;
         }
         await pause(this.#random() * LONGEST_PAUSE_MS);
@@ -168,7 +168,14 @@ export function pause(ms) {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
-/** Node's fetch says "fetch failed", or "terminated" in the middle of an answer; the cause is the socket's. @param {any} error */
-function isBrokenConnection(error) {
-  return error instanceof TypeError && /^(fetch failed|terminated)$/.test(error.message);
+/**
+ * Node's fetch says "fetch failed", or "terminated" in the middle of an answer; a host that stops says so to whoever waits for an action.
+ *
+ * @param {any} error
+ */
+function isEndOfHost(error) {
+  return (
+    (error instanceof TypeError && /^(fetch failed|terminated)$/.test(error.message)) ||
+    error.message.endsWith("The action was cut off: the host stops")
+  );
 }
