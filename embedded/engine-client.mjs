@@ -50,6 +50,7 @@ import { Guard, GUARD_BYTES, readRun } from "./guard.mjs";
  * @property {(message: unknown) => void} postMessage
  * @property {() => Promise<unknown>} terminate
  * @property {(event: "message" | "error" | "exit", listener: (value: any) => void) => unknown} on
+ * @property {() => Promise<{ user: number, system: number }>} [cpuUsage]  in microseconds; Node has it from 24.6 on
  */
 
 const FUNCTION_LIMIT_S = 1;
@@ -274,7 +275,6 @@ export class EngineClient {
   /** @param {{ job: string, message: string } | null} killed */
   #startThread(killed) {
     this.#memory = new SharedArrayBuffer(GUARD_BYTES);
-    const guard = new Guard(this.#memory, (FUNCTION_LIMIT_S * 1000) / TICK_MS);
     const thread = this.#spawn({
       ...this.#settings,
       guard: this.#memory,
@@ -282,6 +282,11 @@ export class EngineClient {
       running: [...this.#runningActions],
     });
     this.#thread = thread;
+    const guard = new Guard(this.#memory, {
+      ticks: (FUNCTION_LIMIT_S * 1000) / TICK_MS,
+      tickMs: TICK_MS,
+      processorTime: () => processorTime(thread),
+    });
     thread.on("message", (batch) => this.#onBatchMessage(batch));
     thread.on("error", (error) => this.#onLost(thread, String(error?.message ?? error)));
     thread.on("exit", (code) => this.#onLost(thread, `exit code ${code}`));
@@ -433,6 +438,19 @@ export class EngineClient {
 /** @param {import("./engine-client.mjs").Reply & { refusal?: Refusal }} reply */
 function refusalOf({ refusal }) {
   return refusal;
+}
+
+/**
+ * @param {Thread} thread
+ * @returns {Promise<number | null>} in ms; null: it has ended, or this Node cannot tell
+ */
+async function processorTime(thread) {
+  try {
+    const usage = await thread.cpuUsage?.();
+    return usage === undefined ? null : (usage.user + usage.system) / 1000;
+  } catch {
+    return null;
+  }
 }
 
 /**

@@ -38,23 +38,36 @@ export function readRun(memory) {
   }
 }
 
-/** Counts the watcher's own ticks in one run: a process that was stopped, or starved, does not tick. */
+const PATIENCE = 10; // times the limit for a run that is given little or no processor time
+
+/**
+ * Counts the watcher's own ticks in one run, and the processor time that the run was given meanwhile: a process that was stopped does not
+ * tick, and a thread that was starved by others has not had its time.
+ */
 export class Guard {
   /**
    * @param {SharedArrayBuffer} memory
-   * @param {number} limitTicks  a run that is seen on this many ticks after its first is over its limit
+   * @param {object} limits
+   * @param {number} limits.ticks  a run that is seen on this many ticks after its first is over its limit, if it was given the time
+   * @param {number} limits.tickMs
+   * @param {() => Promise<number | null>} [limits.processorTime]  of the engine's thread in ms; null, or no function: not known, the ticks decide
    */
-  constructor(memory, limitTicks) {
+  constructor(memory, { ticks, tickMs, processorTime = async () => null }) {
     this.#memory = memory;
-    this.#limitTicks = limitTicks;
+    this.#limitTicks = ticks;
+    this.#limitMs = (ticks - 1) * tickMs; // the newest sample is a tick old
+    this.#processorTime = processorTime;
   }
 
   /** @type {SharedArrayBuffer} */
   #memory;
-  /** @type {number} */
   #limitTicks;
+  #limitMs;
+  #processorTime;
   #run = 0;
   #ticks = 0;
+  /** When this run was first seen, and when last. @type {{ first: number, last: number } | null} */
+  #sampled = null;
 
   /**
    * Look once.
@@ -63,8 +76,24 @@ export class Guard {
    */
   tick() {
     const run = Atomics.load(new Int32Array(this.#memory), RUN);
-    this.#ticks = run !== 0 && run === this.#run ? this.#ticks + 1 : 0;
+    const isSame = run !== 0 && run === this.#run;
+    this.#ticks = isSame ? this.#ticks + 1 : 0;
+    if (!isSame) this.#sampled = null;
     this.#run = run;
-    return this.#ticks >= this.#limitTicks ? readRun(this.#memory) : null;
+    if (run !== 0) void this.#sample(run);
+    return this.#isOver() ? readRun(this.#memory) : null;
+  }
+
+  #isOver() {
+    if (this.#ticks < this.#limitTicks) return false;
+    if (this.#sampled === null || this.#ticks >= this.#limitTicks * PATIENCE) return true;
+    return this.#sampled.last - this.#sampled.first >= this.#limitMs;
+  }
+
+  /** @param {number} run */
+  async #sample(run) {
+    const now = await this.#processorTime();
+    if (now === null || run !== this.#run) return;
+    this.#sampled = { first: this.#sampled?.first ?? now, last: now };
   }
 }
