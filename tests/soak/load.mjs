@@ -53,7 +53,9 @@ export class Load {
   /** @type {Promise<void>[]} */
   #running = [];
   #unsubscribe = () => {};
+  #underWay = Promise.withResolvers();
 
+  /** @returns {Promise<unknown>} resolves when the first write is acknowledged: on a busy machine the load needs a while to begin */
   start() {
     const watched = { round: this.#round };
     this.#unsubscribe = this.#watcher.onUpdate(
@@ -67,6 +69,7 @@ export class Load {
     this.#run((client, n) => this.#act(client, n));
     this.#run((client, n) => this.#plan(client, n));
     this.#run((client) => this.#refuse(client));
+    return this.#underWay.promise;
   }
 
   /** Run a mutation of some hundred milliseconds, apart from the load. @returns {Promise<unknown>} */
@@ -114,6 +117,7 @@ export class Load {
   async #add(client, writer, n) {
     const id = await client.mutation(ledger.add, { round: this.#round, writer, n });
     this.told.added.push({ id, writer, n });
+    this.#underWay.resolve(undefined);
   }
 
   /** @param {ConvexHttpClient} client @param {number} n */

@@ -114,7 +114,7 @@ export class Soak {
   async #round(round, plan, random) {
     const host = this.#host;
     const load = new Load({ round, random, url: host.url, writer: this.#writer, watcher: this.#watcher });
-    load.start();
+    await load.start();
     await pause(plan.loadMs);
     if (plan.ending === "stall") await this.#stall(load);
     const problems = await this.#die(plan);
