@@ -84,6 +84,17 @@ describe("calls from an action", () => {
     await rows("later by handle");
   });
 
+  test("what the host does not have, and what is too large, is refused in the action", async () => {
+    expect(await host.act("acts:refusals")).toEqual([
+      "Unknown async operation 1.0/nothing",
+      "This host has no file storage",
+      "Invalid arguments for `runQuery`: Missing required argument 'name'",
+      "Function handle not found",
+      "Function handle not found",
+      expect.stringContaining("too large"),
+    ]);
+  });
+
   test("many calls at once are all answered", async () => {
     expect(await host.act("acts:many", { count: 100 })).toBe(100);
   });

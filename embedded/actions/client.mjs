@@ -37,15 +37,17 @@ export class ActionsClient {
    * @param {import("../engine-client.mjs").EngineClient} settings.engine
    * @param {(line: string) => void} settings.log
    * @param {Partial<import("./limits.mjs").ActionLimits>} [settings.limits]
+   * @param {boolean} [settings.strict]  no module state lives on from one action to the next
    * @param {Float64Array | null} [settings.clock]  the virtual clock, see clock.mjs
    */
-  constructor({ engine, log, limits = {}, clock = null }) {
+  constructor({ engine, log, limits = {}, strict = false, clock = null }) {
     const { seconds, running, waitMs } = { ...CONVEX_ACTION_LIMITS, ...limits };
     this.#host = { engine, calls: new Calls(engine, this) };
     this.#seconds = seconds;
     this.#most = running;
     this.#slots = new Slots(running, waitMs);
     this.#log = log;
+    this.#strict = strict;
     this.#threads = new ActionThreads(
       {
         onMessage: (message, post) => this.#onMessage(message, post),
@@ -61,6 +63,7 @@ export class ActionsClient {
   /** @type {import("./syscalls.mjs").Host} */
   #host;
   #seconds;
+  #strict;
   #most;
   #slots;
   /** @type {(line: string) => void} */
@@ -79,7 +82,7 @@ export class ActionsClient {
    * @param {Record<string, string>} env
    */
   load(bundle, env) {
-    this.#threads.load({ type: "load", bundle, env });
+    this.#threads.load({ type: "load", bundle, env, strict: this.#strict });
   }
 
   /**

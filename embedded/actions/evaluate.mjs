@@ -11,25 +11,39 @@ export class Functions {
   /**
    * @param {import("../bundle.mjs").Bundle} bundle
    * @param {Record<string, string>} env  what functions see as `process.env`
+   * @param {boolean} strict  each run gets modules of its own, as in Convex; else what they hold lives on
    */
-  constructor({ code, map }, env) {
+  constructor({ code, map }, env, strict) {
     this.#code = code;
+    this.#strict = strict;
     this.#process = { env: environment(env) };
     this.mapper = new StackMapper(BUNDLE_NAME, map);
   }
 
   #code;
+  #strict;
   #process;
+  /** @type {Function | null} */
+  #compiled = null;
   /** @type {Record<string, Record<string, any>> | null} */
   #modules = null;
 
-  /** Exports by module path. @throws {unknown} what a module throws */
-  get modules() {
-    if (this.#modules !== null) return this.#modules;
-    const text = `${this.#code}\nreturn globalThis.__modules;`;
-    const run = compileFunction(text, ["process", ...Object.keys(SHADOWS)], { filename: BUNDLE_NAME });
+  /**
+   * To be called once for a run, inside of it.
+   *
+   * @returns {Record<string, Record<string, any>>} exports by module path
+   * @throws {unknown} what a module throws
+   */
+  modules() {
+    if (this.#modules !== null && !this.#strict) return this.#modules;
+    this.#compiled ??= compileFunction(
+      `${this.#code}\nreturn globalThis.__modules;`,
+      ["process", ...Object.keys(SHADOWS)],
+      { filename: BUNDLE_NAME },
+    );
     Object.defineProperty(globalThis, "process", { value: this.#process, configurable: true });
-    return (this.#modules = run(this.#process, ...Object.values(SHADOWS)));
+    this.#modules = this.#compiled(this.#process, ...Object.values(SHADOWS));
+    return /** @type {Record<string, Record<string, any>>} */ (this.#modules);
   }
 }
 

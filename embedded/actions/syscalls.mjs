@@ -3,16 +3,19 @@
 import { addressedPath, functionHandle } from "../engine/syscalls/addresses.mjs";
 import { jobId, scheduledMs } from "../engine/syscalls/scheduling-arguments.mjs";
 import { requestId, withoutRequestId } from "../failures.mjs";
+import { displayPath } from "../paths.mjs";
 
 /**
  * @typedef {import("../engine-client.mjs").Reply} Reply
  * @typedef {Pick<import("./client.mjs").Origin, "kind" | "path" | "caller" | "job">} Origin  whose action asks
  * @typedef {object} Host
- * @property {Pick<import("../engine-client.mjs").EngineClient, "ask">} engine
+ * @property {Pick<import("../engine-client.mjs").EngineClient, "ask" | "description">} engine
  * @property {Pick<import("../calls.mjs").Calls, "run">} calls
  * @typedef {{ ok: true, value: string } | { ok: false, message: string, data?: string }} Outcome  of one syscall, JSON texts
  * @typedef {(host: Host, args: any, origin: Origin) => Promise<Reply> | string} Syscall  a text is JSON
  */
+
+const METHODS = { query: "runQuery", mutation: "runMutation", action: "runAction" };
 
 /** @type {Record<string, Syscall>} */
 const SYSCALLS = {
@@ -20,20 +23,25 @@ const SYSCALLS = {
   "1.0/actions/mutation": (host, args, origin) => run(host, "mutation", args, origin),
   "1.0/actions/action": (host, args, origin) => run(host, "action", args, origin),
   "1.0/actions/schedule": ({ engine }, args, { job }) => {
-    const path = addressedPath(args);
+    const path = addressedPath(args, "scheduler");
     const at = scheduledMs(args.ts);
     return engine.ask({ op: "schedule", path, args: JSON.stringify([args.args]), at, parent: job });
   },
   "1.0/actions/cancel_job": ({ engine }, { id }) => engine.ask({ op: "cancel", job: jobId(id) }),
   "1.0/actions/vectorSearch": ({ engine }, { query }) =>
     engine.ask({ op: "vectorSearch", query: JSON.stringify(query) }),
-  "1.0/createFunctionHandle": (_host, args) => JSON.stringify(functionHandle(addressedPath(args))),
+  "1.0/createFunctionHandle": ({ engine }, args) => {
+    if (typeof args.functionHandle === "string") return JSON.stringify(args.functionHandle);
+    const path = addressedPath(args, "createFunctionHandle");
+    if (engine.description.functions[path] === undefined) throw new Error("Function handle not found");
+    return JSON.stringify(functionHandle(path));
+  },
   "1.0/getUserIdentity": (_host, _args, { caller }) => {
     if (caller.refusal !== undefined) throw new Error(caller.refusal);
     return JSON.stringify(caller.identity);
   },
   "1.0/getFunctionMetadata": (_host, _args, { kind, path }) =>
-    JSON.stringify({ name: kind === "http" ? "http:default" : path, componentPath: "" }),
+    JSON.stringify({ name: kind === "http" ? "http" : displayPath(path), componentPath: "" }),
   "1.0/getDeploymentMetadata": () => JSON.stringify({ name: "embedded", region: null, class: "s16" }),
   "1.0/getRequestMetadata": (_host, _args, { job }) =>
     JSON.stringify({
@@ -77,7 +85,7 @@ export async function answerSyscall(host, op, argsText, origin) {
  * @returns {Promise<Reply>}
  */
 function run({ calls }, kind, args, { caller, job }) {
-  const path = addressedPath(args);
+  const path = addressedPath(args, METHODS[kind]);
   const inner = { admin: true, identity: caller.identity };
   return new Promise((resolve) =>
     calls.run({ kind, path, args: JSON.stringify([args.args]), caller: inner, job }, resolve),

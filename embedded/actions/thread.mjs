@@ -48,7 +48,7 @@ port.on("message", (message) => {
     case "ping":
       return port.postMessage({ type: "pong" });
     case "load":
-      functions = new Functions(message.bundle, message.env);
+      functions = new Functions(message.bundle, message.env, message.strict);
       return;
     case "syscall":
       return settleSyscall(message.id, message.outcome);
@@ -110,8 +110,8 @@ async function start(message) {
   };
   const work = runs.run(run, async () =>
     message.type === "http"
-      ? answerRequest(run, loaded.modules.http?.default, message, send, abort.signal)
-      : runAction(loaded.modules, message),
+      ? answerRequest(run, loaded.modules().http?.default, message, send, abort.signal)
+      : runAction(loaded.modules(), message),
   );
   work.then(
     (value) => outcome.resolve({ ok: true, value }),

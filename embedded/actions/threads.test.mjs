@@ -84,6 +84,8 @@ describe("the client of the threads", () => {
         const query = makeFunctionReference<"query">("acts:query");
         await Promise.all(Array.from({ length: 30 }, () => ctx.runQuery(query, {})));
       });
+      let calls = 0;
+      export const count = action(async () => (calls += 1));
       export const eat = action(async () => { const all = []; for (;;) all.push(new Array(1e6).fill({})); });`,
   };
   const act = (name, args = {}, more = {}) =>
@@ -93,8 +95,8 @@ describe("the client of the threads", () => {
       caller: { admin: false, identity: null },
       ...more,
     });
-  async function start(limits = {}) {
-    actions = new ActionsClient({ engine, log: () => {}, limits });
+  async function start(limits = {}, strict = false) {
+    actions = new ActionsClient({ engine, log: () => {}, limits, strict });
     actions.load(await bundleFunctions(writeFunctions(root, functions)), {});
   }
   afterEach(() => actions.stop());
@@ -114,6 +116,17 @@ describe("the client of the threads", () => {
     expect(await act("many")).toMatchObject({ ok: true });
     expect(engine.calls.most).toBe(8);
   });
+
+  test.each([
+    [false, ["1", "2"]],
+    [true, ["1", "1"]],
+  ])(
+    "keeps what modules hold from one action to the next, unless it is strict (%s)",
+    async (strict, counts) => {
+      await start({}, strict);
+      expect([(await act("count")).value, (await act("count")).value]).toEqual(counts);
+    },
+  );
 
   test("outlives an action that eats all memory", async () => {
     await start();
