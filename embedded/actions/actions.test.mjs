@@ -167,6 +167,14 @@ describe("log lines", () => {
     ]);
   });
 
+  test("are cut at 32 KiB", async () => {
+    const { logLines } = await host.reply("action", "acts:longLine");
+    expect([logLines[0].length, logLines[0].slice(-40)]).toEqual([
+      "[LOG] ".length + 32 * 1024 + " (truncated due to length)".length,
+      `${"x".repeat(14)} (truncated due to length)`,
+    ]);
+  });
+
   test("tell how long something took", async () => {
     const { logLines } = await host.reply("action", "acts:log", { count: 0 });
     expect(logLines).toEqual([
@@ -202,6 +210,19 @@ describe("an action's end", () => {
     await host.act("acts:sleep", { ms: 30 });
     expect(await host.act("acts:leftover")).toBeLessThan(3);
   });
+});
+
+test("an action searches vectors, with a filter", async () => {
+  const add = (name, vector, color) => host.reply("mutation", "acts:addVector", { name, vector, color });
+  await add("east", [1, 0], "red");
+  await add("north", [0, 1], "red");
+  await add("north-east", [1, 1], "blue");
+  const nearest = (colors) => host.act("acts:nearest", { vector: [1, 0], colors });
+  expect(await nearest(["red", "blue"])).toEqual([
+    ["east", expect.closeTo(1, 5)],
+    ["north-east", expect.closeTo(Math.SQRT1_2, 5)],
+  ]);
+  expect((await nearest(["red"])).map(([name]) => name)).toEqual(["east", "north"]);
 });
 
 test("actions have the globals of Convex's runtime, with fetch, timers, streams and real randomness", async () => {

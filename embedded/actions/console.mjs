@@ -1,16 +1,17 @@
 /** The `console` of actions: each line goes to the action that wrote it. */
 
 import { inspect } from "node:util";
+import { formatLogLine } from "../log-lines.mjs";
 import { runs } from "./runs.mjs";
 
-const INSPECT = { depth: 5, breakLength: Infinity }; // as the engine prints the values of queries and mutations
+const INSPECT = { depth: 5, breakLength: Infinity, maxStringLength: 32_768 }; // as the engine prints the values of queries and mutations
 
 /**
  * @param {string} level
  * @param {string[]} parts
  */
 function write(level, parts) {
-  runs.getStore()?.log(`[${level}] ${parts.join(" ")}`);
+  runs.getStore()?.log(formatLogLine(level, parts));
 }
 
 /** @param {unknown[]} values */

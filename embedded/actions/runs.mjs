@@ -1,10 +1,8 @@
 /** Knows, anywhere below an action, which action it is. */
 
 import { AsyncLocalStorage } from "node:async_hooks";
-import { clearTimeout } from "node:timers"; // the global one is that of the actions
+import { addLogLine } from "../log-lines.mjs";
 
-const MAX_LINES = 256;
-const MAX_LINE_CHARS = 32_768;
 const MAX_SYSCALLS = 8; // in flight for one action; the ones after them wait, as in Convex
 
 /**
@@ -50,11 +48,7 @@ export class Run {
 
   /** @param {string} line */
   log(line) {
-    const room = MAX_LINES - this.logLines.length;
-    if (room > 1) this.logLines.push(line.slice(0, MAX_LINE_CHARS));
-    else if (room === 1) {
-      this.logLines.push(`[ERROR] Log overflow (maximum ${MAX_LINES}). Remaining log lines omitted.`);
-    }
+    addLogLine(this.logLines, line);
   }
 
   /** @type {Syscall} */
