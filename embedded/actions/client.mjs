@@ -122,6 +122,7 @@ export class ActionsClient {
     const origin = /** @type {const} */ ({ kind: "http", path, caller, job: undefined });
     const reply = await this.#run(origin, { type: "http", ...request }, onPart, gone);
     for (const line of reply.logLines) this.#log(`${path}: ${line}`);
+    if (!reply.ok) this.#log(`${path}: [ERROR] ${withoutRequestId(reply.message)}`);
     return reply;
   }
 

@@ -47,6 +47,13 @@ export class Functions {
   }
 }
 
+/** What there is before the first load: a host may wait for a push. */
+export const NO_FUNCTIONS = new Functions(
+  { code: "globalThis.__modules = {};", map: "{}", modules: [] },
+  {},
+  false,
+);
+
 /**
  * @param {Record<string, string>} env
  * @returns {object} variables are read by name and are not listed, as in Convex

@@ -8,7 +8,7 @@ import nodeProcess from "node:process";
 import { parentPort, workerData } from "node:worker_threads";
 import { followClock } from "./clock.mjs";
 import { describeError, describeEscape } from "./errors.mjs";
-import { Functions } from "./evaluate.mjs";
+import { Functions, NO_FUNCTIONS } from "./evaluate.mjs";
 import { installGlobals } from "./globals.mjs";
 import { answerJsSyscall, answerRequest } from "./http.mjs";
 import { runAction } from "./run-action.mjs";
@@ -18,8 +18,7 @@ if (workerData.clock !== null) followClock(workerData.clock);
 
 const port = /** @type {import("node:worker_threads").MessagePort} */ (parentPort);
 
-/** @type {Functions} */
-let functions;
+let functions = NO_FUNCTIONS;
 /** @type {Map<number, { run: Run, abort: AbortController }>} */
 const running = new Map();
 /** @type {Map<number, { resolve: (value: string) => void, reject: (error: Error) => void }>} */

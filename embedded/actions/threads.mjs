@@ -142,7 +142,7 @@ export class ActionThreads {
       ),
     );
     worker.on("exit", (code) => this.#onLost(thread, `exit code ${code}`));
-    worker.postMessage(this.#load);
+    if (this.#load !== null) worker.postMessage(this.#load);
     return thread;
   }
 

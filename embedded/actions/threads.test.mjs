@@ -111,6 +111,16 @@ describe("the client of the threads", () => {
     expect(await Promise.all([...first, patient])).toMatchObject([{ ok: true }, { ok: true }, { ok: true }]);
   });
 
+  test("answers before anything is loaded that there are no HTTP actions", async () => {
+    actions = new ActionsClient({ engine, log: () => {} });
+    const parts = [];
+    const call = { method: "GET", url: "http://site/", headers: [], body: null };
+    const client = { onPart: (part) => parts.push(part), gone: new AbortController().signal };
+    const caller = { admin: false, identity: null };
+    expect(await actions.runHttp({ ...call, caller }, client)).toMatchObject({ ok: true });
+    expect(Buffer.from(parts[0].head.body).toString()).toContain("does not have HTTP actions enabled");
+  });
+
   test("asks eight things of the host at a time for one action", async () => {
     await start();
     expect(await act("many")).toMatchObject({ ok: true });

@@ -178,6 +178,11 @@ describe("failures", () => {
     );
   });
 
+  test("are told to the operator", async () => {
+    await site("/throws");
+    expect(host.lines.at(-1)).toMatch(/^GET \/throws: \[ERROR\] Uncaught Error: two\nlines\n/);
+  });
+
   test("with a ConvexError have its data", async () => {
     const { code, data } = await (await site("/throwsData")).json();
     expect(code).toContain('Server Error: Uncaught ConvexError: {"code":"from http"}');
