@@ -9,56 +9,28 @@ import { runs } from "./runs.mjs";
 
 const MAX_TIMER_MS = 2 ** 31 - 1; // Node runs a longer timer at once
 
+/** @param {string} text  names with white space between them */
+const names = (text) => text.trim().split(/\s+/);
+
 /** What Convex's runtime has beyond the language itself. */
-const WEB = [
-  ..."AbortController AbortSignal Blob Crypto DOMException Event EventTarget File FormData Headers".split(
-    " ",
-  ),
-  ..."Performance PerformanceEntry PerformanceMark PerformanceMeasure ReadableStream ReadableStreamBYOBReader".split(
-    " ",
-  ),
-  ..."ReadableStreamDefaultReader Request Response SubtleCrypto TextDecoder TextDecoderStream TextEncoder".split(
-    " ",
-  ),
-  ..."TextEncoderStream TransformStream URL URLSearchParams WritableStream WritableStreamDefaultWriter".split(
-    " ",
-  ),
-  ..."atob btoa crypto fetch performance structuredClone".split(" "),
-];
+const WEB = names(`
+  AbortController AbortSignal Blob Crypto DOMException Event EventTarget File FormData Headers Performance PerformanceEntry
+  PerformanceMark PerformanceMeasure ReadableStream ReadableStreamBYOBReader ReadableStreamDefaultReader Request Response
+  SubtleCrypto TextDecoder TextDecoderStream TextEncoder TextEncoderStream TransformStream URL URLSearchParams
+  WritableStream WritableStreamDefaultWriter atob btoa crypto fetch performance structuredClone`);
 
 /** Names that the language itself defines. */
-const LANGUAGE = [
-  ..."Object Function Array Number parseFloat parseInt Infinity NaN undefined Boolean String Symbol Date".split(
-    " ",
-  ),
-  ..."Promise RegExp Error AggregateError EvalError RangeError ReferenceError SyntaxError TypeError".split(
-    " ",
-  ),
-  ..."URIError SuppressedError globalThis JSON Math Intl ArrayBuffer SharedArrayBuffer Atomics DataView".split(
-    " ",
-  ),
-  ..."Uint8Array Int8Array Uint16Array Int16Array Uint32Array Int32Array BigUint64Array BigInt64Array".split(
-    " ",
-  ),
-  ..."Uint8ClampedArray Float16Array Float32Array Float64Array Map BigInt Set Iterator WeakMap WeakSet".split(
-    " ",
-  ),
-  ..."Proxy Reflect FinalizationRegistry WeakRef DisposableStack AsyncDisposableStack WebAssembly".split(" "),
-  ..."decodeURI decodeURIComponent encodeURI encodeURIComponent escape unescape eval isFinite isNaN".split(
-    " ",
-  ),
-];
+const LANGUAGE = names(`
+  AggregateError Array ArrayBuffer AsyncDisposableStack Atomics BigInt BigInt64Array BigUint64Array Boolean DataView Date
+  DisposableStack Error EvalError FinalizationRegistry Float16Array Float32Array Float64Array Function Infinity Int16Array
+  Int32Array Int8Array Intl Iterator JSON Map Math NaN Number Object Promise Proxy RangeError ReferenceError Reflect RegExp
+  Set SharedArrayBuffer String SuppressedError Symbol SyntaxError TypeError URIError Uint16Array Uint32Array Uint8Array
+  Uint8ClampedArray WeakMap WeakRef WeakSet WebAssembly decodeURI decodeURIComponent encodeURI encodeURIComponent escape eval
+  globalThis isFinite isNaN parseFloat parseInt undefined unescape`);
 
 /** Node's own fetch and streams look these up in the realm where they run; the functions do not get to see them by name. */
-const NODES_OWN = [
-  "Buffer",
-  "MessageChannel",
-  "MessagePort",
-  "clearImmediate",
-  "queueMicrotask",
-  "setImmediate",
-];
-const NODES_TIMERS = ["clearInterval", "clearTimeout", "setInterval", "setTimeout"];
+const NODES_OWN = names("Buffer MessageChannel MessagePort clearImmediate queueMicrotask setImmediate");
+const NODES_TIMERS = names("clearInterval clearTimeout setInterval setTimeout");
 
 /**
  * Change the globals of this thread, once, before the first functions are evaluated.
