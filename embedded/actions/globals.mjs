@@ -14,7 +14,7 @@ const names = (text) => text.trim().split(/\s+/);
 
 /** What Convex's runtime has beyond the language itself. */
 const WEB = names(`
-  AbortController AbortSignal Blob Crypto DOMException Event EventTarget File FormData Headers Performance PerformanceEntry
+  AbortController AbortSignal Blob Crypto CryptoKey DOMException Event EventTarget File FormData Headers Performance PerformanceEntry
   PerformanceMark PerformanceMeasure ReadableStream ReadableStreamBYOBReader ReadableStreamDefaultReader Request Response
   SubtleCrypto TextDecoder TextDecoderStream TextEncoder TextEncoderStream TransformStream URL URLSearchParams
   WritableStream WritableStreamDefaultWriter atob btoa crypto fetch performance structuredClone`);
