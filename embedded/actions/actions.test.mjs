@@ -2,6 +2,8 @@ import { createServer } from "node:http";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { ADMIN_KEY, startTestHost } from "./testing.mjs";
 
+const PATIENTLY = { timeout: 10_000 }; // on a loaded machine
+
 /** @type {Awaited<ReturnType<typeof startTestHost>>} */
 let host;
 beforeAll(async () => void (host = await startTestHost()));
@@ -128,7 +130,7 @@ describe("scheduling from an action", () => {
     const id = await host.act("acts:scheduleSelfCancel");
     const job = () => host.query("acts:job", { id });
     await expect
-      .poll(async () => (await host.query("acts:rows")).includes("after the cancellation"))
+      .poll(async () => (await host.query("acts:rows")).includes("after the cancellation"), PATIENTLY)
       .toBe(true);
     expect(await job()).toMatchObject({ state: { kind: "canceled" }, completedTime: expect.any(Number) });
     const [child] = await host.query("acts:jobsNamed", { name: "acts.js:add" });
@@ -138,7 +140,7 @@ describe("scheduling from an action", () => {
   test("a scheduled action that fails has the error as its state", async () => {
     const id = await host.act("acts:scheduleFailure");
     await expect
-      .poll(async () => (await host.query("acts:job", { id })).state)
+      .poll(async () => (await host.query("acts:job", { id })).state, PATIENTLY)
       .toEqual({
         kind: "failed",
         error: expect.stringMatching(/^Uncaught TypeError: plain failure\n {4}at handler \(/),

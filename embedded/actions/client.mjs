@@ -11,7 +11,7 @@ import { serverError, withoutRequestId } from "../failures.mjs";
 import { CONVEX_ACTION_LIMITS } from "./limits.mjs";
 import { Slots } from "./slots.mjs";
 import { answerSyscall } from "./syscalls.mjs";
-import { ActionThreads, spawnActionsThread } from "./threads.mjs";
+import { ActionThreads } from "./threads.mjs";
 
 /**
  * @typedef {import("../auth.mjs").Caller} Caller
@@ -41,7 +41,7 @@ export class ActionsClient {
    * @param {Float64Array | null} [settings.clock]  the virtual clock, see clock.mjs
    */
   constructor({ engine, log, limits = {}, strict = false, clock = null }) {
-    const { seconds, running, waitMs } = { ...CONVEX_ACTION_LIMITS, ...limits };
+    const { seconds, running, waitMs, heapMb } = { ...CONVEX_ACTION_LIMITS, ...limits };
     this.#host = { engine, calls: new Calls(engine, this) };
     this.#seconds = seconds;
     this.#most = running;
@@ -54,7 +54,7 @@ export class ActionsClient {
         onLost: (run, reason) => this.#settle(run, serverError(`The action was cut off: ${reason}`)),
         log,
       },
-      () => spawnActionsThread(clock),
+      { clock, heapMb },
     );
   }
 

@@ -5,11 +5,16 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import { expect, test } from "vitest";
+import { afterEach, expect, test } from "vitest";
+
+const PATIENTLY = { timeout: 10_000 }; // on a loaded machine
 
 const MAIN = fileURLToPath(new URL("../main.mjs", import.meta.url));
 const FIXTURE = fileURLToPath(new URL("../fixtures/actions/convex", import.meta.url));
 const KEY = "signalbox|test-admin-key";
+
+const hosts = [];
+afterEach(() => hosts.forEach((host) => host.kill("SIGKILL"))); // of a test that failed
 
 /** A host process on a data folder, and how to call it. @param {string} data */
 async function start(data) {
@@ -26,6 +31,7 @@ async function start(data) {
     "0",
   ];
   const host = spawn(process.execPath, [MAIN, ...flags], { stdio: ["ignore", "pipe", "ignore"] });
+  hosts.push(host);
   const [line] = await once(createInterface({ input: host.stdout }), "line");
   const { url } = JSON.parse(line);
   const call = async (kind, name, args = {}) => {
@@ -47,17 +53,17 @@ test("after SIGKILL a scheduled action that ran has failed, and what fell due me
   const data = await mkdtemp(path.join(tmpdir(), "actions-crash-"));
   const first = await start(data);
   const running = await first.call("action", "acts:scheduleSleep", { afterMs: 0, sleepMs: 60_000 });
-  const due = await first.call("action", "acts:scheduleAdd", { afterMs: 300, text: "overdue" });
-  const later = await first.call("action", "acts:scheduleSleep", { afterMs: 300, sleepMs: 1 });
+  const due = await first.call("action", "acts:scheduleAdd", { afterMs: 2_000, text: "overdue" });
+  const later = await first.call("action", "acts:scheduleSleep", { afterMs: 2_000, sleepMs: 1 });
   const state = async (host, id) => (await host.call("query", "acts:job", { id })).state;
-  await expect.poll(() => state(first, running)).toEqual({ kind: "inProgress" });
+  await expect.poll(() => state(first, running), PATIENTLY).toEqual({ kind: "inProgress" });
   expect(await state(first, due)).toEqual({ kind: "pending" });
   await first.kill("SIGKILL");
-  await new Promise((resolve) => setTimeout(resolve, 400)); // both fall due while nobody is there
+  await new Promise((resolve) => setTimeout(resolve, 2_000)); // both fall due while nobody is there
 
   const second = await start(data);
-  await expect.poll(() => state(second, due)).toEqual({ kind: "success" });
-  await expect.poll(() => state(second, later)).toEqual({ kind: "success" });
+  await expect.poll(() => state(second, due), PATIENTLY).toEqual({ kind: "success" });
+  await expect.poll(() => state(second, later), PATIENTLY).toEqual({ kind: "success" });
   expect(await state(second, running)).toEqual({
     kind: "failed",
     error: "Transient error while executing action",

@@ -1,14 +1,15 @@
-/** What actions may use, with Convex's numbers. */
+/** What actions may use, with Convex's numbers; but 64 MB of memory for each of them cannot be told apart here. */
 
 /**
  * @typedef {object} ActionLimits
  * @property {number} seconds  that one action may take
  * @property {number} running  actions at a time
  * @property {number} waitMs  how long the next one waits for a place
+ * @property {number} heapMb  of all actions of a thread together
  */
 
 /** @type {Readonly<ActionLimits>} */
-export const CONVEX_ACTION_LIMITS = Object.freeze({ seconds: 600, running: 64, waitMs: 10_000 });
+export const CONVEX_ACTION_LIMITS = Object.freeze({ seconds: 600, running: 64, waitMs: 10_000, heapMb: 256 });
 
 export const LIMIT_VARIABLE = "ACTIONS_USER_TIMEOUT_SECS";
 

@@ -12,6 +12,9 @@ import { Worker } from "node:worker_threads";
  * @property {(message: any, post: (message: unknown) => void) => void} onMessage  `post` answers the thread that sent it
  * @property {(run: number, reason: string) => void} onLost  a run that was on a thread which has ended
  * @property {(line: string) => void} log
+ * @typedef {object} Settings
+ * @property {Float64Array | null} clock  the virtual clock, see clock.mjs
+ * @property {number} heapMb  of one thread
  * @typedef {object} Thread
  * @property {Worker} worker
  * @property {Set<number>} runs
@@ -23,33 +26,34 @@ import { Worker } from "node:worker_threads";
 const TICK_MS = 250;
 const SILENT_TICKS = 4; // a second: longer than a collection of garbage or the compilation of a bundle
 const MAX_THREADS = 8; // each costs about 12 MB
-const MAX_HEAP_MB = 256; // for all actions of a thread together
 
 export const BLOCKED = "another action on its thread computed for too long";
 const OUT_OF_MEMORY = "ERR_WORKER_OUT_OF_MEMORY";
 
-/** @param {Float64Array | null} [clock]  the virtual clock, see clock.mjs @returns {Worker} */
-export function spawnActionsThread(clock = null) {
-  const resourceLimits = { maxOldGenerationSizeMb: MAX_HEAP_MB };
+/**
+ * @param {Settings} settings
+ * @returns {Worker}
+ */
+function spawnThread({ clock, heapMb }) {
   return new Worker(new URL("./thread.mjs", import.meta.url), {
     env: {},
+    resourceLimits: { maxOldGenerationSizeMb: heapMb },
     workerData: { clock },
-    resourceLimits,
   });
 }
 
 export class ActionThreads {
   /**
    * @param {Events} events
-   * @param {() => Worker} [spawn]
+   * @param {Settings} settings
    */
-  constructor(events, spawn = () => spawnActionsThread()) {
+  constructor(events, settings) {
     this.#events = events;
-    this.#spawn = spawn;
+    this.#settings = settings;
   }
 
   #events;
-  #spawn;
+  #settings;
   /** @type {Set<Thread>} */
   #threads = new Set();
   /** @type {Map<number, Thread>} */
@@ -124,7 +128,7 @@ export class ActionThreads {
   }
 
   #add() {
-    const worker = this.#spawn();
+    const worker = spawnThread(this.#settings);
     /** @type {Thread} */
     const thread = { worker, runs: new Set(), silent: 0, asked: false, doomed: false };
     this.#threads.add(thread);
@@ -137,7 +141,7 @@ export class ActionThreads {
       this.#onLost(
         thread,
         error.code === OUT_OF_MEMORY
-          ? `the actions' thread ran out of memory (maximum memory usage: ${MAX_HEAP_MB} MB)`
+          ? `the actions' thread ran out of memory (maximum memory usage: ${this.#settings.heapMb} MB)`
           : error.message,
       ),
     );

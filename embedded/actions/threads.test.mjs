@@ -9,14 +9,14 @@ import { startTestHost } from "./testing.mjs";
 describe("an action over its limit", () => {
   /** @type {Awaited<ReturnType<typeof startTestHost>>} */
   let host;
-  beforeAll(async () => void (host = await startTestHost({ seconds: 2 })));
+  beforeAll(async () => void (host = await startTestHost({ seconds: 3 })));
   afterAll(() => host.stop());
 
   const text = (name) =>
-    new RegExp(`Server Error\\nAction \`${name}\` execution timed out \\(maximum duration 2s\\)$`);
+    new RegExp(`Server Error\\nAction \`${name}\` execution timed out \\(maximum duration 3s\\)$`);
 
   test("that waits is answered, and what it calls then has no effect", async () => {
-    const answer = await host.reply("action", "acts:sleep", { ms: 2_500 });
+    const answer = await host.reply("action", "acts:sleep", { ms: 4_000 });
     expect(answer.errorMessage).toMatch(text("sleep"));
     expect(await host.act("acts:sleep", { ms: 1 })).toBe("awake");
   });
@@ -24,11 +24,11 @@ describe("an action over its limit", () => {
   test.each(["spin", "spinInMicrotasks"])(
     "that never pauses (%s) loses its thread, and what comes after it runs at once",
     async (name) => {
-      const spinning = host.reply("action", `acts:${name}`);
-      await new Promise((resolve) => setTimeout(resolve, 1_500)); // long enough to be seen as busy
-      const started = performance.now();
+      let ended = false;
+      const spinning = host.reply("action", `acts:${name}`).finally(() => (ended = true));
+      await new Promise((resolve) => setTimeout(resolve, 2_000)); // long enough to be seen as busy
       expect(await host.act("acts:sleep", { ms: 1 })).toBe("awake");
-      expect(performance.now() - started).toBeLessThan(1_000);
+      expect(ended).toBe(false);
       expect((await spinning).errorMessage).toMatch(text(name));
       await expect
         .poll(() => host.lines.filter((line) => line.includes("computed for too long")).length)
@@ -139,9 +139,9 @@ describe("the client of the threads", () => {
   );
 
   test("outlives an action that eats all memory", async () => {
-    await start();
+    await start({ heapMb: 32 });
     const answer = await act("eat");
-    expect(answer.message).toContain("ran out of memory");
+    expect(answer.message).toContain("ran out of memory (maximum memory usage: 32 MB)");
     expect(await act("sleep", { ms: 1 })).toMatchObject({ ok: true });
   });
 });

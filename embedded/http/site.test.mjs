@@ -4,6 +4,8 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { ADMIN_KEY, startTestHost } from "../actions/testing.mjs";
 import { temporaryFolder, writeFunctions } from "../engine/testing.mjs";
 
+const PATIENTLY = { timeout: 10_000 }; // on a loaded machine
+
 /** @type {Awaited<ReturnType<typeof startTestHost>>} */
 let host;
 beforeAll(async () => void (host = await startTestHost()));
@@ -125,7 +127,7 @@ describe("what passes through", () => {
       nothing: null,
       identity: { subject: "ada", tokenIdentifier: "https://i|ada" },
     });
-    await expect.poll(() => host.query("acts:rows")).toContain("later hello");
+    await expect.poll(() => host.query("acts:rows"), PATIENTLY).toContain("later hello");
   });
 
   test("an Authorization header that is not Convex's, and getUserIdentity() throws", async () => {
@@ -149,7 +151,7 @@ describe("bodies that stream", () => {
     const response = await site("/endless", { signal: gone.signal });
     await response.body.getReader().read();
     gone.abort();
-    await expect.poll(() => host.query("acts:rows")).toContain("the client has gone");
+    await expect.poll(() => host.query("acts:rows"), PATIENTLY).toContain("the client has gone");
   });
 
   test("have 20 MiB at most", async () => {
