@@ -15,9 +15,6 @@ export { AuthError };
  * @typedef {{ caller: Caller, expiresAt: number | null }} Identified  ms since the epoch; null: a key does not expire
  */
 
-/** Known to everybody, so the host takes it on the loopback address only. */
-export const DEVELOPMENT_ADMIN_KEY = "signalbox|development-admin-key";
-
 /** @type {Caller} */
 export const ANONYMOUS = Object.freeze({ admin: false, identity: null });
 

@@ -1,18 +1,17 @@
 /** Puts the parts of the host together and takes them apart in order. */
 
-import { access, constants, mkdir } from "node:fs/promises";
-import path from "node:path";
 import { ActionsClient } from "./actions/client.mjs";
 import { actionSeconds } from "./actions/limits.mjs";
-import { Authenticator, DEVELOPMENT_ADMIN_KEY } from "./auth.mjs";
+import { Authenticator } from "./auth.mjs";
 import { Calls } from "./calls.mjs";
-import { makeClock, reader } from "./clock.mjs";
-import { EngineClient } from "./engine-client.mjs";
+import { reader } from "./clock.mjs";
+import { openCore, StartError } from "./core.mjs";
 import { withoutRequestId } from "./failures.mjs";
 import { Faults } from "./faults.mjs";
 import { serveApi } from "./http/api.mjs";
 import { createHttpServer } from "./http/server.mjs";
 import { serveSite } from "./http/site.mjs";
+import { DEVELOPMENT_ADMIN_KEY } from "./options.mjs";
 import { FunctionLog } from "./push/function-log.mjs";
 import { Pushes } from "./push/pushes.mjs";
 import { Serving } from "./serving.mjs";
@@ -30,25 +29,17 @@ import { TimeControl } from "./time-control.mjs";
 const VERSION = "0.1.0";
 const ENGINE_STOP_MS = 5_000;
 const SITE_PREFIX = "/http";
-/** The first Node with `node:sqlite` and no flag. */
-const MIN_NODE = [22, 13];
-
-/** The host cannot start; the message is one line for the operator. */
-export class StartError extends Error {}
 
 /**
  * @param {Options} options
- * @param {{ log: (line: string) => void, onFatal: (error: Error) => void }} operator
+ * @param {import("./core.mjs").Operator} operator
+ * @param {import("./core.mjs").Core} [core]  if it was opened before
  * @returns {Promise<Host>}
  * @throws {StartError}
  */
-export async function startHost(options, { log, onFatal }) {
-  checkNode(process.versions.node);
-  await prepareFolders(options);
-  const file = path.join(options.data, "host.sqlite");
-  const clock = (options.clock ?? null) === null ? null : makeClock(options.clock?.startMs ?? Date.now());
-  const { synchronous, conflicts = null, record = false } = options;
-  const engine = new EngineClient({ file, synchronous, log, onFatal, clock, conflicts, record });
+export async function startHost(options, operator, core = openCore(options, operator)) {
+  const { log } = operator;
+  const { engine, file, clock } = core;
   const actions = new ActionsClient({ engine, log, clock, limits: { seconds: readActionSeconds() } });
   const calls = new Calls(engine, actions);
   const authenticator = new Authenticator(options.adminKey, {
@@ -58,7 +49,6 @@ export async function startHost(options, { log, onFatal }) {
   const faults = new Faults(options.faults);
   const sync = new SyncServer({ engine, calls, authenticator }, log, faults);
 
-  engine.start(); // the thread starts while the functions are bundled and the ports are taken
   const loaded = Promise.withResolvers();
   const siteServer = createHttpServer(async (request, response) => {
     await loaded.promise;
@@ -171,29 +161,5 @@ function readActionSeconds() {
     return actionSeconds(process.env);
   } catch (error) {
     throw new StartError(/** @type {Error} */ (error).message);
-  }
-}
-
-/** @param {Options} options */
-async function prepareFolders({ functions, explicit, data }) {
-  try {
-    if (explicit) await access(functions, constants.R_OK);
-  } catch {
-    throw new StartError(`no functions folder at ${functions}: give one with --functions`);
-  }
-  try {
-    await mkdir(data, { recursive: true });
-    await access(data, constants.W_OK);
-  } catch (error) {
-    throw new StartError(`cannot write to the data folder ${data}: ${/** @type {Error} */ (error).message}`);
-  }
-}
-
-/** @param {string} version */
-function checkNode(version) {
-  const [major = 0, minor = 0] = version.split(".").map(Number);
-  const [minMajor = 0, minMinor = 0] = MIN_NODE;
-  if (major < minMajor || (major === minMajor && minor < minMinor)) {
-    throw new StartError(`Node ${MIN_NODE.join(".")} or newer is needed for node:sqlite, this is ${version}`);
   }
 }

@@ -1,7 +1,7 @@
 /** Starts the embedded host: `node embedded/main.mjs --functions convex --data .signalbox/host`. */
 
+import { openCore, StartError } from "./core.mjs";
 import { parseOptions, UsageError } from "./options.mjs";
-import { startHost, StartError } from "./host.mjs";
 
 const STOP_LIMIT_MS = 8_000; // a supervisor sends SIGKILL after 10 s
 
@@ -23,7 +23,10 @@ function exitWith(code, error) {
 async function main() {
   process.env.TZ = "UTC"; // as Convex's runtime has it, on every thread
   const options = parseOptions(process.argv.slice(2), process.cwd());
-  const host = await startHost(options, { log, onFatal: (error) => exitWith(1, error) });
+  const operator = { log, onFatal: (/** @type {Error} */ error) => exitWith(1, error) };
+  const core = openCore(options, operator);
+  const { startHost } = await import("./host.mjs"); // the engine's thread starts meanwhile
+  const host = await startHost(options, operator, core);
   let stopping = false;
   for (const signal of /** @type {const} */ (["SIGTERM", "SIGINT"])) {
     process.on(signal, () => {

@@ -2,7 +2,6 @@
 
 import { parseArgs } from "node:util";
 import path from "node:path";
-import { DEVELOPMENT_ADMIN_KEY } from "./auth.mjs";
 import { parseMoment } from "./clock.mjs";
 import { FaultError, parseFaults } from "./faults.mjs";
 
@@ -22,6 +21,9 @@ import { FaultError, parseFaults } from "./faults.mjs";
  * @property {boolean} [record]  keep what mutations read and wrote, for the conflict matrix
  * @property {{ rate: number, seed: number }} [conflicts]  rate: share of the runs of mutations that are undone as a conflict, 0 to 1
  */
+
+/** Known to everybody, so the host takes it on the loopback address only. */
+export const DEVELOPMENT_ADMIN_KEY = "signalbox|development-admin-key";
 
 /** A command line that cannot be served; the message is one line for the operator. */
 export class UsageError extends Error {}

@@ -1,6 +1,5 @@
 import { expect, test } from "vitest";
-import { DEVELOPMENT_ADMIN_KEY } from "./auth.mjs";
-import { parseOptions, UsageError } from "./options.mjs";
+import { DEVELOPMENT_ADMIN_KEY, parseOptions, UsageError } from "./options.mjs";
 
 test("without flags the host serves ./convex on the loopback address with the development key", () => {
   expect(parseOptions([], "/app")).toEqual({

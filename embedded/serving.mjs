@@ -9,6 +9,7 @@ import { NO_FUNCTIONS } from "./paths.mjs";
 /**
  * @typedef {import("./bundle.mjs").Build} Build
  * @typedef {import("./bundle.mjs").Bundle} Bundle
+ * @typedef {{ startedAt: number, result: Promise<Build> }} Building  startedAt: ms since the epoch
  * @typedef {object} Parts
  * @property {import("./engine-client.mjs").EngineClient} engine
  * @property {import("./actions/client.mjs").ActionsClient} actions
@@ -50,14 +51,16 @@ export class Serving {
    */
   async start({ functions, explicit, watch }) {
     const { log } = this.#parts;
-    const stored = await this.inquire({ op: "stored" });
     const exists = await access(functions, constants.R_OK).then(
       () => true,
       () => false,
     );
+    const building = exists || explicit ? beginBuild(functions) : undefined; // while the engine opens the file
+    const stored = await this.inquire({ op: "stored" });
     if (explicit && stored !== null)
       log(`${functions} is served, and not the code that was pushed: --functions asks for it`);
-    if (explicit || (stored === null && exists)) return await this.serveFolder(functions, { watch });
+    if (explicit || (stored === null && exists))
+      return await this.serveFolder(functions, { watch, building });
     if (stored === null) {
       await this.#inOrder(() => this.#activate(null));
       return log(
@@ -75,12 +78,14 @@ export class Serving {
    * Serve what a folder exports.
    *
    * @param {string} folder
-   * @param {{ watch: boolean }} options  watch: and again whenever it changes; a version that is refused leaves the one before serving
+   * @param {object} options
+   * @param {boolean} options.watch  and again whenever it changes; a version that is refused leaves the one before serving
+   * @param {Building} [options.building]  of the folder, begun before
    * @throws {Error} the first version is refused, with file and line
    */
-  async serveFolder(folder, { watch }) {
-    const startedAt = Date.now();
-    const built = await buildFunctions(folder);
+  async serveFolder(folder, { watch, building = beginBuild(folder) }) {
+    const { startedAt } = building;
+    const built = await building.result;
     await this.#inOrder(() => this.#activate(built.bundle));
     this.folder = folder;
     if (!watch) return;
@@ -188,6 +193,17 @@ export class Serving {
     this.#last = done.catch(() => {});
     return done;
   }
+}
+
+/**
+ * @param {string} folder
+ * @returns {Building}
+ */
+function beginBuild(folder) {
+  const startedAt = Date.now();
+  const result = buildFunctions(folder);
+  result.catch(() => {}); // a folder that is not served may be as broken as it likes
+  return { startedAt, result };
 }
 
 /**
