@@ -5,7 +5,7 @@ import { OperatorError } from "./errors.mjs";
 import { decodeId } from "./ids.mjs";
 import { indexKey, makeIndex } from "./index-keys.mjs";
 import { FILE_FORMAT, openDatabase } from "./sqlite.mjs";
-import { rowNumber } from "./store.mjs";
+import { rowNumber } from "./documents.mjs";
 import { PLACES } from "./tables.mjs";
 
 const MAX_PROBLEMS = 20; // a broken file would say the same a million times

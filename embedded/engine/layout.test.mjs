@@ -17,7 +17,10 @@ test("no statement looks through a table for its rows, nor sorts them", () => {
   createLayout(database, 0);
   const statements = Object.entries(prepareAll(database)).flatMap(([name, statement]) => {
     const all = typeof statement === "function" ? [statement(1), statement(8)] : [statement].flat();
-    return all.map((one) => ({ name, sql: /** @type {import("node:sqlite").StatementSync} */ (one).sourceSQL }));
+    return all.map((one) => ({
+      name,
+      sql: /** @type {import("node:sqlite").StatementSync} */ (one).sourceSQL,
+    }));
   });
   expect(statements.length).toBeGreaterThan(50);
   const slow = [];

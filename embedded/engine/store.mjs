@@ -1,32 +1,23 @@
-/**
- * Documents and index rows in SQLite: scans, writes that can be undone, and the clocks that never go backwards.
- *
- * A document's row number holds its table and its place in that table, rising with `_creationTime`. So rows of a table lie
- * together in the order of `by_creation_time` and of `by_id`, and neither index needs rows of its own.
- */
+/** Documents and index rows in SQLite: writes that can be undone, reads as of before them, and the clocks that never go backwards. */
 
 import { randomFillSync } from "node:crypto";
+import { Documents, writePlace } from "./documents.mjs";
 import { History } from "./history.mjs";
-import { decodeId, encodeId, tableNumberOf } from "./ids.mjs";
-import { indexKey, rowKey, sameKey } from "./index-keys.mjs";
+import { encodeId } from "./ids.mjs";
+import { indexKey, sameKey } from "./index-keys.mjs";
 import { createLayout, prepareAll } from "./layout.mjs";
 import { openDatabase } from "./sqlite.mjs";
-import { PLACES, Tables } from "./tables.mjs";
+import { Tables } from "./tables.mjs";
+import { Transaction } from "./transaction.mjs";
 
 /**
  * @typedef {import("./values.mjs").Encoded} Encoded
  * @typedef {import("./values.mjs").EncodedObject} EncodedObject
  * @typedef {EncodedObject & { _id: string, _creationTime: number }} Document
  *
+ * @typedef {import("./documents.mjs").Row} Row
  * @typedef {import("./tables.mjs").Index} Index
  * @typedef {import("./tables.mjs").Table} Table
- *
- * @typedef {object} Row  one stored document
- * @property {number} pk
- * @property {string} id
- * @property {number} ct  its `_creationTime`
- * @property {string} json
- * @property {Uint8Array} [k]  its key in the scanned index; those of the indexes without rows are made when asked for
  *
  * @typedef {object} Write  one change of a document, in the order of writing
  * @property {Table} table
@@ -40,23 +31,25 @@ import { PLACES, Tables } from "./tables.mjs";
  * @property {string | undefined} visibleBefore  see `Store.visible`
  */
 
-const PLACE_BYTES = 5;
 const CREATION_TIME_STEP = 1 / 4096; // ms; between documents that are made within one ms
 const NS_PER_MS = 1_000_000n;
 const CLOCKS = "clocks"; // "<newest timestamp> <newest creation time>"
 
-export class Store {
+export class Store extends Documents {
   /**
    * @param {{ file: string, synchronous: "full" | "normal", now?: () => number }} options  now: ms since the epoch
    * @throws {OperatorError}
    */
   constructor({ file, synchronous, now = Date.now }) {
     const { database, format } = openDatabase(file, synchronous);
+    createLayout(database, format);
+    const statements = prepareAll(database);
+    super(statements, (number) => this.#tables.numbered(number));
     this.#database = database;
     this.#now = now;
-    createLayout(database, format);
-    this.#statements = prepareAll(database);
-    this.#tables = new Tables(this.#statements, {
+    this.#statements = statements;
+    this.#transaction = new Transaction(database, statements);
+    this.#tables = new Tables(statements, {
       beginWrite: () => this.#beginWrite(),
       rows: (table) => this.rows(table),
     });
@@ -82,11 +75,9 @@ export class Store {
   #statements;
   #tables;
   #history;
+  #transaction;
   #lastCreationTime = 0;
-  #open = false;
-  #savepoints = 0;
-  /** How many of them, from the outermost, SQLite has been told of. */
-  #knownSavepoints = 0;
+
   /* ---- transactions ---- */
 
   /** The timestamp that the next commit will have: above all before, at or above the clock. */
@@ -95,16 +86,15 @@ export class Store {
     return clock > this.ts ? clock : this.ts + 1n;
   }
 
-  /** Open a savepoint; SQLite hears of it at the first write, so readers pay nothing. @returns {{ log: number }} for `rollback` */
+  /** Open a savepoint. @returns {{ log: number }} for `rollback` */
   savepoint() {
-    this.#savepoints += 1;
+    this.#transaction.savepoint();
     return { log: this.log.length };
   }
 
   /** Keep what was written since the innermost savepoint. */
   release() {
-    this.#savepoints -= 1;
-    if (this.#knownSavepoints > this.#savepoints) this.#forgetSavepoint();
+    this.#transaction.release();
   }
 
   /**
@@ -113,18 +103,10 @@ export class Store {
    * @param {{ log: number }} mark
    */
   rollback(mark) {
-    this.#savepoints -= 1;
-    if (this.#knownSavepoints <= this.#savepoints) return; // nothing was written
-    this.#statements.rollbackTo[this.#savepoints]?.run();
-    this.#forgetSavepoint();
+    if (!this.#transaction.rollback()) return;
     for (const write of this.log.splice(mark.log).reverse()) this.#restoreVisible(write);
     if (this.#tables.changed) this.#tables.reload();
     this.version += 1;
-  }
-
-  #forgetSavepoint() {
-    this.#knownSavepoints -= 1;
-    this.#statements.release[this.#knownSavepoints]?.run();
   }
 
   /**
@@ -145,19 +127,16 @@ export class Store {
 
   /** Make everything written so far durable. */
   commit() {
-    if (!this.#open) return;
+    if (!this.#transaction.isOpen) return;
     this.#statements.setMeta.run(CLOCKS, `${this.ts} ${this.#lastCreationTime}`);
-    this.#statements.commit.run();
-    this.#open = false;
+    this.#transaction.commit();
     this.#tables.changed = false;
   }
 
   /** Drop everything since the last commit. */
   abort() {
-    if (this.#open) orIgnore(() => this.#database.exec("ROLLBACK")); // a full disk may have made SQLite roll back by itself
-    this.#open = false;
+    this.#transaction.abort();
     this.#tables.changed = false;
-    this.#savepoints = this.#knownSavepoints = 0;
     this.log = [];
     this.visible.clear();
     this.version += 1;
@@ -178,14 +157,8 @@ export class Store {
     this.#database.close();
   }
 
-  /** Before each write: let SQLite know of the batch and of the open savepoints. */
   #beginWrite() {
-    if (!this.#open) {
-      this.#statements.begin.run();
-      this.#open = true;
-    }
-    while (this.#knownSavepoints < this.#savepoints)
-      this.#statements.savepoint[this.#knownSavepoints++]?.run();
+    this.#transaction.begin();
     this.version += 1;
   }
 
@@ -232,137 +205,7 @@ export class Store {
     this.#tables.setValidatedAs(table, validator);
   }
 
-  /**
-   * Every document of a table.
-   *
-   * @param {Table} table
-   * @returns {Generator<Row>}
-   */
-  *rows(table) {
-    const page = 256;
-    for (let after; ;) {
-      const rows = this.scan(table, table.byCreationTime, EMPTY_KEY, null, false, page, after);
-      yield* rows;
-      if (rows.length < page) return;
-      after = rows.at(-1);
-    }
-  }
-
   /* ---- documents ---- */
-
-  /** @param {string} id @returns {{ table: Table, pk: number } | null} null for what is no id of a table here; the document may be gone */
-  locate(id) {
-    const decoded = decodeId(id);
-    if (decoded === null) return null;
-    const table = this.#tables.numbered(decoded.tableNumber);
-    if (table === undefined) return null;
-    return { table, pk: rowNumber(table.number, decoded.internal) };
-  }
-
-  /** @param {string} id @returns {boolean} whether it is a well-formed id, of whichever table */
-  isId(id) {
-    return tableNumberOf(id) !== null;
-  }
-
-  /**
-   * @param {{ pk: number }} place  from `locate`
-   * @param {string} id
-   * @returns {Row | undefined}
-   */
-  get({ pk }, id) {
-    const row = this.rowAt(pk);
-    return row?.id === id ? row : undefined;
-  }
-
-  /** @param {number} pk @returns {Row | undefined} */
-  rowAt(pk) {
-    return /** @type {Row | undefined} */ (/** @type {unknown} */ (this.#statements.getDoc.get(pk)));
-  }
-
-  /**
-   * The next documents of an index, in order.
-   *
-   * @param {Table} table
-   * @param {Index} index
-   * @param {Buffer} low  inclusive
-   * @param {Buffer | null} high  exclusive; null: to the end
-   * @param {boolean} descending
-   * @param {number} limit
-   * @param {Row} [after]  the last one read
-   * @returns {Row[]}
-   */
-  scan(table, index, low, high, descending, limit, after) {
-    if (index.id < 0) return this.#scanDocs(table, index, low, high, descending, limit, after);
-    const { scanUp, scanUpAfter, scanDown } = this.#statements;
-    const end = high ?? LAST_KEY;
-    const rows = descending
-      ? scanDown.all(index.id, low, after?.k ?? end, limit)
-      : (after === undefined ? scanUp : scanUpAfter).all(index.id, after?.k ?? low, end, limit);
-    return /** @type {Row[]} */ (/** @type {unknown} */ (rows));
-  }
-
-  /** As `scan`, for the indexes that are the order of the rows. @param {Table} table @param {Index} index @param {Buffer} low @param {Buffer | null} high @param {boolean} descending @param {number} limit @param {Row} [after] @returns {Row[]} */
-  #scanDocs(table, index, low, high, descending, limit, after) {
-    const base = table.number * PLACES;
-    let first = low.length === 0 ? base : this.#firstAtOrAbove(table, index, low);
-    let end = high === null ? base + PLACES : this.#firstAtOrAbove(table, index, high);
-    if (after !== undefined && descending) end = after.pk;
-    else if (after !== undefined) first = after.pk + 1;
-    const { docsUp, docsDown } = this.#statements;
-    const rows = (descending ? docsDown : docsUp).all(first, end, limit);
-    return /** @type {Row[]} */ (/** @type {unknown} */ (rows));
-  }
-
-  /**
-   * The first row number of a table whose key is not below `key`: by bisection, since keys rise with row numbers.
-   *
-   * @param {Table} table
-   * @param {Index} index
-   * @param {Buffer} key
-   */
-  #firstAtOrAbove(table, index, key) {
-    const base = table.number * PLACES;
-    let low = base;
-    let high = base + table.nextPlace;
-    while (low < high) {
-      const middle = low + Math.floor((high - low) / 2);
-      const row = /** @type {Row | undefined} */ (
-        /** @type {unknown} */ (this.#statements.docsFrom.get(middle, high))
-      );
-      if (row === undefined) high = middle;
-      else if (Buffer.compare(rowKey(index, row), key) < 0) low = row.pk + 1;
-      else high = middle;
-    }
-    return low;
-  }
-
-  /**
-   * @param {Table} table
-   * @param {number} [from]  place in the table
-   * @param {number} [to]  exclusive
-   * @returns {number} of documents
-   */
-  count(table, from = 0, to = PLACES) {
-    const base = table.number * PLACES;
-    return Number(this.#statements.countDocs.get(base + from, base + to)?.n);
-  }
-
-  /**
-   * @param {Index} index  one with rows
-   * @param {Buffer} low  inclusive
-   * @param {Buffer} high  exclusive
-   * @param {number} most
-   * @returns {number} of rows, `most` if there are more
-   */
-  countKeys(index, low, high, most) {
-    return Number(this.#statements.countKeys.get(index.id, low, high, most)?.n);
-  }
-
-  /** @param {Table} table @returns {number} characters of its documents as they are stored */
-  sizeOf(table) {
-    const base = table.number * PLACES;
-    return Number(this.#statements.sizeOfDocs.get(base, base + PLACES)?.n);
-  }
 
   /**
    * @param {Table} table
@@ -371,9 +214,7 @@ export class Store {
    */
   newDocument(table, value) {
     const internal = randomBytes16();
-    const place = table.nextPlace++;
-    for (let i = PLACE_BYTES - 1, rest = place; i >= 0; i--, rest = Math.floor(rest / 256))
-      internal[i] = rest % 256;
+    writePlace(table.nextPlace++, internal);
     this.#lastCreationTime = Math.max(this.#now(), this.#lastCreationTime + CREATION_TIME_STEP);
     return { ...value, _creationTime: this.#lastCreationTime, _id: encodeId(table.number, internal) };
   }
@@ -504,7 +345,7 @@ export class Store {
     const changes = this.#history.changesSince(ts);
     if (changes.length === 0) return read();
     const { visible, log } = this;
-    const wasOpen = this.#open;
+    const wasOpen = this.#transaction.isOpen;
     const mark = this.savepoint();
     this.#beginWrite();
     this.visible = new Map();
@@ -521,10 +362,7 @@ export class Store {
     } finally {
       [this.visible, this.log] = [visible, log];
       this.rollback(mark);
-      if (!wasOpen) {
-        this.#database.exec("ROLLBACK"); // nothing is left to commit, and nobody must wait for the disk
-        this.#open = false;
-      }
+      if (!wasOpen) this.#transaction.drop();
     }
   }
 
@@ -590,32 +428,4 @@ function randomBytes16() {
     poolPosition = 0;
   }
   return randomPool.slice(poolPosition, (poolPosition += 16));
-}
-
-const EMPTY_KEY = Buffer.alloc(0);
-const LAST_KEY = Buffer.from([0xff]); // no key begins with this byte
-
-/**
- * @param {number} tableNumber
- * @param {Uint8Array} internal  of a document's id
- * @returns {number} where the document lies
- */
-export function rowNumber(tableNumber, internal) {
-  let place = 0;
-  for (let i = 0; i < PLACE_BYTES; i++) place = place * 256 + /** @type {number} */ (internal[i]);
-  return tableNumber * PLACES + place;
-}
-
-/** @param {{ pk: number }} row @returns {boolean} whether it is the first that its table ever had */
-export function isFirstOfTable({ pk }) {
-  return pk % PLACES === 1;
-}
-
-/** @param {() => void} attempt */
-function orIgnore(attempt) {
-  try {
-    attempt();
-  } catch {
-    // what it was for is so already
-  }
 }

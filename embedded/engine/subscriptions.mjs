@@ -1,9 +1,9 @@
 /** Live queries: which there are, what each has read, and what became of it when that changed. */
 
+import { isFirstOfTable } from "./documents.mjs";
 import { ReadSetRegistry } from "./read-set.mjs";
 import { indexKey } from "./index-keys.mjs";
 import { TABLE_OF_TABLES } from "./reads.mjs";
-import { isFirstOfTable } from "./store.mjs";
 import { TextIndex } from "./text-index.mjs";
 import { encodeIndexKey } from "./values.mjs";
 
