@@ -47,15 +47,13 @@ const UPGRADES = { 2: SIDE_INDEXES };
  * @param {number} format  of the file as it is; 0: it is new
  */
 export function createLayout(database, format) {
-  if (format === FILE_FORMAT) return;
   database.exec("BEGIN IMMEDIATE");
-  if (format === 0) {
-    database.exec(LAYOUT);
-    const insert = database.prepare("INSERT INTO tables (number, name) VALUES (?, ?)");
-    for (const [name, number] of Object.entries(SYSTEM_TABLES)) insert.run(number, name);
-  }
+  if (format === 0) database.exec(LAYOUT);
   for (let next = format + 1; format > 0 && next <= FILE_FORMAT; next++) database.exec(UPGRADES[next] ?? "");
-  database.exec(`PRAGMA user_version = ${FILE_FORMAT}; COMMIT`);
+  const insert = database.prepare("INSERT OR IGNORE INTO tables (number, name) VALUES (?, ?)");
+  for (const [name, number] of Object.entries(SYSTEM_TABLES)) insert.run(number, name); // a newer host may have more of them
+  if (format !== FILE_FORMAT) database.exec(`PRAGMA user_version = ${FILE_FORMAT}`);
+  database.exec("COMMIT");
 }
 
 const MAX_SAVEPOINTS = 32; // nested calls end long before

@@ -2,6 +2,7 @@ import { rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { SYSTEM_TABLES } from "./layout.mjs";
 import { FILE_FORMAT } from "./sqlite.mjs";
 import { Store } from "./store.mjs";
 import { temporaryFolder } from "./testing.mjs";
@@ -68,6 +69,16 @@ test("a file of format 1, without search and vector indexes, is brought to this 
   again.setSideIndexes(table, [{ name: "by_text", searchField: "text", filterFields: [], staged: false }]);
   expect(read(again, id)).toMatchObject({ text: "tea" });
   expect(table.sides[0].search({ words: ["tea"], filters: [] })).toHaveLength(1);
+  again.close();
+});
+
+test("a file of a host with fewer system tables gets the others", () => {
+  open().close();
+  const database = new DatabaseSync(file);
+  database.exec("DELETE FROM tables WHERE name = '_storage'; PRAGMA journal_mode = DELETE");
+  database.close();
+  const again = open();
+  expect(again.tableNumberOf("_storage")).toBe(SYSTEM_TABLES._storage);
   again.close();
 });
 
