@@ -1,4 +1,8 @@
+import { copyFileSync } from "node:fs";
+import path from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { Random } from "./random-values.mjs";
 import { TestEngine, writeFunctions } from "./testing.mjs";
 import { byteLength, lengthByte } from "./text-index.mjs";
 import { tokenize } from "./tokenizer.mjs";
@@ -334,3 +338,51 @@ describe("a search index", () => {
     expect(find("tea")).toEqual(["tea"]);
   });
 });
+
+/** Every row of the search and vector indexes, without their numbers. */
+function sideRows() {
+  const copy = path.join(engine.root, "copy.sqlite");
+  for (const part of ["", "-wal"]) copyFileSync(engine.file + part, copy + part);
+  const database = new DatabaseSync(copy);
+  const rows = [
+    "SELECT documents, tokens FROM side_indexes",
+    "SELECT hex(term) AS term, pk, n, length FROM postings ORDER BY term, pk",
+    "SELECT pk, hex(v) AS v FROM vectors ORDER BY pk",
+  ].map((sql) => database.prepare(sql).all());
+  database.close();
+  return rows;
+}
+
+test.each([1, 2, 3])(
+  "an index that followed random writes is as one that is made anew (seed %i)",
+  async (seed) => {
+    const random = new Random(seed);
+    const indexes = `${SEARCH}.vectorIndex("by_at", { vectorField: "at", dimensions: 2, filterFields: ["room"] })`;
+    await load(indexes);
+    const words = ["tea", "teapot", "milk", "Milk", "cup", "x".repeat(40)];
+    const pick = (/** @type {any[]} */ from) => from[random.below(from.length)];
+    const fields = () => ({
+      body: pick([7, "", Array.from({ length: random.below(60) }, () => pick(words)).join(" ")]),
+      room: pick(["a", "b", null]),
+      at: pick([[1, 2], [random.below(5), 1], [1], "no"]),
+    });
+    /** @type {string[]} */
+    const ids = [];
+    for (let round = 0; round < 80; round++) {
+      const id = pick(ids);
+      if (id === undefined || random.below(3) === 0) ids.push(...add(fields()));
+      else if (random.below(3) > 0) {
+        const changed = Object.entries(fields()).filter(() => random.below(2) === 0);
+        engine.call("notes:change", { id, fields: Object.fromEntries(changed) });
+      } else engine.call("notes:remove", { id: ids.splice(ids.indexOf(id), 1)[0] });
+      if (random.below(4) === 0)
+        expect(() => engine.call("notes:addThenFail", { body: "tea" })).toThrow("no");
+    }
+    const followed = sideRows();
+    expect(followed.map((rows) => rows.length > 0)).toEqual([true, true, true]);
+    await load("");
+    expect(sideRows()).toEqual([[], [], []]);
+    await load(indexes);
+    expect(sideRows()).toEqual(followed);
+  },
+);
