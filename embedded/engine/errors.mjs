@@ -63,9 +63,11 @@ export function isFault(error) {
  * @property {string} message
  * @property {string} stack  V8's text
  * @property {string} [data]  JSON text of a ConvexError's data
+ * @property {boolean} [uncatchable]  the runtime ended the function; nothing was thrown
  */
 
 const MAX_FRAMES = 10;
+const MAX_MESSAGE_BYTES = 1 << 16;
 const HARNESS = "convex/src/server/impl/"; // Convex leaves its own frames out at both ends
 const CALL_BEGIN = /^\s+at (?:Object\.)?start \(prelude\.js:/;
 const FRAME = /^\s+at (?:(.*) \()?(.+):(\d+):(\d+)\)?$/;
@@ -125,9 +127,16 @@ function frameName(name) {
  * @param {Thrown} thrown
  * @param {StackMapper} mapper
  */
-export function uncaughtText({ name, message, stack }, mapper) {
-  const text = name === "" ? message : `${name}: ${message}`;
-  const head = message.startsWith("Uncaught ") ? message.trimEnd() : `Uncaught ${text}`;
+export function uncaughtText({ name, message, stack, uncatchable = false }, mapper) {
+  const text = [name, message].filter((part) => part !== "").join(": ");
+  const head = message.startsWith("Uncaught ") ? message.trimEnd() : ["Uncaught", text].join(" ").trimEnd();
   const frames = mapper.frames(stack.startsWith(text) ? stack.slice(text.length) : stack);
-  return frames === "" ? head : `${head}\n${frames}`;
+  const shown = cut(uncatchable ? message : head);
+  return frames === "" ? shown : `${shown}\n${frames}`;
+}
+
+/** @param {string} text @returns {string} its first 64 KiB, as Convex keeps them */
+function cut(text) {
+  if (Buffer.byteLength(text) <= MAX_MESSAGE_BYTES) return text;
+  return new TextDecoder().decode(Buffer.from(text).subarray(0, MAX_MESSAGE_BYTES), { stream: true });
 }

@@ -37,6 +37,8 @@ const READ_ADVICE =
 const MAX_JOB_ARGS_BYTES = 4 * MIB; // Convex only warns above it
 const WARNING_SHARE = 0.8; // of a limit: from here on Convex warns
 
+/** @type {string[]} */
+const NONE = [];
 const NO_FILES = { used: 0, remaining: 0 }; // this host has no file storage
 
 /** What a call has used so far, the functions inside it included. */
@@ -151,6 +153,7 @@ export class Usage {
    * @returns {string[]} Convex's warnings about limits that were nearly reached
    */
   warnings(argsBytes, resultBytes, limits) {
+    if (!this.#isNearLimit(argsBytes, resultBytes, limits)) return NONE;
     const outermost = this.#outermost;
     const reads = ` ${READ_ADVICE}`;
     const single = "Large arguments for a single scheduled function from this mutation";
@@ -204,6 +207,27 @@ export class Usage {
         : warning(single, this.#largestJob, MAX_JOB_ARGS_BYTES, " bytes"),
       warning("Large size of the function return value", resultBytes, limits.resultBytes, " bytes"),
     ].filter((text) => text !== null);
+  }
+
+  /**
+   * @param {number} argsBytes
+   * @param {number} resultBytes
+   * @param {{ argsBytes: number, resultBytes: number }} limits
+   */
+  #isNearLimit(argsBytes, resultBytes, limits) {
+    const outermost = this.#outermost;
+    return (
+      argsBytes > limits.argsBytes * WARNING_SHARE ||
+      resultBytes > limits.resultBytes * WARNING_SHARE ||
+      this.#largestJob > MAX_JOB_ARGS_BYTES * WARNING_SHARE ||
+      this.documentsRead > outermost.documentsRead * WARNING_SHARE ||
+      this.bytesRead > outermost.bytesRead * WARNING_SHARE ||
+      this.databaseQueries > outermost.databaseQueries * WARNING_SHARE ||
+      this.documentsWritten > outermost.documentsWritten * WARNING_SHARE ||
+      this.bytesWritten > outermost.bytesWritten * WARNING_SHARE ||
+      this.functionsScheduled > outermost.functionsScheduled * WARNING_SHARE ||
+      this.scheduledFunctionArgsBytes > outermost.scheduledFunctionArgsBytes * WARNING_SHARE
+    );
   }
 
   /** @returns {Record<string, { used: number, remaining: number }>} as `ctx.meta.getTransactionMetrics()` gives it */

@@ -1,12 +1,14 @@
 /*
  * Runs first in each context of the engine and gives it the globals of Convex's runtime. Every object that functions can hold,
- * promises above all, is made in here, in the context's own realm; only texts, numbers and byte views cross to `host`.
+ * promises above all, is made in the context's own realm, by the scripts in realm/; only texts, numbers and byte views cross to `host`.
  */
-(function prelude(host, environment) {
+(function prelude(host, environment, realm) {
   "use strict";
 
   const NO_ACTION =
     "in queries and mutations. Please consider using an action. See https://docs.convex.dev/functions/actions for more details.";
+  const USE_NODE =
+    "Consider calling an action defined in Node.js instead (https://docs.convex.dev/functions/actions).";
 
   Error.stackTraceLimit = 50; // the engine's own frames, which nobody is shown, count too
 
@@ -22,11 +24,53 @@
     }
   }
 
+  /* ---- errors ---- */
+
+  const DOM_CODES = {
+    IndexSizeError: 1,
+    HierarchyRequestError: 3,
+    WrongDocumentError: 4,
+    InvalidCharacterError: 5,
+    NoModificationAllowedError: 7,
+    NotFoundError: 8,
+    NotSupportedError: 9,
+    InUseAttributeError: 10,
+    InvalidStateError: 11,
+    SyntaxError: 12,
+    InvalidModificationError: 13,
+    NamespaceError: 14,
+    InvalidAccessError: 15,
+    TypeMismatchError: 17,
+    SecurityError: 18,
+    NetworkError: 19,
+    AbortError: 20,
+    URLMismatchError: 21,
+    QuotaExceededError: 22,
+    TimeoutError: 23,
+    InvalidNodeTypeError: 24,
+    DataCloneError: 25,
+  };
+
   class DOMException extends Error {
     constructor(message = "", name = "Error") {
       super(message);
       Object.defineProperty(this, "name", { value: name });
+      Object.defineProperty(this, "code", { value: Object.hasOwn(DOM_CODES, name) ? DOM_CODES[name] : 0 });
     }
+    get [Symbol.toStringTag]() {
+      return "DOMException";
+    }
+  }
+
+  /** What ends the function however it goes on, as Convex ends it. */
+  let uncatchable = null;
+  function throwUncatchable(message) {
+    const error = new Error(message);
+    uncatchable ??= { name: "", message, stack: error.stack, uncatchable: true };
+    throw error;
+  }
+  function throwNotImplemented(operation, className) {
+    throwUncatchable(`Not implemented: ${operation} for ${className}. ${USE_NODE}`);
   }
 
   /* ---- syscalls ---- */
@@ -47,14 +91,14 @@
   const Convex = {
     syscall,
     asyncSyscall: async (op, args) => syscall(op, args),
-    jsSyscall(op) {
-      throw new Error(`${op} is not available in queries and mutations`);
-    },
+    jsSyscall: (op) => throwUncatchable(`Unknown JS syscall: ${op}`),
   };
 
   /* ---- time and chance: the same for a call whenever it runs again ---- */
 
   let clock = 0;
+  let loadedAt = 0;
+  let startedAt = null; // by the host's clock; null: time stands still
   const RealDate = Date;
   function FrozenDate(...args) {
     if (new.target === undefined) return new RealDate(clock).toString();
@@ -67,6 +111,11 @@
   FrozenDate.now = () => clock;
   FrozenDate.parse = RealDate.parse;
   FrozenDate.UTC = RealDate.UTC;
+
+  /** Since the modules were loaded; it goes on while a mutation runs, and stands still in a query. */
+  function performanceNow() {
+    return clock - loadedAt + (startedAt === null ? 0 : host.realTime() - startedAt);
+  }
 
   // sfc32: small, fast, and passes the usual tests of randomness.
   let a = 0;
@@ -90,319 +139,113 @@
   }
   Math.random = () => (random32() * 0x200000 + (random32() >>> 11)) / 2 ** 53;
 
-  /* ---- bytes and text ---- */
+  /* ---- bytes ---- */
+
+  function isBytes(data) {
+    return ArrayBuffer.isView(data) || Object.prototype.toString.call(data) === "[object ArrayBuffer]";
+  }
 
   function viewOf(data) {
     if (ArrayBuffer.isView(data)) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-    if (Object.prototype.toString.call(data) === "[object ArrayBuffer]") return new Uint8Array(data);
+    if (isBytes(data)) return new Uint8Array(data);
     throw new TypeError("The data must be an ArrayBuffer or a view of one");
   }
 
-  class TextEncoder {
-    get encoding() {
-      return "utf-8";
-    }
-    encode(text = "") {
-      const bytes = new Uint8Array(host.utf8Length(String(text)));
-      host.utf8Write(String(text), bytes);
-      return bytes;
-    }
-    encodeInto(text, target) {
-      const { read, written } = host.utf8Write(String(text), target);
-      return { read, written };
-    }
+  /* ---- what cannot be had, or does nothing ---- */
+
+  let importing = true;
+  function refusal(what) {
+    return importing ? `${what} unsupported at import time` : `Can't use ${what} ${NO_ACTION}`;
   }
 
-  class TextDecoder {
-    #decoder;
-    constructor(label = "utf-8", options = {}) {
-      this.#decoder = host.textDecoder(String(label), {
-        fatal: Boolean(options.fatal),
-        ignoreBOM: Boolean(options.ignoreBOM),
-      });
-      if (this.#decoder === undefined) throw new RangeError(`The encoding label "${label}" is not known`);
-    }
-    get encoding() {
-      return this.#decoder.encoding;
-    }
-    get fatal() {
-      return this.#decoder.fatal;
-    }
-    get ignoreBOM() {
-      return this.#decoder.ignoreBOM;
-    }
-    decode(data = new Uint8Array(0), options = {}) {
-      const text = host.decode(this.#decoder, viewOf(data), Boolean(options.stream));
-      if (text === undefined) throw new TypeError("The encoded data was not valid");
-      return text;
-    }
-  }
-
-  function base64(convert) {
-    return (text) => {
-      const result = convert(String(text));
-      if (result === undefined)
-        throw new DOMException("The string contains invalid characters", "InvalidCharacterError");
-      return result;
-    };
-  }
-
-  class URL extends host.web.URL {
-    constructor(url, base) {
-      if (!host.web.URL.canParse(url, base)) throw new TypeError(`Invalid URL: ${String(url)}`);
-      super(url, base);
-    }
-  }
-
-  const CLONED_ERRORS = { Error, EvalError, RangeError, ReferenceError, SyntaxError, TypeError, URIError };
-  function structuredClone(value, options) {
-    if (options?.transfer?.length > 0)
-      throw new DOMException("Nothing can be transferred here", "DataCloneError");
-    return clone(value, new Map());
-  }
-  function clone(value, seen) {
-    if (typeof value === "function" || typeof value === "symbol") {
-      throw new DOMException(`${String(value)} could not be cloned.`, "DataCloneError");
-    }
-    if (typeof value !== "object" || value === null) return value;
-    if (seen.has(value)) return seen.get(value);
-    const keep = (copy) => {
-      seen.set(value, copy);
-      return copy;
-    };
-    const kind = Object.prototype.toString.call(value).slice(8, -1);
-    if (ArrayBuffer.isView(value)) {
-      const buffer = clone(value.buffer, seen);
-      const length = value.length ?? value.byteLength;
-      return keep(new globalThis[kind](buffer, value.byteOffset, length));
-    }
-    switch (kind) {
-      case "Boolean":
-      case "Number":
-      case "String":
-      case "BigInt":
-        return keep(Object(value.valueOf()));
-      case "Date":
-        return keep(new RealDate(value.getTime()));
-      case "RegExp":
-        return keep(new RegExp(value.source, value.flags));
-      case "ArrayBuffer":
-        return keep(value.slice(0));
-      case "Map": {
-        const copy = keep(new Map());
-        for (const [key, member] of [...value]) copy.set(clone(key, seen), clone(member, seen));
-        return copy;
-      }
-      case "Set": {
-        const copy = keep(new Set());
-        for (const member of [...value]) copy.add(clone(member, seen));
-        return copy;
-      }
-      case "Error": {
-        const copy = keep(new (CLONED_ERRORS[value.name] ?? Error)(value.message));
-        Object.defineProperty(copy, "stack", { value: value.stack, writable: true, configurable: true });
-        if ("cause" in value) copy.cause = clone(value.cause, seen);
-        return copy;
-      }
-      case "Promise":
-      case "WeakMap":
-      case "WeakSet":
-      case "WeakRef":
-        throw new DOMException(`A ${kind} could not be cloned.`, "DataCloneError");
-      default: {
-        const copy = keep(Array.isArray(value) ? new Array(value.length) : {});
-        for (const key of Object.keys(value)) copy[key] = clone(value[key], seen);
-        return copy;
-      }
-    }
-  }
-
-  /* ---- cryptography ---- */
-
-  const HASH_BYTES = { "SHA-1": 20, "SHA-256": 32, "SHA-384": 48, "SHA-512": 64 };
-  const secrets = new WeakMap();
-
-  class CryptoKey {
-    constructor(secret, type, algorithm, extractable, usages) {
-      secrets.set(this, secret);
-      Object.assign(this, { type, algorithm, extractable, usages });
-      Object.freeze(this);
-    }
-  }
-
-  function hashName(algorithm) {
-    const name = String(
-      typeof algorithm === "object" && algorithm !== null ? algorithm.name : algorithm,
-    ).toUpperCase();
-    if (!Object.hasOwn(HASH_BYTES, name))
-      throw new DOMException(`Unrecognized algorithm name ${name}`, "NotSupportedError");
-    return name;
-  }
-
-  function requireHmac(algorithm) {
-    const name = String(algorithm?.name ?? algorithm);
-    if (name.toUpperCase() !== "HMAC")
-      throw new DOMException(`${name} is not supported by this host`, "NotSupportedError");
-  }
-
-  function hmac(key, usage, data) {
-    if (!key.usages.includes(usage))
-      throw new DOMException(`The key does not permit to ${usage}`, "InvalidAccessError");
-    const hash = key.algorithm.hash.name;
-    const result = new Uint8Array(HASH_BYTES[hash]);
-    host.hmac(hash, secrets.get(key), viewOf(data), result);
-    return result;
-  }
-
-  function noRandomness(what) {
-    return async () => {
-      throw new DOMException(
-        `${what} needs cryptographic randomness, which queries and mutations do not have`,
-        "NotSupportedError",
-      );
-    };
-  }
-
-  const subtle = {
-    async digest(algorithm, data) {
-      const name = hashName(algorithm);
-      const result = new Uint8Array(HASH_BYTES[name]);
-      host.digest(name, viewOf(data), result);
-      return result.buffer;
-    },
-    async importKey(format, keyData, algorithm, extractable, usages) {
-      requireHmac(algorithm);
-      if (format !== "raw")
-        throw new DOMException(
-          `Keys of format ${format} are not supported by this host`,
-          "NotSupportedError",
-        );
-      const secret = viewOf(keyData).slice();
-      if (secret.length === 0) throw new DOMException("A key of no bytes cannot be imported", "DataError");
-      const hash = { name: hashName(algorithm.hash) };
-      return new CryptoKey(
-        secret,
-        "secret",
-        { name: "HMAC", hash, length: secret.length * 8 },
-        Boolean(extractable),
-        [...usages],
-      );
-    },
-    async exportKey(format, key) {
-      if (!key.extractable) throw new DOMException("The key is not extractable", "InvalidAccessError");
-      if (format !== "raw")
-        throw new DOMException(
-          `Keys of format ${format} are not supported by this host`,
-          "NotSupportedError",
-        );
-      return secrets.get(key).slice().buffer;
-    },
-    async sign(algorithm, key, data) {
-      requireHmac(algorithm);
-      return hmac(key, "sign", data).buffer;
-    },
-    async verify(algorithm, key, signature, data) {
-      requireHmac(algorithm);
-      const expected = hmac(key, "verify", data);
-      const given = viewOf(signature);
-      let difference = given.length ^ expected.length;
-      for (let i = 0; i < expected.length; i++) difference |= expected[i] ^ (given[i] ?? 0);
-      return difference === 0;
-    },
-    generateKey: noRandomness("generateKey"),
-    encrypt: noRandomness("encrypt"),
-    wrapKey: noRandomness("wrapKey"),
+  /** As on Convex the refusal is a rejected promise, which ends the function: nobody holds the promise. */
+  const refuseTimer = (name) => (handler) => {
+    if (typeof handler === "string") throwNotImplemented("code string argument", name);
+    void Promise.reject(new Error(refusal(name)));
+    return 1;
   };
 
-  const crypto = {
-    subtle,
-    getRandomValues(view) {
-      const bytes = viewOf(view);
-      if (bytes.length > 65536)
-        throw new DOMException("At most 65536 bytes can be asked for at once", "QuotaExceededError");
-      for (let i = 0; i < bytes.length; i++) bytes[i] = random32();
-      return view;
-    },
-    randomUUID() {
-      const bytes = crypto.getRandomValues(new Uint8Array(16));
-      bytes[6] = (bytes[6] & 0x0f) | 0x40;
-      bytes[8] = (bytes[8] & 0x3f) | 0x80;
-      const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-      return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`;
-    },
-  };
-
-  /* ---- console ---- */
-
-  const timers = new Map();
-  const writer =
-    (level) =>
-    (...values) =>
-      host.log(level, values);
-  const console = {
-    debug: writer("DEBUG"),
-    info: writer("INFO"),
-    log: writer("LOG"),
-    warn: writer("WARN"),
-    error: writer("ERROR"),
-    trace: writer("LOG"),
-    dir: (value) => host.log("LOG", [value]),
-    assert: (condition, ...values) => void (condition || host.log("ERROR", ["Assertion failed:", ...values])),
-    time: (label = "default") => void timers.set(label, clock),
-    timeLog: (label = "default", ...values) =>
-      host.logText("INFO", `${label}: ${clock - (timers.get(label) ?? clock)}ms`, values),
-    timeEnd(label = "default") {
-      console.timeLog(label);
-      timers.delete(label);
-    },
-    group() {},
-    groupEnd() {},
-  };
-
-  /* ---- what cannot be had ---- */
-
-  const refuseTimer = (name) => () => {
-    throw new Error(`Can't use ${name} ${NO_ACTION}`);
-  };
+  function heldWeakly(value) {
+    const kind = typeof value;
+    if (kind === "symbol") return Symbol.keyFor(value) === undefined;
+    return (kind === "object" && value !== null) || kind === "function";
+  }
   class WeakRef {
     #target;
     constructor(target) {
+      if (!heldWeakly(target)) throw new TypeError("target must be an object");
       this.#target = target;
     }
     deref() {
       return this.#target;
     }
+    get [Symbol.toStringTag]() {
+      return "WeakRef";
+    }
   }
   class FinalizationRegistry {
-    register() {}
-    unregister() {
-      return false;
+    constructor(cleanup) {
+      if (typeof cleanup !== "function") throw new TypeError("cleanup must be callable");
+    }
+    register(target) {
+      if (!heldWeakly(target)) throw new TypeError("target must be an object");
+    }
+    unregister(token) {
+      if (!heldWeakly(token)) throw new TypeError("unregisterToken must be an object");
+    }
+    get [Symbol.toStringTag]() {
+      return "FinalizationRegistry";
     }
   }
 
+  const variables = JSON.parse(environment);
+  const env = new Proxy(
+    {},
+    {
+      get(target, name) {
+        if (typeof name !== "string") return Reflect.get(target, name);
+        if (Object.hasOwn(variables, name)) return variables[name];
+        return name === "inspect" ? () => "[process.env]" : undefined;
+      },
+    },
+  );
+
+  /* ---- globals ---- */
+
+  const shared = {
+    DOMException,
+    refusal,
+    RealDate,
+    isBytes,
+    performanceNow,
+    random32,
+    throwNotImplemented,
+    throwUncatchable,
+    timeOrigin: () => loadedAt,
+    viewOf,
+  };
+  const { console, forgetTimers } = realm.console(host);
+  const { structuredClone } = realm.clone(shared);
+  const events = realm.events(shared);
   define({
-    ...host.web,
+    ...realm.web(host, shared),
+    ...events,
+    ...realm.text(host, shared),
+    ...realm.crypto(host, shared),
+    ...realm.performance({ ...shared, structuredClone, EventTarget: events.EventTarget }),
     Convex,
-    CryptoKey,
     DOMException,
     Date: FrozenDate,
     FinalizationRegistry,
-    TextDecoder,
-    TextEncoder,
-    URL,
     WeakRef,
-    atob: base64(host.atob),
-    btoa: base64(host.btoa),
     clearInterval() {},
     clearTimeout() {},
     console,
-    crypto,
-    fetch: async () => {
-      throw new TypeError(`Can't use fetch() ${NO_ACTION}`);
+    fetch: async (resource, options) => {
+      new globalThis.Request(resource, options);
+      throw new Error(refusal("fetch()"));
     },
-    performance: { now: () => 0, timeOrigin: 0 },
-    process: { env: Object.freeze(JSON.parse(environment)) },
-    queueMicrotask: (callback) => void Promise.resolve().then(callback),
+    process: { env },
     self: globalThis,
     setInterval: refuseTimer("setInterval"),
     setTimeout: refuseTimer("setTimeout"),
@@ -416,17 +259,27 @@
   /** A text: the value; an object: what was thrown; undefined: the promise did not settle. */
   let outcome;
 
+  /** What V8 says about something that is no error, when nobody caught it. */
+  function describeOther(thrown) {
+    if (typeof thrown === "string") return thrown;
+    if (typeof thrown === "bigint" || typeof thrown === "symbol" || typeof thrown === "function")
+      return String(thrown);
+    if (typeof thrown !== "object" || thrown === null) return String(thrown);
+    const { constructor } = Object.getPrototypeOf(thrown) ?? {};
+    return Array.isArray(thrown) ? "[object Array]" : `#<${constructor?.name || "Object"}>`;
+  }
+
   function describeThrown(thrown) {
-    if (typeof thrown !== "object" || thrown === null || !("message" in thrown)) {
-      return { name: "", message: typeof thrown === "string" ? thrown : host.inspect(thrown), stack: "" };
-    }
-    const { name, message, stack, data } = thrown;
+    if (!(thrown instanceof Error)) return { name: "", message: describeOther(thrown), stack: "" };
+    const { name = "Error", message = "", stack, data, ConvexErrorSymbol } = thrown;
     const described = {
       name: String(name),
       message: String(message),
       stack: typeof stack === "string" ? stack : "",
     };
-    if ("ConvexErrorSymbol" in thrown && typeof data === "string") described.data = data;
+    if (ConvexErrorSymbol !== undefined && thrown[ConvexErrorSymbol] === true && typeof data === "string") {
+      described.data = data;
+    }
     return described;
   }
 
@@ -486,8 +339,12 @@
   /** Begin a call; its end is in `takeOutcome` once the microtasks have run. */
   function start(path, kind, args, now, first, second, third) {
     clock = now;
+    startedAt = kind === "mutation" ? host.realTime() : null;
     seed(first, second, third);
     outcome = undefined;
+    uncatchable = null;
+    importing = false;
+    forgetTimers();
     const called = functions.get(path);
     called[METHODS[kind]](args).then(
       (value) => void (outcome = value),
@@ -497,9 +354,16 @@
 
   /** Before modules are evaluated. */
   function prepare(now, first, second, third) {
-    clock = now;
+    clock = loadedAt = now;
     seed(first, second, third);
   }
 
-  return { prepare, collect, start, describeThrown, takeOutcome: () => outcome };
+  return {
+    prepare,
+    collect,
+    start,
+    describeThrown,
+    takeOutcome: () => uncatchable ?? outcome,
+    ownsPromise: (value) => value instanceof Promise,
+  };
 });

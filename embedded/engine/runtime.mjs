@@ -6,11 +6,12 @@
  * goes on, as if it had been one instruction, and shares no module state with it.
  */
 
-import { createHash, createHmac, randomFillSync } from "node:crypto";
+import { randomFillSync } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { inspect } from "node:util";
 import vm from "node:vm";
-import { isFault, OperatorError, StackMapper, SystemError, uncaughtText } from "./errors.mjs";
+import { CallError, isFault, OperatorError, StackMapper, SystemError, uncaughtText } from "./errors.mjs";
+import { makeRealmHost } from "./realm-host.mjs";
+import { runHostMicrotasks, takeRejections } from "./rejections.mjs";
 
 /**
  * @typedef {import("./errors.mjs").Thrown} Thrown
@@ -36,32 +37,18 @@ const LOAD_LIMIT_MS = 4_000; // as long as Convex lets modules run when they are
 const TIMED_OUT = "ERR_SCRIPT_EXECUTION_TIMEOUT";
 const BUNDLE_NAME = "functions.js";
 const PRELUDE_NAME = "prelude.js";
-const INSPECT = { depth: 5, breakLength: Infinity };
+const REALM = ["clone", "console", "crypto", "events", "performance", "text", "web"];
+const MAX_IDLE_ROUNDS = 16; // of the host's microtasks, while a function waits for one of the host's promises
 
-const prelude = new vm.Script(readFileSync(new URL(PRELUDE_NAME, import.meta.url), "utf8"), {
-  filename: PRELUDE_NAME,
-});
+/** @param {string} file */
+function compile(file) {
+  return new vm.Script(readFileSync(new URL(file, import.meta.url), "utf8"), { filename: file });
+}
+
+const prelude = compile(PRELUDE_NAME);
+const realm = REALM.map((name) => ({ name, script: compile(`realm/${name}.js`) }));
 const settle = new vm.Script("0", { filename: "settle" });
 
-/** Classes that are taken over as they are; their promises settle outside of queries and mutations, that is never. */
-const WEB = {
-  AbortController,
-  AbortSignal,
-  Blob,
-  Event,
-  EventTarget,
-  FormData,
-  Headers,
-  ReadableStream,
-  Request,
-  Response,
-  TransformStream,
-  URL,
-  URLSearchParams,
-  WritableStream,
-};
-
-const encoder = new TextEncoder();
 const SEEDS = 3;
 const seeds = new Int32Array(SEEDS * 256);
 let nextSeed = seeds.length;
@@ -72,19 +59,21 @@ export class Runtime {
    * @param {Record<string, string>} env  what functions see as `process.env`
    * @param {Handlers} handlers
    * @param {number} now  ms since the epoch, seen by modules while they are evaluated
+   * @param {{ strict?: boolean }} [options]  strict: every call gets modules of its own, so that no state of theirs survives
    * @throws {OperatorError} a module cannot be evaluated
    */
-  constructor(bundle, env, handlers, now) {
+  constructor(bundle, env, handlers, now, { strict = false } = {}) {
     this.#env = JSON.stringify(env);
     this.#handlers = handlers;
     this.#now = now;
+    this.#strict = strict;
     this.mapper = new StackMapper(BUNDLE_NAME, bundle.map);
     try {
       this.#script = new vm.Script(bundle.code, { filename: BUNDLE_NAME });
     } catch (error) {
       throw new OperatorError(`the functions cannot be compiled: ${/** @type {Error} */ (error).message}`);
     }
-    const first = this.#makeContext();
+    const first = this.#makeContext(LOAD_LIMIT_MS);
     this.#contexts.push(first);
     /** @type {Declared} */
     this.declared = first.declared;
@@ -93,7 +82,12 @@ export class Runtime {
   #env;
   #handlers;
   #now;
+  #strict;
   #script;
+  #importSeeds = takeSeeds(); // the same whenever the modules are evaluated, as on Convex
+  #importing = false;
+  #waiting = 0; // promises of the host, that the running function uses and that have not settled
+  #moved = false; // whether that number has changed
   /** One for each depth of calls inside calls. @type {FunctionContext[]} */
   #contexts = [];
   /** @type {{ message: string, data?: string }} */
@@ -113,27 +107,55 @@ export class Runtime {
    * @throws {Error} what SQLite or the system could not do
    */
   run(depth, path, kind, args, now) {
-    const { context, api } = (this.#contexts[depth] ??= this.#makeContext());
+    const { context, api } = this.#contextAt(depth);
+    const waitingOutside = this.#waiting; // the promises that the caller of this call waits for
+    this.#waiting = 0;
     api.start(path, kind, args, now, ...takeSeeds());
     settle.runInContext(context);
+    runHostMicrotasks();
+    for (let idle = 0; this.#waiting > 0 && idle < MAX_IDLE_ROUNDS; idle++) {
+      this.#moved = false;
+      settle.runInContext(context);
+      runHostMicrotasks();
+      if (this.#moved) idle = 0;
+    }
+    const rejections = takeRejections(api.ownsPromise);
+    const outcome = api.takeOutcome();
+    // What still waits for something must not go on in the middle of another call.
+    if (outcome === undefined || this.#waiting > 0) delete this.#contexts[depth];
+    this.#waiting = waitingOutside;
     const fault = this.#fault;
     this.#fault = null;
     if (fault !== null) throw fault;
-    const outcome = api.takeOutcome();
-    if (typeof outcome === "string") return { ok: true, value: outcome };
-    return { ok: false, thrown: outcome === undefined ? null : { ...outcome } };
+    if (typeof outcome === "object") return { ok: false, thrown: { ...outcome } };
+    if (rejections.length > 0) return { ok: false, thrown: { ...api.describeThrown(rejections[0]) } };
+    return outcome === undefined ? { ok: false, thrown: null } : { ok: true, value: outcome };
   }
 
-  /** @returns {FunctionContext} a context in which the modules have been evaluated */
-  #makeContext() {
+  /** @param {number} depth @returns {FunctionContext} */
+  #contextAt(depth) {
+    if (this.#strict) return this.#makeContext();
+    return (this.#contexts[depth] ??= this.#makeContext());
+  }
+
+  /**
+   * @param {number} [limitMs]  for the modules; the guard watches those that are evaluated for a call
+   * @returns {FunctionContext} a context in which the modules have been evaluated
+   */
+  #makeContext(limitMs) {
     const context = vm.createContext(
       {},
       { microtaskMode: "afterEvaluate", codeGeneration: { strings: true, wasm: false } },
     );
-    const api = prelude.runInContext(context)(this.#host(), this.#env);
-    api.prepare(this.#now, ...takeSeeds());
+    const parts = Object.fromEntries(realm.map(({ name, script }) => [name, script.runInContext(context)]));
+    const api = prelude.runInContext(context)(this.#host(), this.#env, parts);
+    api.prepare(this.#now, ...this.#importSeeds);
+    const [importing, failure] = [this.#importing, this.#failure];
+    this.#importing = true;
     try {
-      this.#script.runInContext(context, { timeout: LOAD_LIMIT_MS });
+      this.#script.runInContext(context, limitMs === undefined ? {} : { timeout: limitMs });
+      runHostMicrotasks();
+      takeRejections(api.ownsPromise); // nobody waits for them; a function cannot be to blame
       return { context, api, declared: JSON.parse(api.collect()) };
     } catch (error) {
       if (/** @type {{ code?: unknown }} */ (error)?.code === TIMED_OUT) {
@@ -146,13 +168,17 @@ export class Runtime {
         code: "InvalidModules",
         text: `Failed to analyze ${moduleOf(text)}: ${text}`,
       });
+    } finally {
+      [this.#importing, this.#failure] = [importing, failure];
     }
   }
 
   #host() {
     return {
+      ...makeRealmHost(this.#handlers, (stack) => this.mapper.frames(stack)),
       syscall: (/** @type {string} */ op, /** @type {string} */ args) => {
         try {
+          if (this.#importing) throw new CallError("Can't use database at import time");
           return this.#handlers.syscall(op, args);
         } catch (error) {
           if (isFault(error) || error instanceof SystemError) this.#fault ??= error;
@@ -162,37 +188,10 @@ export class Runtime {
         }
       },
       takeFailure: () => this.#failure,
-      log: (/** @type {string} */ level, /** @type {unknown[]} */ values) =>
-        this.#handlers.log(`[${level}] ${inspectAll(values)}`),
-      logText: (/** @type {string} */ level, /** @type {string} */ text, /** @type {unknown[]} */ values) =>
-        this.#handlers.log(`[${level}] ${[text, inspectAll(values)].join(" ").trimEnd()}`),
-      inspect: (/** @type {unknown} */ value) => inspect(value, INSPECT),
-      utf8Length: (/** @type {string} */ text) => Buffer.byteLength(text),
-      utf8Write: (/** @type {string} */ text, /** @type {Uint8Array} */ target) =>
-        encoder.encodeInto(text, target),
-      textDecoder: (
-        /** @type {string} */ label,
-        /** @type {{ fatal: boolean, ignoreBOM: boolean }} */ options,
-      ) => orUndefined(() => new TextDecoder(label, options)),
-      decode: (
-        /** @type {InstanceType<typeof TextDecoder>} */ decoder,
-        /** @type {Uint8Array} */ bytes,
-        /** @type {boolean} */ stream,
-      ) => orUndefined(() => decoder.decode(bytes, { stream })),
-      atob: (/** @type {string} */ text) => orUndefined(() => atob(text)),
-      btoa: (/** @type {string} */ text) => orUndefined(() => btoa(text)),
-      digest: (
-        /** @type {string} */ hash,
-        /** @type {Uint8Array} */ data,
-        /** @type {Uint8Array} */ result,
-      ) => result.set(createHash(hash).update(data).digest()),
-      hmac: (
-        /** @type {string} */ hash,
-        /** @type {Uint8Array} */ key,
-        /** @type {Uint8Array} */ data,
-        /** @type {Uint8Array} */ result,
-      ) => result.set(createHmac(hash, key).update(data).digest()),
-      web: WEB,
+      waitsFor: (/** @type {1 | -1} */ change) => {
+        this.#waiting += change;
+        this.#moved = true;
+      },
     };
   }
 }
@@ -201,24 +200,6 @@ export class Runtime {
 function moduleOf(text) {
   const file = /\(\.\.\/convex\/(.+)\.[a-z]+:\d+:\d+\)/.exec(text)?.[1];
   return file === undefined ? "the pushed modules" : `${file}.js`;
-}
-
-/** @param {unknown[]} values */
-function inspectAll(values) {
-  return values.map((value) => inspect(value, INSPECT)).join(" ");
-}
-
-/**
- * @template T
- * @param {() => T} convert
- * @returns {T | undefined} undefined for what it throws at
- */
-function orUndefined(convert) {
-  try {
-    return convert();
-  } catch {
-    return undefined;
-  }
 }
 
 /** @returns {[number, number, number]} */

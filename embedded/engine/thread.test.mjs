@@ -158,6 +158,6 @@ test("a subscription that does not end when it runs again is shown by its number
 test("a rejected promise that nobody awaits does not end the thread", async () => {
   const thread = new Thread();
   await thread.load();
-  expect(await thread.call("runtime:leaveRejection")).toMatchObject({ ok: true });
+  expect(await thread.call("runtime:leaveRejection")).toMatchObject({ ok: false });
   expect(await thread.call("items:noop")).toMatchObject({ ok: true });
 });

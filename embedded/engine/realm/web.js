@@ -1,0 +1,130 @@
+/*
+ * The host's own web classes, for functions. What they give and throw is made anew in the functions' realm where code would notice the
+ * difference: promises, bytes, JSON, errors. Their promises settle when the host's microtasks run, which `Runtime` sees to.
+ */
+(function web(host, shared) {
+  "use strict";
+
+  /** Of the host's classes, and of those that functions know in their place. */
+  const prototypes = new Map();
+
+  /** An error of the host as one of this realm; anything else is a function's own and stays as it is. */
+  function ownError(error) {
+    if (error instanceof Error || !host.isHostError(error)) return error;
+    const { name, message } = error;
+    const Own = { EvalError, RangeError, ReferenceError, SyntaxError, TypeError, URIError }[name];
+    if (Own !== undefined) return new Own(message);
+    return name === "Error" ? new Error(message) : new shared.DOMException(message, name);
+  }
+
+  function ownValue(value) {
+    if (typeof value !== "object" || value === null) return value;
+    switch (host.kindOf(value)) {
+      case "promise":
+        return ownPromise(value);
+      case "bytes": {
+        const copy = new Uint8Array(value.byteLength);
+        copy.set(new Uint8Array(value.buffer ?? value, value.byteOffset ?? 0, value.byteLength));
+        return ArrayBuffer.isView(value) ? copy : copy.buffer;
+      }
+      case "array":
+        return Array.from(value, ownValue);
+      case "object":
+        return Object.fromEntries(Object.entries(value).map(([name, member]) => [name, ownValue(member)]));
+      default:
+        return ownObject(value);
+    }
+  }
+
+  /** An object that one of the host's classes has made takes on the class that functions know; an iterator is made anew. */
+  function ownObject(value) {
+    const prototype = prototypes.get(Object.getPrototypeOf(value));
+    if (prototype !== undefined) return Object.setPrototypeOf(value, prototype);
+    if (!host.isHostObject(value) || typeof value.next !== "function") return value;
+    const iterator = {
+      next: (...args) => wrap(value.next).apply(value, args),
+      [Symbol.iterator]: () => iterator,
+      [Symbol.asyncIterator]: () => iterator,
+    };
+    if (typeof value.return === "function")
+      iterator.return = (...args) => wrap(value.return).apply(value, args);
+    return iterator;
+  }
+
+  function ownPromise(promise) {
+    host.waitsFor(1);
+    return new Promise((resolve, reject) => {
+      promise.then(
+        (value) => {
+          host.waitsFor(-1);
+          resolve(ownValue(value));
+        },
+        (error) => {
+          host.waitsFor(-1);
+          reject(ownError(error));
+        },
+      );
+    });
+  }
+
+  function wrap(method) {
+    return function (...args) {
+      try {
+        return ownValue(Reflect.apply(method, this, args));
+      } catch (error) {
+        throw ownError(error);
+      }
+    };
+  }
+
+  /** A class of the host under its own name, whose instances are good for the host's other classes too. */
+  function adopt(HostClass) {
+    const { name } = HostClass;
+    const Own = {
+      [name]: class extends HostClass {
+        constructor(...args) {
+          try {
+            super(...args);
+          } catch (error) {
+            throw ownError(error);
+          }
+        }
+        static [Symbol.hasInstance](value) {
+          return this === Own ? value instanceof HostClass : super[Symbol.hasInstance](value);
+        }
+      },
+    }[name];
+    for (const property of Reflect.ownKeys(HostClass.prototype)) {
+      const descriptor = Object.getOwnPropertyDescriptor(HostClass.prototype, property);
+      if (property === "constructor") continue;
+      if (typeof descriptor.value === "function") descriptor.value = wrap(descriptor.value);
+      else if (descriptor.get !== undefined) descriptor.get = wrap(descriptor.get);
+      Object.defineProperty(Own.prototype, property, descriptor);
+    }
+    prototypes.set(HostClass.prototype, Own.prototype);
+    for (const property of Reflect.ownKeys(HostClass)) {
+      const descriptor = Object.getOwnPropertyDescriptor(HostClass, property);
+      if (typeof descriptor.value !== "function") continue;
+      Object.defineProperty(Own, property, { ...descriptor, value: wrap(descriptor.value) });
+    }
+    return Own;
+  }
+
+  const globals = Object.fromEntries(Object.entries(host.web).map(([name, one]) => [name, adopt(one)]));
+  const signals = new WeakMap();
+  const HostRequest = globals.Request;
+  globals.Request = class Request extends HostRequest {
+    constructor(input, init) {
+      const { signal, ...rest } = init ?? {};
+      super(input, rest);
+      signals.set(this, signal ?? signals.get(input) ?? new globalThis.AbortController().signal);
+    }
+    get signal() {
+      return signals.get(this);
+    }
+    clone() {
+      return new globals.Request(super.clone(), { signal: this.signal });
+    }
+  };
+  return globals;
+});
