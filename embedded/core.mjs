@@ -29,12 +29,12 @@ const MIN_NODE = [22, 13];
  */
 export function openCore(options, { log, onFatal }) {
   checkNode(process.versions.node);
-  const { functions, explicit, data, synchronous, conflicts = null, record = false } = options;
+  const { functions, explicit, data, synchronous, conflicts = null, record = false, strict = false } = options;
   if (explicit) checkFolder(functions);
   prepareData(data);
   const file = path.join(data, "host.sqlite");
   const clock = options.clock === undefined ? null : makeClock(options.clock.startMs ?? Date.now());
-  const engine = new EngineClient({ file, synchronous, log, onFatal, clock, conflicts, record });
+  const engine = new EngineClient({ file, synchronous, log, onFatal, clock, conflicts, record, strict });
   engine.start();
   return { engine, file, clock };
 }

@@ -68,7 +68,7 @@ export class EngineError extends Error {
 }
 
 /**
- * @param {{ file: string, synchronous: "full" | "normal", clock: Float64Array | null, conflicts: { rate: number, seed: number } | null, record: boolean, guard: SharedArrayBuffer, killed: { job: string, message: string } | null, running: string[] }} workerData
+ * @param {{ file: string, synchronous: "full" | "normal", clock: Float64Array | null, conflicts: { rate: number, seed: number } | null, record: boolean, strict: boolean, guard: SharedArrayBuffer, killed: { job: string, message: string } | null, running: string[] }} workerData
  * @returns {Thread}
  */
 export function spawnEngineThread(workerData) {
@@ -85,6 +85,7 @@ export class EngineClient {
    * @param {Float64Array | null} [settings.clock]  the virtual clock, see clock.mjs
    * @param {{ rate: number, seed: number } | null} [settings.conflicts]  lets mutations conflict at random
    * @param {boolean} [settings.record]  keeps what mutations read and wrote
+   * @param {boolean} [settings.strict]  evaluates the modules anew for every call
    * @param {typeof spawnEngineThread} [settings.spawn]
    */
   constructor({
@@ -95,9 +96,10 @@ export class EngineClient {
     clock = null,
     conflicts = null,
     record = false,
+    strict = false,
     spawn = spawnEngineThread,
   }) {
-    this.#settings = { file, synchronous, clock, conflicts, record };
+    this.#settings = { file, synchronous, clock, conflicts, record, strict };
     this.#log = log;
     this.#onFatal = onFatal;
     this.#spawn = spawn;
@@ -110,7 +112,7 @@ export class EngineClient {
   /** @type {Description} */
   description = { functions: {}, http: false, env: [], auth: [], variables: {} };
 
-  /** @type {{ file: string, synchronous: "full" | "normal", clock: Float64Array | null, conflicts: { rate: number, seed: number } | null, record: boolean }} */
+  /** @type {{ file: string, synchronous: "full" | "normal", clock: Float64Array | null, conflicts: { rate: number, seed: number } | null, record: boolean, strict: boolean }} */
   #settings;
   /** @type {(line: string) => void} */
   #log;

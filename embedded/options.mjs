@@ -18,6 +18,7 @@ import { FaultError, parseFaults } from "./faults.mjs";
  * @property {"full" | "normal"} synchronous  full: a commit is on the disk before its answer; normal: a power cut may lose the last ones
  * @property {{ startMs?: number }} [clock]  a virtual clock; startMs: ms since the epoch, the machine's time by default
  * @property {import("./faults.mjs").FaultSettings} [faults]  what is disturbed between clients and the host
+ * @property {boolean} [strict]  every call evaluates the modules anew, as on Convex
  * @property {boolean} [record]  keep what mutations read and wrote, for the conflict matrix
  * @property {{ rate: number, seed: number }} [conflicts]  rate: share of the runs of mutations that are undone as a conflict, 0 to 1
  */
@@ -45,6 +46,7 @@ const FLAGS = {
   clock: { type: "string", default: "real" },
   conflicts: { type: "string", default: "0" },
   record: { type: "boolean", default: false },
+  strict: { type: "boolean", default: false },
   faults: { type: "string", default: "none" },
 };
 
@@ -73,6 +75,7 @@ export function parseOptions(argv, cwd) {
     clock: readClock(flags("clock")),
     conflicts: readConflicts(flags("conflicts")),
     record: on("record"),
+    strict: on("strict"),
     faults: readFaults(flags("faults")),
   };
   if (options.port !== 0 && options.port === options.sitePort) {

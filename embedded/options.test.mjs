@@ -13,13 +13,14 @@ test("without flags the host serves ./convex on the loopback address with the de
     adminKey: DEVELOPMENT_ADMIN_KEY,
     synchronous: "normal",
     record: false,
+    strict: false,
   });
 });
 
 test("every flag is read, and both ports may be free ones", () => {
   const argv = ["--functions", "f", "--data", "/d", "--port", "0", "--site-port=0", "--host", "0.0.0.0"];
   expect(
-    parseOptions([...argv, "--admin-key", "own", "--synchronous", "full", "--no-watch"], "/app"),
+    parseOptions([...argv, "--admin-key", "own", "--synchronous", "full", "--no-watch", "--strict"], "/app"),
   ).toEqual({
     functions: "/app/f",
     explicit: true,
@@ -31,6 +32,7 @@ test("every flag is read, and both ports may be free ones", () => {
     adminKey: "own",
     synchronous: "full",
     record: false,
+    strict: true,
   });
 });
 

@@ -38,7 +38,8 @@ const REFUSALS = [CronError, ValidatorError];
  * @param {import("./runtime.mjs").Handlers} handlers
  * @param {number} now  ms since the epoch
  * @param {Store} store  holds variables too
- * @param {{ complete: boolean }} [options]  complete: every variable that is declared must be there
+ * @param {{ complete?: boolean, strict?: boolean }} [options]  complete: every variable that is declared must be there; strict: of the
+ *   runtime
  * @returns {Deployment}
  * @throws {OperatorError}
  */
@@ -48,7 +49,7 @@ export function prepareDeployment(
   handlers,
   now,
   store,
-  { complete } = { complete: true },
+  { complete = true, strict = false } = {},
 ) {
   try {
     const stored = readEnvironment(store);
@@ -71,7 +72,7 @@ export function prepareDeployment(
       variables: env,
     };
     return {
-      runtime: new Runtime(bundle, env, handlers, now),
+      runtime: new Runtime(bundle, env, handlers, now, { strict }),
       functions,
       schema: parseSchema(declared.schema),
       crons: parseCrons(declared.crons, (path) => functions.get(path)?.kind ?? null),

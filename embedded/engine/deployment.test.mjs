@@ -227,6 +227,15 @@ test("the folder of a component that needs nothing from its app is served as one
   expect(column("by_creation_time")).toEqual([1]);
 });
 
+describe("a schema file", () => {
+  test.each([
+    ["export const schema = 1;", "Schema file missing default export."],
+    ["export default { tables: {} };", "Default export from schema file isn't a Convex schema."],
+  ])("%s is refused", async (text, reason) => {
+    await expect(load(null, { "schema.ts": text })).rejects.toThrow(reason);
+  });
+});
+
 describe("variables of convex.config.ts", () => {
   const config = {
     "convex.config.ts": `import { defineApp } from "convex/server"; import { v } from "convex/values";

@@ -47,6 +47,7 @@ import { VirtualClock } from "./virtual-clock.mjs";
  * @property {readonly string[]} [running]  scheduled actions that outlived the last engine
  * @property {Iterable<string>} [running]  jobs whose actions outlived the last engine
  * @property {Partial<import("./limits.mjs").Limits>} [limits]
+ * @property {boolean} [strict]  every call evaluates the modules anew: no state of theirs survives
  * @property {() => number} [now]  ms since the epoch
  * @property {{ rate: number, seed: number } | null} [conflicts]  lets mutations conflict at random
  * @property {boolean} [record]  keeps what mutations read and wrote
@@ -91,7 +92,9 @@ export class Engine {
     clock = null,
     conflicts = null,
     record = false,
+    strict = false,
   }) {
+    this.#strict = strict;
     this.#recorder = record ? new Recorder() : null;
     this.#conflicts = conflicts === null ? null : new Conflicts(conflicts);
     this.#clock = clock === null ? null : new VirtualClock(clock);
@@ -115,6 +118,7 @@ export class Engine {
     this.#store.commit();
   }
 
+  #strict;
   #clock;
   #conflicts;
   #recorder;
@@ -550,6 +554,7 @@ export class Engine {
         this.#handlers,
         this.#now(),
         this.#store,
+        { strict: this.#strict },
       );
       if (bundle !== null) applySchema(this.#store, deployment.schema);
       const before = this.#app;

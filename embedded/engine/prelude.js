@@ -227,8 +227,8 @@
   const { console, forgetTimers } = realm.console(host);
   const { structuredClone } = realm.clone(shared);
   const events = realm.events(shared);
+  realm.web(host, shared);
   define({
-    ...realm.web(host, shared),
     ...events,
     ...realm.text(host, shared),
     ...realm.crypto(host, shared),
@@ -255,7 +255,7 @@
   /* ---- running functions ---- */
 
   let modules = {};
-  let functions = new Map();
+  const functions = new Map(); // those that were called
   /** A text: the value; an object: what was thrown; undefined: the promise did not settle. */
   let outcome;
 
@@ -297,11 +297,25 @@
     return value;
   }
 
-  /** Take up what the bundle has just left behind; answers with what it declares, as JSON text. */
+  /** Take up what the bundle has just left behind. */
   function collect() {
     modules = globalThis.__modules;
     delete globalThis.__modules;
-    functions = new Map();
+  }
+
+  /** What the schema's module declares, as JSON text; null when there is no such module. */
+  function schemaOf(module) {
+    if (module === undefined) return null;
+    const docs = "To learn more, see the schema documentation at https://docs.convex.dev/database/schemas.";
+    if (module.default === undefined) throw new Error(`Schema file missing default export. ${docs}`);
+    if (typeof module.default?.export !== "function") {
+      throw new Error(`Default export from schema file isn't a Convex schema. ${docs}`);
+    }
+    return module.default.export();
+  }
+
+  /** What the modules declare, as JSON text. */
+  function describe() {
     const declared = [];
     for (const [module, exports] of Object.entries(modules)) {
       for (const [name, value] of Object.entries(exports)) {
@@ -309,7 +323,6 @@
           typeof value === "function" ? Object.keys(KINDS).find((one) => value[one] === true) : undefined;
         if (flag === undefined) continue;
         const path = `${module}:${name}`;
-        functions.set(path, value);
         declared.push({
           path,
           kind: KINDS[flag],
@@ -325,7 +338,7 @@
     const router = defaultExport("http", "isRouter", "Router");
     return JSON.stringify({
       functions: declared,
-      schema: modules.schema?.default?.export() ?? null,
+      schema: schemaOf(modules.schema),
       crons: defaultExport("crons", "isCrons", "Crons object")?.export() ?? null,
       http: router !== undefined,
       routes: router?.getRoutes().map(([path, method]) => ({ path, method })) ?? [],
@@ -345,7 +358,12 @@
     uncatchable = null;
     importing = false;
     forgetTimers();
-    const called = functions.get(path);
+    let called = functions.get(path);
+    if (called === undefined) {
+      const colon = path.lastIndexOf(":");
+      called = modules[path.slice(0, colon)][path.slice(colon + 1)];
+      functions.set(path, called);
+    }
     called[METHODS[kind]](args).then(
       (value) => void (outcome = value),
       (thrown) => void (outcome = describeThrown(thrown)),
@@ -361,6 +379,7 @@
   return {
     prepare,
     collect,
+    describe,
     start,
     describeThrown,
     takeOutcome: () => uncatchable ?? outcome,

@@ -30,7 +30,7 @@ import { runHostMicrotasks, takeRejections } from "./rejections.mjs";
  * @property {Record<string, any> | null} config  what the app or component of `convex.config.ts` exports of itself
  * @property {[name: string, declaration: { value: string, optional?: boolean }][]} env
  * @property {string[]} components
- * @typedef {{ context: vm.Context, api: any, declared: Declared }} FunctionContext  api: what prelude.js returns
+ * @typedef {{ context: vm.Context, api: any }} FunctionContext  api: what prelude.js returns
  */
 
 const LOAD_LIMIT_MS = 4_000; // as long as Convex lets modules run when they are imported
@@ -73,12 +73,11 @@ export class Runtime {
     } catch (error) {
       throw new OperatorError(`the functions cannot be compiled: ${/** @type {Error} */ (error).message}`);
     }
-    const first = this.#makeContext(LOAD_LIMIT_MS);
-    this.#contexts.push(first);
-    /** @type {Declared} */
-    this.declared = first.declared;
+    this.#contexts.push(this.#makeContext(LOAD_LIMIT_MS));
   }
 
+  /** What the first evaluation finds. */
+  declared = /** @type {Declared} */ ({});
   #env;
   #handlers;
   #now;
@@ -139,7 +138,7 @@ export class Runtime {
   }
 
   /**
-   * @param {number} [limitMs]  for the modules; the guard watches those that are evaluated for a call
+   * @param {number} [limitMs]  for the modules, which are to be described; the guard watches those that are evaluated for a call
    * @returns {FunctionContext} a context in which the modules have been evaluated
    */
   #makeContext(limitMs) {
@@ -156,7 +155,9 @@ export class Runtime {
       this.#script.runInContext(context, limitMs === undefined ? {} : { timeout: limitMs });
       runHostMicrotasks();
       takeRejections(api.ownsPromise); // nobody waits for them; a function cannot be to blame
-      return { context, api, declared: JSON.parse(api.collect()) };
+      api.collect();
+      if (limitMs !== undefined) this.declared = JSON.parse(api.describe());
+      return { context, api };
     } catch (error) {
       if (/** @type {{ code?: unknown }} */ (error)?.code === TIMED_OUT) {
         throw new OperatorError(

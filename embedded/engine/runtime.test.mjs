@@ -1,6 +1,6 @@
 import { createHash, createHmac } from "node:crypto";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { FIXTURE, TestEngine } from "./testing.mjs";
+import { FIXTURE, TestEngine, temporaryFolder, writeFunctions } from "./testing.mjs";
 
 const NOW = 1_700_000_000_123;
 /** @type {TestEngine} */
@@ -115,4 +115,32 @@ test("the log of a call ends at 256 lines and says so", () => {
   expect(logLines).toHaveLength(256);
   expect(logLines.at(-1)).toBe("[ERROR] Log overflow (maximum 256). Remaining log lines omitted.");
   expect(engine.reply("runtime:logs", { lines: 251 }).logLines.at(-1)).toBe("[DEBUG] 250");
+});
+
+test("module state survives between calls, and with `strict` it never does, nor from a call to one inside it", async () => {
+  const state = (/** @type {TestEngine} */ one) => [1, 2, 3].map(() => one.call("runtime:stateOfModule"));
+  expect(state(engine)).toEqual([1, 2, 3]);
+  const strict = new TestEngine({ strict: true });
+  await strict.load();
+  expect(state(strict)).toEqual([1, 1, 1]);
+  expect(strict.call("runtime:statesInside")).toEqual([2, 1, 1]);
+  strict.dispose();
+});
+
+test("what is evaluated anew for a call cannot use the database while it is", async () => {
+  const root = temporaryFolder();
+  const strict = new TestEngine({ root, strict: true });
+  await strict.load(
+    writeFunctions(root, {
+      "tries.ts": `import { queryGeneric as query } from "convex/server";
+        let seen = "";
+        try { (globalThis as any).Convex.syscall("1.0/queryStream", '{"query":{}}'); } catch (error: any) { seen = error.message; }
+        const [random, now] = [Math.random(), Date.now()];
+        export const told = query({ args: {}, handler: async () => ({ seen, random, now }) });`,
+    }),
+  );
+  const first = strict.call("tries:told");
+  expect(first.seen).toBe("Can't use database at import time");
+  expect(strict.call("tries:told")).toEqual(first); // the same chance and time for each evaluation
+  strict.dispose();
 });

@@ -251,7 +251,7 @@ function checkIndexes(table) {
     (one, other) =>
       new SchemaError(
         "SearchIndexFieldNotUnique",
-        `In table "${name}" search index "${one}" and search index "${other}" have the same \`searchField\`. Search index fields must be unique within a table.`,
+        `In table "${name}" search index "${one}" and search index "${other}" have the same \`searchField\`. Search index fields must be unique within a table. ${combining("searchField")}`,
       ),
   );
   refuseTwins(
@@ -260,9 +260,14 @@ function checkIndexes(table) {
     (one, other) =>
       new SchemaError(
         "VectorIndexFieldNotUnique",
-        `In table "${name}" vector index "${one}" and vector index "${other}" have the same \`vectorField\`. Vector index fields must be unique within a table.`,
+        `In table "${name}" vector index "${one}" and vector index "${other}" have the same \`vectorField\`. Vector index fields must be unique within a table. ${combining("vectorField")}`,
       ),
   );
+}
+
+/** @param {string} field */
+function combining(field) {
+  return `You should combine the indexes with the same \`${field}\` into one index containing all \`filterField\`s and then use different subsets of the \`filterField\`s at query time.`;
 }
 
 /**
@@ -344,6 +349,34 @@ function checkIndexReferences({ name, indexes, stagedIndexes, searchIndexes, vec
       );
     }
   }
+  for (const index of vectorIndexes) {
+    if (!canBeVector(validator.json, index.vectorField.split("."))) {
+      throw new SchemaError(
+        "SchemaDefinitionError",
+        `In table "${name}" the vector index "${index.name}" is invalid because it references the field "${index.vectorField}" that is neither an array of float64 or optional array of float64.`,
+      );
+    }
+  }
+}
+
+/**
+ * @param {ValidatorJson} json
+ * @param {string[]} path
+ * @returns {boolean} whether some value that fits has an array of float64 there
+ */
+function canBeVector(json, path) {
+  const [field, ...rest] = path;
+  if (json.type === "any") return true;
+  if (json.type === "union") {
+    return json.value.some((/** @type {ValidatorJson} */ member) => canBeVector(member, path));
+  }
+  if (field === undefined) {
+    return json.type === "array" && (json.value.type === "number" || json.value.type === "any");
+  }
+  return (
+    json.type === "object" &&
+    (!Object.hasOwn(json.value, field) || canBeVector(json.value[field].fieldType, rest))
+  );
 }
 
 /**

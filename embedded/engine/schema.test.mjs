@@ -153,6 +153,17 @@ describe("a schema", () => {
     ["SchemaDefinitionError", table((t) => t.index("by_no", ["b.no"])), 'references the field "b.no"'],
     [
       "SchemaDefinitionError",
+      () =>
+        parse({
+          t: defineTable({ texts: v.array(v.string()) }).vectorIndex("i", {
+            vectorField: "texts",
+            dimensions: 2,
+          }),
+        }),
+      'the vector index "i" is invalid because it references the field "texts" that is neither an array of float64 or optional array of float64.',
+    ],
+    [
+      "SchemaDefinitionError",
       table((t) => t.index("by_no", ["constructor"])),
       'references the field "constructor"',
     ],

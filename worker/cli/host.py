@@ -61,6 +61,11 @@ def add_to(commands: Commands) -> None:
         "default: %(default)s",
     )
     host_aids.add_flags(parser)
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="evaluate the modules anew for every call, as Convex may: no state of theirs survives",
+    )
     parser.set_defaults(run=run)
     host_aids.add_to(parser.add_subparsers(dest="verb", metavar="VERB"))
 
@@ -75,6 +80,8 @@ def run(arguments: argparse.Namespace) -> int:
         flags.append("--no-watch")
     if arguments.record:
         flags.append("--record")
+    if arguments.strict:
+        flags.append("--strict")
     if arguments.admin_key is not None:
         flags += ["--admin-key", arguments.admin_key]
     command = node_command(HOST, flags)

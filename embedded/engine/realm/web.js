@@ -5,8 +5,10 @@
 (function web(host, shared) {
   "use strict";
 
-  /** Of the host's classes, and of those that functions know in their place. */
-  const prototypes = new Map();
+  /** The host's classes by their prototypes; few functions use one, so each is adopted when it is first looked at. */
+  const hostClasses = new Map(Object.values(host.web).map((one) => [one.prototype, one]));
+  /** What functions know in their place, by name. */
+  const adopted = {};
 
   /** An error of the host as one of this realm; anything else is a function's own and stays as it is. */
   function ownError(error) {
@@ -38,8 +40,8 @@
 
   /** An object that one of the host's classes has made takes on the class that functions know; an iterator is made anew. */
   function ownObject(value) {
-    const prototype = prototypes.get(Object.getPrototypeOf(value));
-    if (prototype !== undefined) return Object.setPrototypeOf(value, prototype);
+    const hostClass = hostClasses.get(Object.getPrototypeOf(value));
+    if (hostClass !== undefined) return Object.setPrototypeOf(value, ownClass(hostClass).prototype);
     if (!host.isHostObject(value) || typeof value.next !== "function") return value;
     const iterator = {
       next: (...args) => wrap(value.next).apply(value, args),
@@ -101,7 +103,6 @@
       else if (descriptor.get !== undefined) descriptor.get = wrap(descriptor.get);
       Object.defineProperty(Own.prototype, property, descriptor);
     }
-    prototypes.set(HostClass.prototype, Own.prototype);
     for (const property of Reflect.ownKeys(HostClass)) {
       const descriptor = Object.getOwnPropertyDescriptor(HostClass, property);
       if (typeof descriptor.value !== "function") continue;
@@ -110,21 +111,40 @@
     return Own;
   }
 
-  const globals = Object.fromEntries(Object.entries(host.web).map(([name, one]) => [name, adopt(one)]));
   const signals = new WeakMap();
-  const HostRequest = globals.Request;
-  globals.Request = class Request extends HostRequest {
-    constructor(input, init) {
-      const { signal, ...rest } = init ?? {};
-      super(input, rest);
-      signals.set(this, signal ?? signals.get(input) ?? new globalThis.AbortController().signal);
-    }
-    get signal() {
-      return signals.get(this);
-    }
-    clone() {
-      return new globals.Request(super.clone(), { signal: this.signal });
-    }
-  };
-  return globals;
+
+  function ownRequest(HostRequest) {
+    const Base = adopt(HostRequest);
+    return class Request extends Base {
+      constructor(input, init) {
+        const { signal, ...rest } = init ?? {};
+        super(input, rest);
+        signals.set(this, signal ?? signals.get(input) ?? new globalThis.AbortController().signal);
+      }
+      get signal() {
+        return signals.get(this);
+      }
+      clone() {
+        const copy = super.clone();
+        signals.set(copy, this.signal);
+        return copy;
+      }
+    };
+  }
+
+  function ownClass(HostClass) {
+    const { name } = HostClass;
+    return (adopted[name] ??= name === "Request" ? ownRequest(HostClass) : adopt(HostClass));
+  }
+
+  for (const [name, HostClass] of Object.entries(host.web)) {
+    Object.defineProperty(globalThis, name, {
+      get: () => ownClass(HostClass),
+      set(value) {
+        adopted[name] = value;
+      },
+      configurable: true,
+      enumerable: false,
+    });
+  }
 });
