@@ -2,8 +2,8 @@
 
 import { modulePath } from "../paths.mjs";
 import { CallError } from "./errors.mjs";
-import { formatSize } from "./format.mjs";
-import { checkText, refuseLoneSurrogates, ValueError } from "./values.mjs";
+import { formatSize, formatValue } from "./format.mjs";
+import { checkValue, isPlain, isSpecial, refuseLoneSurrogates, ValueError } from "./values.mjs";
 
 /**
  * @typedef {Pick<import("./call.mjs").App, "store" | "limits">} App
@@ -20,20 +20,41 @@ import { checkText, refuseLoneSurrogates, ValueError } from "./values.mjs";
  */
 export function checkArgs({ store, limits }, entry, args, options = {}) {
   const path = modulePath(entry.path);
-  const bytes = saying(`Invalid arguments for ${path}: `, () => {
-    refuseLoneSurrogates(args);
-    return checkText(args, { ...options, limit: limits.argsBytes });
-  });
+  const plain = isPlain(args, limits.argsBytes);
+  if (plain && entry.args === null) return 0;
+  const parsed = JSON.parse(args);
+  const bytes = plain
+    ? 0
+    : saying(`Invalid arguments for ${path}: `, () => {
+        refuseLoneSurrogates(args);
+        return checkValue(parsed, options);
+      });
   if (bytes > limits.argsBytes) {
     throw new CallError(
       `Arguments for ${path} are too large (actual: ${formatSize(bytes)}, limit: ${formatSize(limits.argsBytes)})`,
     );
   }
   if (entry.args !== null) {
-    const error = entry.args.check(JSON.parse(args)[0], store);
+    const error = checkOnly(entry.args, parsed, store);
     if (error !== null) throw new CallError(`ArgumentValidationError: ${error}`);
   }
   return bytes;
+}
+
+/**
+ * @param {import("./validators.mjs").Validator} validator
+ * @param {import("./values.mjs").EncodedArray} args  of which a function takes one, an object
+ * @param {App["store"]} store
+ */
+function checkOnly(validator, args, store) {
+  const [arg] = args;
+  if (arg === undefined || args.length > 1) {
+    return `Expected to receive a single object as the function's argument. Instead received ${args.length} arguments: ${formatValue(args)}`;
+  }
+  if (typeof arg !== "object" || arg === null || Array.isArray(arg) || isSpecial(arg)) {
+    return `Expected to receive an object as the function's argument. Instead received: ${formatValue(arg)}`;
+  }
+  return validator.check(arg, store);
 }
 
 /**
@@ -46,19 +67,22 @@ export function checkArgs({ store, limits }, entry, args, options = {}) {
  */
 export function checkReturns({ store, limits }, entry, value, options = {}) {
   const path = modulePath(entry.path);
+  const plain = isPlain(value, limits.resultBytes);
+  if (plain && entry.returns === null) return 0;
   saying(`Function ${path} failed. Could not parse return value as json: `, () =>
     refuseLoneSurrogates(value),
   );
-  const bytes = saying(`Function ${path} return value invalid: `, () =>
-    checkText(value, { ...options, limit: limits.resultBytes }),
-  );
+  const parsed = JSON.parse(value);
+  const bytes = plain
+    ? 0
+    : saying(`Function ${path} return value invalid: `, () => checkValue(parsed, options));
   if (bytes > limits.resultBytes) {
     throw new CallError(
       `Function ${path} return value is too large (actual: ${formatSize(bytes)}, limit: ${formatSize(limits.resultBytes)})`,
     );
   }
   if (entry.returns !== null) {
-    const error = entry.returns.check(JSON.parse(value), store);
+    const error = entry.returns.check(parsed, store);
     if (error !== null) throw new CallError(`ReturnsValidationError: ${error}`);
   }
   return bytes;

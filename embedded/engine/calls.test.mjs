@@ -46,6 +46,20 @@ describe("arguments and results", () => {
     expect(ranks("a")).toEqual([]);
   });
 
+  test("anything but one object is refused by a function that says what it takes", () => {
+    const call = (/** @type {string} */ args) => () => {
+      const [reply] = engine.serve([{ ...engine.message("items:add", {}), args }]).replies;
+      throw new Error(reply.message);
+    };
+    expect(call("[]")).toThrow(
+      "ArgumentValidationError: Expected to receive a single object as the function's argument. Instead received 0 arguments: []",
+    );
+    expect(call('[{"group":"a"},1]')).toThrow('Instead received 2 arguments: [{group: "a"}, 1.0]');
+    expect(call("[[1]]")).toThrow(
+      "ArgumentValidationError: Expected to receive an object as the function's argument. Instead received: [1.0]",
+    );
+  });
+
   test("an id of another table is refused", () => {
     const { id } = engine.call("events:add", { text: "x" });
     expect(() => engine.call("items:get", { id })).toThrow("ArgumentValidationError: ");

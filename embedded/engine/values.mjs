@@ -68,16 +68,12 @@ export function checkStored(document) {
 }
 
 /**
- * As `checkValue`, for a text that holds one value.
- *
- * @param {string} json
- * @param {{ commitTs?: boolean, limit: number }} options  limit: what the caller allows
- * @returns {number} the value's size in bytes; 0 for a short text without anything special, unless the limit is as low
- * @throws {ValueError}
+ * @param {string} json  of one value
+ * @param {number} limit  of its size in bytes
+ * @returns {boolean} whether it is so short and simple that it is within all bounds
  */
-export function checkText(json, { limit, ...options }) {
-  if (limit > NUMBER_BYTES * SHORT_TEXT && json.length <= SHORT_TEXT && PLAIN_TEXT.test(json)) return 0;
-  return checkValue(JSON.parse(json), options);
+export function isPlain(json, limit) {
+  return json.length <= SHORT_TEXT && limit > NUMBER_BYTES * SHORT_TEXT && PLAIN_TEXT.test(json);
 }
 
 /**
