@@ -20,12 +20,14 @@ export function runHostMicrotasks() {
 
 /**
  * @param {(promise: Promise<unknown>) => boolean} isWanted
+ * @param {boolean} all  whether no call is open any more that could want the others
  * @returns {unknown[]} the reasons of the wanted ones, which are forgotten
  */
-export function takeRejections(isWanted) {
+export function takeRejections(isWanted, all) {
   if (rejections.size === 0) return NONE;
   const wanted = [...rejections].filter(([promise]) => isWanted(promise));
-  for (const [promise] of wanted) rejections.delete(promise);
+  if (all) rejections.clear();
+  else for (const [promise] of wanted) rejections.delete(promise);
   return wanted.map(([, reason]) => reason);
 }
 

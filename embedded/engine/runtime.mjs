@@ -118,7 +118,7 @@ export class Runtime {
       runHostMicrotasks();
       if (this.#moved) idle = 0;
     }
-    const rejections = takeRejections(api.ownsPromise);
+    const rejections = takeRejections(api.ownsPromise, depth === 0);
     const outcome = api.takeOutcome();
     // What still waits for something must not go on in the middle of another call.
     if (outcome === undefined || this.#waiting > 0) delete this.#contexts[depth];
@@ -154,7 +154,7 @@ export class Runtime {
     try {
       this.#script.runInContext(context, limitMs === undefined ? {} : { timeout: limitMs });
       runHostMicrotasks();
-      takeRejections(api.ownsPromise); // nobody waits for them; a function cannot be to blame
+      takeRejections(api.ownsPromise, false); // nobody waits for them; a function cannot be to blame
       api.collect();
       if (limitMs !== undefined) this.declared = JSON.parse(api.describe());
       return { context, api };
