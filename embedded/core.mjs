@@ -29,7 +29,15 @@ const MIN_NODE = [22, 13];
  */
 export function openCore(options, { log, onFatal }) {
   checkNode(process.versions.node);
-  const { functions, explicit, data, synchronous, conflicts = null, record = false, strict = false } = options;
+  const {
+    functions,
+    explicit,
+    data,
+    synchronous,
+    conflicts = null,
+    record = false,
+    strict = false,
+  } = options;
   if (explicit) checkFolder(functions);
   prepareData(data);
   const file = path.join(data, "host.sqlite");
