@@ -63,6 +63,22 @@ const SHIMS = {
   },
 };
 
+/** A `.wasm` file is imported as the compiled module. @type {Plugin} */
+const WASM = {
+  name: "wasm",
+  setup({ onResolve, onLoad }) {
+    onResolve({ filter: /\.wasm$/ }, ({ resolveDir, path: file }) => ({
+      path: path.resolve(resolveDir, file),
+      namespace: "wasm",
+    }));
+    onLoad({ filter: /.*/, namespace: "wasm" }, async ({ path: file }) => ({
+      contents: `export default new WebAssembly.Module(Uint8Array.from(atob(${JSON.stringify(
+        await readFile(file, "base64"),
+      )}), (character) => character.charCodeAt(0)));`,
+    }));
+  },
+};
+
 /**
  * @param {string} folder  absolute, or relative to the working directory
  * @returns {Promise<Bundle>}
@@ -86,7 +102,7 @@ export async function buildFunctions(folder) {
   const files = await entryPoints(root, folders);
   const modules = files.map(modulePath);
   try {
-    const { bundle, inputs } = await bundleModules(root, entrySource(files, modules), modules, [SHIMS]);
+    const { bundle, inputs } = await bundleModules(root, entrySource(files, modules), modules, [SHIMS, WASM]);
     return { bundle, folders, files: inputs.filter((file) => !file.includes(INSTALLED)) };
   } catch (error) {
     if (!isBuildFailure(error)) throw error;

@@ -1,4 +1,5 @@
-import { readFileSync, rmSync } from "node:fs";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import path from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { bundleFunctions } from "./bundle.mjs";
 import { temporaryFolder, writeFunctions } from "./engine/testing.mjs";
@@ -26,6 +27,22 @@ test("every module is there under its path, and no other file", async () => {
     "README.md": "text",
   });
   expect(modules).toEqual(["auth.config", "convex.config", "model/deep/er", "old", "tasks"]);
+});
+
+test("a .wasm file is imported as the compiled module", async () => {
+  const folder = writeFunctions(root, {
+    "a.ts":
+      'import module from "./lib/empty.wasm"; export const isModule = module instanceof WebAssembly.Module;',
+    "lib/other.ts": "export {}",
+  });
+  writeFileSync(path.join(folder, "lib/empty.wasm"), Buffer.from([0, 97, 115, 109, 1, 0, 0, 0]));
+  const { code, modules } = await bundleFunctions(folder);
+  new Function(code)();
+  expect(/** @type {any} */ (globalThis).__modules.a.isModule).toBe(true);
+  delete (/** @type {any} */ (globalThis).__modules);
+  expect(modules).toContain("a");
+  rmSync(path.join(folder, "lib/empty.wasm"));
+  await expect(bundleFunctions(folder)).rejects.toThrow(/ENOENT[^\n]*empty\.wasm[^\n]*$/);
 });
 
 test("the script leaves the modules' exports behind", async () => {

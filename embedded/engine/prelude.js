@@ -226,6 +226,7 @@
   };
   const { console, forgetTimers } = realm.console(host);
   const { structuredClone } = realm.clone(shared);
+  realm.wasm();
   const events = realm.events(shared);
   realm.web(host, shared);
   define({

@@ -17,10 +17,14 @@ describe("globals", () => {
       surplus: [],
       process: ["env"],
       exit: "undefined",
-      wasm: "CompileError",
+      wasm: "compiled",
       zone: expect.any(String),
       offset: expect.any(Number),
     });
+  });
+
+  test("have WebAssembly, compiled inside of the call", () => {
+    expect(engine.call("runtime:webAssembly")).toEqual({ sums: [5, 5, 5], broken: "CompileError" });
   });
 
   test("are of the functions' own realm wherever code can tell", () => {
