@@ -1,4 +1,4 @@
-/** Packages that keep what others show: @convex-dev/action-cache, persistent-text-streaming and presence. */
+/** Packages that keep what others show: @convex-dev/action-cache, geospatial, persistent-text-streaming and presence. */
 
 import { setTimeout as pause } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
@@ -117,5 +117,50 @@ describe("presence", () => {
       .http()
       .mutation(api.public.heartbeat, { roomId: "other", userId: "a", sessionId: "a session" });
     expect((await failure(wrong)).message).toContain("must be unique");
+  });
+});
+
+describe("geospatial", () => {
+  const clients = useHost({ functions: functionsOf("geospatial") });
+  const levels = { minLevel: 4, maxLevel: 16, levelMod: 2 };
+  const cities: [string, number, number][] = [
+    ["Paris", 48.8566, 2.3522],
+    ["London", 51.5074, -0.1278],
+    ["Berlin", 52.52, 13.405],
+    ["Tokyo", 35.6762, 139.6503],
+  ];
+
+  test("points are found in a rectangle and by their distance", async () => {
+    const http = clients.http();
+    for (const [key, latitude, longitude] of cities) {
+      const document = {
+        key,
+        coordinates: { latitude, longitude },
+        sortKey: 0,
+        filterKeys: { asia: key === "Tokyo" },
+      };
+      await http.mutation(api.document.insert, { document, ...levels, maxCells: 8 });
+    }
+    const query = {
+      rectangle: { west: -5, east: 15, south: 45, north: 55 },
+      filtering: [],
+      sorting: { interval: {} },
+      maxResults: 10,
+    };
+    const found = await http.query(api.query.execute, { query, ...levels, maxCells: 8, logLevel: "ERROR" });
+    expect(found.results.map(({ key }: { key: string }) => key).sort()).toEqual([
+      "Berlin",
+      "London",
+      "Paris",
+    ]);
+    const nearest = await http.query(api.query.nearestPoints, {
+      point: { latitude: 50, longitude: 1 },
+      maxResults: 2,
+      ...levels,
+      filtering: [],
+      sorting: { interval: {} },
+      logLevel: "ERROR",
+    });
+    expect(nearest.map(({ key }: { key: string }) => key)).toEqual(["Paris", "London"]);
   });
 });
