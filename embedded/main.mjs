@@ -1,5 +1,6 @@
 /** Starts the embedded host: `node embedded/main.mjs --functions convex --data .signalbox/host`. */
 
+import "./memory.mjs";
 import { openCore, StartError } from "./core.mjs";
 import { parseOptions, UsageError } from "./options.mjs";
 

@@ -18,7 +18,7 @@
  * @typedef {{ ts: bigint, at: number, bytes: number, changes: Change[] }} Commit  at: ms since the epoch
  */
 
-const MAX_BYTES = 16 * 1024 * 1024; // of texts, at two bytes for each of their characters at most
+const MAX_BYTES = 8 * 1024 * 1024; // of texts, at two bytes for each of their characters at most
 const MAX_AGE_MS = 10 * 60 * 1000;
 const CHANGE_BYTES = 128; // of a change beside its text
 const COMPACT_AT = 1024; // forgotten commits at the front, before the array is cut
