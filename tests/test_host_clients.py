@@ -186,7 +186,7 @@ class TestTheOfficialClient:
         self, client: ConvexClient, capfd: pytest.CaptureFixture[str]
     ) -> None:
         client.mutation("basics:talk")
-        assert "[LOG] 'hello' { a: 1 }" in capfd.readouterr().out
+        assert "[LOG] 'hello' {\n  a: 1\n}" in capfd.readouterr().out
 
 
 class TestTheOfficialHttpClient:
@@ -217,7 +217,7 @@ class TestHttpx:
         assert encoded["value"] == number
 
     def test_gets_log_lines_with_the_answer(self, http: httpx.Client) -> None:
-        assert call(http, "mutation", "basics:talk", {})["logLines"] == ["[LOG] 'hello' { a: 1 }"]
+        assert call(http, "mutation", "basics:talk", {})["logLines"] == ["[LOG] 'hello' {\n  a: 1\n}"]
 
     @pytest.mark.parametrize(
         ("kind", "path", "text"),

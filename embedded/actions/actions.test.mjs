@@ -185,6 +185,15 @@ describe("log lines", () => {
     ]);
   });
 
+  test("print values as those of queries do, and a trace with frames of the app's own source", async () => {
+    const { logLines } = await host.reply("action", "acts:trace");
+    expect(logLines).toEqual([
+      expect.stringMatching(
+        /^\[LOG\] 'here' \{\n {2}a: 1\n\} \n {4}at \S+ \(\.\.\/convex\/acts\.ts:\d+:\d+\)\n$/,
+      ),
+    ]);
+  });
+
   test("of actions that run at once are kept apart", async () => {
     const answers = await Promise.all([
       host.reply("action", "acts:sleep", { ms: 30 }),

@@ -1,10 +1,8 @@
 /** The `console` of actions: each line goes to the action that wrote it. */
 
-import { inspect } from "node:util";
+import { inspect } from "../inspect.mjs";
 import { formatLogLine } from "../log-lines.mjs";
 import { runs } from "./runs.mjs";
-
-const INSPECT = { depth: 5, breakLength: Infinity, maxStringLength: 32_768 }; // as the engine prints the values of queries and mutations
 
 /**
  * @param {string} level
@@ -16,7 +14,7 @@ function write(level, parts) {
 
 /** @param {unknown[]} values */
 function printed(values) {
-  return values.map((value) => inspect(value, INSPECT));
+  return values.map(inspect);
 }
 
 /** @param {string} level */
@@ -41,7 +39,9 @@ export const logger = {
   info: writer("INFO"),
   log: writer("LOG"),
   warn: writer("WARN"),
-  trace: writer("LOG"),
+  trace(/** @type {unknown[]} */ ...values) {
+    write("LOG", [...printed(values), `\n${runs.getStore()?.frames(String(new Error().stack)) ?? ""}`]);
+  },
   time(label = "default") {
     const stopwatches = runs.getStore()?.stopwatches;
     if (stopwatches?.has(String(label))) write("WARN", [`Timer '${label}' already exists`]);

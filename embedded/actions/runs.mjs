@@ -18,12 +18,14 @@ export class Run {
    * @param {Syscall} does.syscall  asks the main thread
    * @param {(failure: Failure) => void} does.fail  answers now, whatever the action still does
    * @param {(thrown: unknown) => Failure} does.describe
+   * @param {(stack: string) => string} does.frames  a stack's frames in the app's files
    */
-  constructor(id, { syscall, fail, describe }) {
+  constructor(id, { syscall, fail, describe, frames }) {
     this.id = id;
     this.#syscall = syscall;
     this.fail = fail;
     this.describe = describe;
+    this.frames = frames;
   }
 
   /** @type {string[]} */

@@ -102,6 +102,7 @@ async function start(message) {
       }),
     fail: outcome.resolve,
     describe: (thrown) => describeError(thrown, loaded.mapper),
+    frames: (stack) => loaded.mapper.frames(stack),
   });
   running.set(id, { run, abort });
   const send = (/** @type {import("./http.mjs").Part} */ part) => {

@@ -111,21 +111,21 @@ describe("console", () => {
     ]);
     expect(logLines).toEqual([
       "[WARN] Timer 'a' already exists",
-      expect.stringMatching(/^\[INFO\] a: \d+ms \{ more: 1 \}$/),
+      expect.stringMatching(/^\[INFO\] a: \d+ms \{\n {2}more: 1\n\}$/),
       expect.stringMatching(/^\[INFO\] a: \d+ms$/),
       "[WARN] Timer 'a' does not exist",
       "[WARN] Timer 'default' does not exist",
-      expect.stringMatching(/^\[LOG\] 'here' {5}at handler \(\.\.\/convex\/runtime\.ts:\d+:\d+\)\n$/),
+      expect.stringMatching(/^\[LOG\] 'here' \n {4}at handler \(\.\.\/convex\/runtime\.ts:\d+:\d+\)\n$/),
     ]);
     expect(engine.reply("runtime:timers").logLines[0]).toBe("[WARN] Timer 'a' already exists");
   });
 
-  test("prints values on one line", () => {
+  test("prints values as Convex does, the fields of an object on lines of their own", () => {
     expect(engine.reply("runtime:logValues").logLines).toEqual([
       "[LOG] undefined null -0 10n Symbol(s) 'it\\'s\\n'",
-      "[LOG] [] {} [ 1, , 3 ] { a: { b: { c: [ 1 ] } } } Point { x: 1, y: 2 } { name: 'circle', self: [Circular] }",
-      "[LOG] Map (1) {'k' => { v: 1 }} Set (2) {1, 'x'} 1970-01-01T00:00:00.000Z /x/g [Function (anonymous)] [Function: named]",
-      "[LOG] [RangeError: too far] Uint8Array { '0': 1, '1': 2 } [Object: null prototype] {} [process.env]",
+      "[LOG] [] {} [ 1, , 3 ] {\n  a: {\n    b: {\n      c: [ 1 ]\n    }\n  }\n} Point {\n  x: 1,\n  y: 2\n} {\n  name: 'circle',\n  self: [Circular]\n}",
+      `[LOG] Map (1) {\n  'k' => {\n    v: 1\n  }\n} Set (2) {\n  1,\n  'x'\n} ${String(new Date(0))} /x/g [Function (anonymous)] [Function: named]`,
+      "[LOG] [RangeError: too far] Uint8Array [Uint8Array] {\n  0: 1,\n  1: 2\n} [Object: null prototype] {} [process.env]",
     ]);
   });
 

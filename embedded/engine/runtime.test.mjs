@@ -103,7 +103,7 @@ test("functions see the declared variables and no others", () => {
 
 test("log lines look as Convex prints them", () => {
   expect(engine.reply("runtime:logs").logLines).toEqual([
-    "[LOG] 'text' 1 { a: [ true, null ], 'b-c': 'd' }",
+    "[LOG] 'text' 1 {\n  a: [ true, null ],\n  'b-c': 'd'\n}",
     "[WARN] 'careful'",
     "[ERROR] 'shown'",
     "[INFO] work: 0ms",

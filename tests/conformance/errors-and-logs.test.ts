@@ -243,7 +243,7 @@ section("Errors and logs", (line) => {
 
   line("Log lines come back with success and with failure, level-tagged (\"[LOG] 'text'\")", () => {
     const LINES = [
-      "[LOG] 'text' 1 { a: 1 } [ true, null ] undefined",
+      "[LOG] 'text' 1 {\n  a: 1\n} [ true, null ] undefined",
       "[DEBUG] 'debug'",
       "[INFO] 'info'",
       "[WARN] 'warn'",
@@ -273,7 +273,7 @@ section("Errors and logs", (line) => {
       expect(printed).toContain("[CONVEX M(logs:talkMutation)] [LOG]");
       expect(printed).toContain("[CONVEX A(logs:talkAction)] [LOG]");
       expect(printed).toContain("[CONVEX Q(logs:talkQuery)] [LOG]");
-      expect(printed).toContain("'text' 1 { a: 1 }");
+      expect(printed).toContain("'text' 1 {\n  a: 1\n}");
       expect(printed.split("[WARN]").length - 1).toBe(4);
     });
 
@@ -298,7 +298,7 @@ section("Errors and logs", (line) => {
     test("query", async () => {
       const { logLines } = await postRaw("query", "logs:timedQuery", {});
       expect(logLines).toEqual([
-        expect.stringMatching(/^\[INFO\] named: \d+ms 'so far' \{ n: 1 \}$/),
+        expect.stringMatching(/^\[INFO\] named: \d+ms 'so far' \{\n {2}n: 1\n\}$/),
         expect.stringMatching(/^\[INFO\] named: \d+ms$/),
         expect.stringMatching(/^\[INFO\] default: \d+ms$/),
       ]);

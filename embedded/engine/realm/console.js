@@ -25,7 +25,8 @@
     info: writer("INFO"),
     log: writer("LOG"),
     warn: writer("WARN"),
-    trace: (...values) => void host.log("LOG", [...host.inspectAll(values), host.frames(new Error().stack)]),
+    trace: (...values) =>
+      void host.log("LOG", [...host.inspectAll(values), `\n${host.frames(new Error().stack)}`]),
     time(value) {
       const name = label(value);
       if (timers.has(name)) host.log("WARN", [`Timer '${name}' already exists`]);

@@ -53,6 +53,15 @@ export const timedAction = action({
     console.timeEnd("slow");
   },
 });
+export const mistimedQuery = query({
+  args: {},
+  handler: async () => {
+    console.time("twice");
+    console.time("twice");
+    console.timeEnd("gone");
+    console.timeLog("gone");
+  },
+});
 export const mistimedAction = action({
   args: {},
   handler: async () => {
