@@ -22,7 +22,7 @@ import { Guard, GUARD_BYTES, readRun } from "./guard.mjs";
  * @typedef {object} Batch
  * @property {string} ts  newest committed timestamp, decimal nanoseconds
  * @property {(Reply & { id: number })[]} replies
- * @property {(Reply & { sub: number })[]} updates
+ * @property {(Reply & { subs: number[] })[]} updates  each for all of its subscriptions
  * @property {ScheduledAction[]} actions
  * @property {FunctionRun[]} runs  every run of a query or mutation that began with no other one
  * @typedef {import("./engine/engine.mjs").FunctionRun} FunctionRun
@@ -305,7 +305,7 @@ export class EngineClient {
   #onBatchMessage({ ts, replies, updates, actions, runs }) {
     this.ts = ts;
     for (const reply of replies) this.#answer(reply.id, reply);
-    for (const update of updates) this.#deliver(update.sub, update);
+    for (const update of updates) for (const sub of update.subs) this.#deliver(sub, update);
     for (const listener of this.#batchListeners) listener(ts);
     for (const run of runs) this.#onRun(run);
     for (const { job } of actions) this.#runningActions.add(job);

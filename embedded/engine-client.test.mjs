@@ -80,7 +80,7 @@ test("replies, then updates, then the end of the batch, then actions", async () 
   threads[0].batch({
     ts: "9",
     replies: [success(id, "1")],
-    updates: [{ sub, ok: true, value: "2", logLines: [], journal: null }],
+    updates: [{ subs: [sub], ok: true, value: "2", logLines: [], journal: null }],
     actions: [{ job: "j", path: "a:act", args: "[{}]" }],
   });
   await turn();

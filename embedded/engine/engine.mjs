@@ -176,7 +176,10 @@ export class Engine {
       this.#settle();
       const updates = this.#subscriptions.refresh();
       this.#store.commit();
-      this.#tally.countBatch(messages.length, updates.length);
+      this.#tally.countBatch(
+        messages.length,
+        updates.reduce((sum, { subs }) => sum + subs.length, 0),
+      );
       this.#clock?.publish();
       const [actions, runs] = [this.#started.splice(0), this.#runs.splice(0)];
       return { ts: String(this.#store.ts), replies, updates, actions, runs };

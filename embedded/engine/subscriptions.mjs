@@ -126,16 +126,18 @@ export class Subscriptions {
     for (const group of this.#groups.values()) this.#stale.add(group);
   }
 
-  /** @returns {({ sub: number, journal: string | null } & Result)[]} what is new for whom, after running what was stale */
+  /** @returns {({ subs: number[], journal: string | null } & Result)[]} what is new for whom, after running what was stale */
   refresh() {
     for (const group of this.#stale) {
       const [sub] = group.subs;
       this.#rerun(group, /** @type {number} */ (sub));
     }
     this.#stale.clear();
-    const updates = this.#changed.flatMap(({ subs, result, journal }) =>
-      [...subs].map((sub) => ({ sub, ...result, journal })),
-    );
+    const updates = this.#changed.map(({ subs, result, journal }) => ({
+      subs: [...subs],
+      ...result,
+      journal,
+    }));
     this.#changed = [];
     return updates;
   }

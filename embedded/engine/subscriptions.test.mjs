@@ -94,7 +94,7 @@ test("one who joins in a batch behind a write gets the new state, and so do thos
     },
   ]);
   expect(JSON.parse(replies[1].value)).toHaveLength(1);
-  expect(updates.map(({ sub, value }) => [sub, JSON.parse(value).length])).toContainEqual([1, 1]);
+  expect(updates.map(({ subs, value }) => [subs, JSON.parse(value).length])).toEqual([[[1, 2], 1]]);
 });
 
 test("nothing comes after unsubscribing", () => {

@@ -169,9 +169,8 @@ export class TestEngine {
 
   /** @returns {any[]} the values that the last batch pushed, with who got them */
   updates() {
-    return (this.batches.at(-1)?.updates ?? []).map(({ sub, ok, value, message }) => ({
-      sub,
-      value: ok ? JSON.parse(value) : message,
-    }));
+    return (this.batches.at(-1)?.updates ?? []).flatMap(({ subs, ok, value, message }) =>
+      subs.map((/** @type {number} */ sub) => ({ sub, value: ok ? JSON.parse(value) : message })),
+    );
   }
 }

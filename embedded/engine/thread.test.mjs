@@ -28,7 +28,8 @@ class Thread {
     this.worker.on("message", (batch) => {
       this.batches.push(batch);
       for (const reply of batch.replies) this.#waiting.get(reply.id)?.(reply);
-      for (const update of batch.updates) this.onUpdate(update);
+      for (const { subs, ...update } of batch.updates)
+        for (const sub of subs) this.onUpdate({ sub, ...update });
     });
   }
 

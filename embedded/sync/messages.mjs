@@ -25,13 +25,15 @@ function version({ querySet, identity, ts }) {
 }
 
 /**
- * @param {number} queryId
  * @param {Reply} reply
+ * @returns {(queryId: number) => string} writes the modification with this result, for any query that has it
  */
-export function queryModification(queryId, reply) {
+export function queryModification(reply) {
   const rest = `"logLines":${JSON.stringify(reply.logLines)},"journal":${JSON.stringify(reply.journal ?? null)}}`;
-  if (reply.ok) return `{"type":"QueryUpdated","queryId":${queryId},"value":${reply.value},${rest}`;
-  return `{"type":"QueryFailed","queryId":${queryId},"errorMessage":${JSON.stringify(reply.message)}${errorData(reply)},${rest}`;
+  const [type, result] = reply.ok
+    ? ["QueryUpdated", `"value":${reply.value}`]
+    : ["QueryFailed", `"errorMessage":${JSON.stringify(reply.message)}${errorData(reply)}`];
+  return (queryId) => `{"type":"${type}","queryId":${queryId},${result},${rest}`;
 }
 
 /** @param {number} queryId */

@@ -162,13 +162,10 @@ export class Session {
     const modifications = [];
     for (const [queryId, reply] of this.#changed) {
       const query = this.#queries.get(queryId);
-      const fingerprint = hash(
-        "sha1",
-        JSON.stringify([reply.ok, reply.ok ? reply.value : reply.message, reply.logLines]),
-      );
+      const { fingerprint, modification } = prepare(reply);
       if (query === undefined || query.fingerprint === fingerprint) continue;
       query.fingerprint = fingerprint;
-      modifications.push(messages.queryModification(queryId, reply));
+      modifications.push(modification(queryId));
     }
     this.#changed.clear();
     return modifications;
@@ -353,6 +350,19 @@ export class Session {
     this.#socket.hold(false);
     for (const frame of frames) this.receive(frame); // another Authenticate among them makes the rest wait again
   }
+}
+
+/** What sockets need of a result that many of them get. @type {WeakMap<Reply, { fingerprint: string, modification: (queryId: number) => string }>} */
+const prepared = new WeakMap();
+
+/** @param {Reply} reply */
+function prepare(reply) {
+  const known = prepared.get(reply);
+  if (known !== undefined) return known;
+  const text = JSON.stringify([reply.ok, reply.ok ? reply.value : reply.message, reply.logLines]);
+  const made = { fingerprint: hash("sha1", text), modification: messages.queryModification(reply) };
+  prepared.set(reply, made);
+  return made;
 }
 
 /**
