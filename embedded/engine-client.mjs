@@ -25,7 +25,7 @@ import { Guard, GUARD_BYTES, readRun } from "./guard.mjs";
  * @property {(Reply & { subs: number[] })[]} updates  each for all of its subscriptions
  * @property {ScheduledAction[]} actions
  * @property {FunctionRun[]} runs  every run of a query or mutation that began with no other one
- * @typedef {import("./engine/engine.mjs").FunctionRun} FunctionRun
+ * @typedef {import("./engine/function-runs.mjs").FunctionRun} FunctionRun
  * @typedef {object} Call
  * @property {"query" | "mutation" | "any"} kind
  * @property {string} path  canonical
