@@ -1,11 +1,13 @@
-/** Says whether a host's file is whole: SQLite's own check, and documents, ids, times and index rows that agree. */
+/** Says whether a host's file is whole: SQLite's own check, and documents, ids, times, index rows and pushed code that agree. */
 
 import { existsSync } from "node:fs";
 import { OperatorError } from "./errors.mjs";
 import { decodeId } from "./ids.mjs";
 import { indexKey, makeIndex } from "./index-keys.mjs";
+import { PUSHED } from "../push/ops.mjs";
 import { FILE_FORMAT, openDatabase } from "./sqlite.mjs";
 import { rowNumber } from "./documents.mjs";
+import { SideIndexCheck } from "./side-index-check.mjs";
 import { PLACES } from "./tables.mjs";
 
 const MAX_PROBLEMS = 20; // a broken file would say the same a million times
@@ -15,7 +17,7 @@ const MAX_PROBLEMS = 20; // a broken file would say the same a million times
  * @typedef {import("./store.mjs").Index} Index
  * @typedef {object} Health
  * @property {number} documents
- * @property {number} indexRows
+ * @property {number} indexRows  those of search and vector indexes too
  * @property {string[]} problems  one line each, at most 20; none: the file is whole
  */
 
@@ -51,17 +53,31 @@ class Check {
 
   /** @returns {Health} */
   run() {
-    for (const row of this.#rows("PRAGMA integrity_check")) {
-      if (row.integrity_check !== "ok") this.#report(`SQLite: ${row.integrity_check}`);
+    const health = { documents: 0, indexRows: 0, problems: this.#problems };
+    try {
+      for (const row of this.#rows("PRAGMA integrity_check")) {
+        for (const line of String(row.integrity_check).split("\n")) {
+          if (line !== "ok" && !line.startsWith("***")) this.#report(`SQLite: ${line}`);
+        }
+      }
+      health.documents = this.#number("SELECT count(*) AS n FROM docs");
+      const indexes = this.#indexes();
+      const sides = new SideIndexCheck(this.#database, (problem) => this.#report(problem));
+      this.#checkDocuments(indexes, sides);
+      health.indexRows = this.#checkIndexRows(indexes) + sides.finish();
+      this.#checkPushed();
+    } catch (error) {
+      if (/** @type {{ code?: string }} */ (error).code !== "ERR_SQLITE_ERROR") throw error;
+      this.#report(`SQLite: ${/** @type {Error} */ (error).message}`);
     }
-    const indexes = this.#indexes();
-    this.#checkDocuments(indexes);
-    const indexRows = this.#checkIndexRows(indexes);
-    return {
-      documents: this.#number("SELECT count(*) AS n FROM docs"),
-      indexRows,
-      problems: this.#problems,
-    };
+    return health;
+  }
+
+  /** What the CLI pushed can be taken up by the next start. */
+  #checkPushed() {
+    for (const { value } of this.#rows(`SELECT value FROM meta WHERE key = '${PUSHED}'`)) {
+      if (typeof parse(value)?.bundle?.code !== "string") this.#report("the pushed code cannot be read");
+    }
   }
 
   /** @returns {Map<number, Index[]>} by table number; every table is there */
@@ -70,7 +86,9 @@ class Check {
     const byTable = new Map();
     for (const { number } of this.#rows("SELECT number FROM tables")) byTable.set(Number(number), []);
     for (const { id, number, name, fields } of this.#rows("SELECT id, number, name, fields FROM indexes")) {
-      const index = makeIndex(Number(id), String(name), JSON.parse(String(fields)), false);
+      const paths = parse(fields);
+      if (!Array.isArray(paths)) this.#report(`index ${name} has no fields that can be read`);
+      const index = makeIndex(Number(id), String(name), Array.isArray(paths) ? paths : [], false);
       const indexes = byTable.get(Number(number));
       if (indexes === undefined) this.#report(`index ${name} belongs to table ${number}, which is not there`);
       else indexes.push(index);
@@ -82,15 +100,20 @@ class Check {
    * Each document is what its row says, is newer than the one before it, and stands in every index of its table.
    *
    * @param {Map<number, Index[]>} indexes
+   * @param {SideIndexCheck} sides
    */
-  #checkDocuments(indexes) {
+  #checkDocuments(indexes, sides) {
     const findRow = this.#database.prepare("SELECT pk FROM ix WHERE i = ? AND k = ?");
     const newestAllowed = this.#newestCreationTime();
     let last = { table: 0, ct: 0 };
     for (const { pk, id, ct, json } of this.#rows("SELECT pk, id, ct, json FROM docs ORDER BY pk")) {
       const table = Math.floor(Number(pk) / PLACES);
       const decoded = decodeId(String(id));
-      const document = JSON.parse(String(json));
+      const document = parse(json);
+      if (typeof document !== "object" || document === null) {
+        this.#report(`document ${id} cannot be read`);
+        continue;
+      }
       if (decoded === null || rowNumber(decoded.tableNumber, decoded.internal) !== pk)
         this.#report(`row ${pk} holds the document ${id}, whose place is another`);
       if (document._id !== id || document._creationTime !== ct)
@@ -105,6 +128,7 @@ class Check {
         const found = findRow.get(index.id, indexKey(index, document));
         if (found?.pk !== pk) this.#report(`document ${id} is missing in index ${index.name}`);
       }
+      sides.checkDocument(table, Number(pk), document);
     }
   }
 
@@ -157,5 +181,14 @@ class Check {
   /** @param {string} problem */
   #report(problem) {
     if (this.#problems.length < MAX_PROBLEMS) this.#problems.push(problem);
+  }
+}
+
+/** @param {unknown} text @returns {any} undefined: it is not JSON */
+function parse(text) {
+  try {
+    return JSON.parse(String(text));
+  } catch {
+    return undefined;
   }
 }

@@ -1,9 +1,9 @@
 import { spawnSync } from "node:child_process";
-import { rmSync, writeFileSync } from "node:fs";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { fileURLToPath } from "node:url";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { checkFile } from "./file-check.mjs";
 import { TestEngine, writeFunctions } from "./testing.mjs";
 
@@ -72,6 +72,95 @@ test.each([
   engine.engine.close();
   tamper(sql);
   expect(checkFile(engine.file).problems).toContainEqual(expect.stringMatching(problem));
+});
+
+describe("search and vector indexes", () => {
+  const INDEXED = `
+    import { defineSchema, defineTable } from "convex/server";
+    import { v } from "convex/values";
+    export default defineSchema({
+      things: defineTable({ n: v.number(), text: v.optional(v.string()), at: v.optional(v.array(v.number())) })
+        .index("by_n", ["n"])
+        .searchIndex("by_text", { searchField: "text", filterFields: ["n"] })
+        .vectorIndex("by_place", { vectorField: "at", dimensions: 2, filterFields: ["n"] }),
+    });`;
+  const FILL = `
+    import { mutationGeneric } from "convex/server";
+    export const fill = mutationGeneric(async (ctx) => {
+      await ctx.db.insert("things", { n: 1, text: "red apple red", at: [3, 4] });
+      const id = await ctx.db.insert("things", { n: 2, text: "green pear", at: [1, 0] });
+      await ctx.db.patch(id, { text: "yellow pear tree", at: [0, 2], n: 3 });
+      await ctx.db.insert("things", { n: 4 });
+    });`;
+  beforeEach(async () => {
+    await engine.load(writeFunctions(engine.root, { "schema.ts": INDEXED, "things.ts": FILL }));
+    engine.call("things:fill", {});
+    engine.engine.close();
+  });
+
+  test("are whole as the host writes them", () => {
+    expect(checkFile(engine.file)).toMatchObject({ documents: 5, problems: [] });
+  });
+
+  test.each([
+    ["a lost word", "DELETE FROM postings WHERE term = x'00726564'", /1 wrong rows in index by_text/],
+    [
+      "a word that is counted wrongly",
+      "UPDATE postings SET n = 9 WHERE term = x'00726564'",
+      /1 wrong rows in index by_text/,
+    ],
+    [
+      "a word too many",
+      "INSERT INTO postings SELECT i, x'0078', pk, 1, 1 FROM postings WHERE term = x'00726564'",
+      /index by_text has \d+ postings, not \d+/,
+    ],
+    [
+      "a lost vector",
+      "DELETE FROM vectors WHERE pk = (SELECT min(pk) FROM vectors)",
+      /wrong vector in index by_place/,
+    ],
+    ["another vector", "UPDATE vectors SET v = zeroblob(8)", /wrong vector in index by_place/],
+    [
+      "a vector too many",
+      "INSERT INTO vectors SELECT i, pk + 77, v FROM vectors LIMIT 1",
+      /index by_place has 3 vectors, not 2/,
+    ],
+    [
+      "a wrong size",
+      "UPDATE side_indexes SET tokens = tokens + 1",
+      /counts 5 documents and 7 words, not 5 and 6/,
+    ],
+    [
+      "rows of no index",
+      "INSERT INTO vectors SELECT 77, pk, v FROM vectors LIMIT 1",
+      /rows belong to index 77, which is not there/,
+    ],
+  ])("%s is found", (_what, sql, problem) => {
+    tamper(sql);
+    expect(checkFile(engine.file).problems).toContainEqual(expect.stringMatching(problem));
+  });
+});
+
+test("a document or pushed code that is no JSON is a problem like any other", () => {
+  engine.engine.close();
+  tamper(
+    "UPDATE docs SET json = '{' WHERE pk = (SELECT max(pk) FROM docs); INSERT INTO meta VALUES ('pushed', '{')",
+  );
+  expect(checkFile(engine.file).problems).toEqual([
+    expect.stringMatching(/^document \w+ cannot be read$/),
+    "the pushed code cannot be read",
+  ]);
+});
+
+test("a file with overwritten pages is told of in lines, not thrown at", () => {
+  for (let n = 0; n < 500; n++) engine.call("things:add", { n });
+  engine.engine.close();
+  const bytes = readFileSync(engine.file);
+  bytes.fill(0x5a, 8 * 4096, bytes.length - 4096);
+  writeFileSync(engine.file, bytes);
+  const { problems } = checkFile(engine.file);
+  expect(problems.length).toBeGreaterThan(0);
+  for (const problem of problems) expect(problem).toMatch(/^[^\n]+$/);
 });
 
 test("no more than 20 problems are told", () => {

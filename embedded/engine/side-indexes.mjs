@@ -9,6 +9,11 @@ import { VectorIndex } from "./vector-index.mjs";
  * @typedef {import("./schema.mjs").VectorIndexDefinition} VectorIndexDefinition
  * @typedef {TextIndex | VectorIndex} SideIndex
  * @typedef {SearchIndexDefinition | VectorIndexDefinition} SideDefinition
+ * @typedef {object} SideRows  what an index holds of one document
+ * @property {{ term: Buffer, n: number, length: number }[]} postings
+ * @property {Uint8Array | null} vector
+ * @property {number} tokens  by which it counts in `side_indexes`
+ * @typedef {(document: import("./values.mjs").EncodedObject) => SideRows} RowsOf
  */
 
 /**

@@ -70,6 +70,17 @@ export class TextIndex {
     if (documents !== 0 || tokens !== 0) addToSideIndex.run(documents, tokens, this.id);
   }
 
+  /** @type {import("./side-indexes.mjs").RowsOf} */
+  rowsOf(document) {
+    const { terms, length } = this.#postings(document);
+    const postings = Array.from(terms.values(), ({ term, count }) => ({
+      term,
+      n: count,
+      length: lengthByte(length),
+    }));
+    return { postings, vector: null, tokens: length };
+  }
+
   /** Delete all rows. */
   drop() {
     this.#statements.dropPostings.run(this.id);

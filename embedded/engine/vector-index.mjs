@@ -52,6 +52,14 @@ export class VectorIndex {
     }
   }
 
+  /** @type {import("./side-indexes.mjs").RowsOf} */
+  rowsOf(document) {
+    const contents = this.#contents(document);
+    if (contents === null) return { postings: [], vector: null, tokens: 0 };
+    const postings = contents.terms.map((term) => ({ term, n: 1, length: 0 }));
+    return { postings, vector: toBytes(normalize(contents.vector)), tokens: 0 };
+  }
+
   /** Delete all rows. */
   drop() {
     this.#statements.dropVectors.run(this.id);

@@ -24,8 +24,10 @@ export const add = mutation({
       .query("entries")
       .withIndex("by_writer_and_newest", (q) => q.eq("round", round).eq("writer", writer).eq("newest", true))
       .unique();
-    if (before !== null) await ctx.db.patch(before._id, { newest: false });
-    const id = await ctx.db.insert("entries", { round, writer, n, newest: true });
+    if (before !== null)
+      await ctx.db.patch(before._id, { newest: false, text: `old entry ${n - 1}`, place: [0, 1] });
+    const text = `newest entry ${n} of ${writer}`;
+    const id = await ctx.db.insert("entries", { round, writer, n, newest: true, text, place: [n + 1, 1] });
     await ctx.runMutation(anyApi.ledger.mirror, { round, entry: id });
     const total = await ctx.db
       .query("totals")
@@ -48,7 +50,14 @@ export const mirror = mutation({
 export const refuse = mutation({
   args: { round: v.number() },
   handler: async (ctx, { round }) => {
-    await ctx.db.insert("entries", { round, writer: "refused", n: 0, newest: true });
+    await ctx.db.insert("entries", {
+      round,
+      writer: "refused",
+      n: 0,
+      newest: true,
+      text: "refused",
+      place: [1, 1],
+    });
     throw new Error("refused on purpose");
   },
 });
