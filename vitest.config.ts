@@ -1,11 +1,18 @@
 import { defineConfig } from "vitest/config";
 
+const TIMEOUT_MS = 20_000; // ends what hangs; the longest tests take 4 s alone, and several times that on a loaded machine
+
 export default defineConfig({
   test: {
     projects: [
       {
         // Convex functions in the official mock, in the runtime's own globals.
-        test: { name: "convex", include: ["convex/**/*.test.ts"], environment: "edge-runtime" },
+        test: {
+          name: "convex",
+          include: ["convex/**/*.test.ts"],
+          environment: "edge-runtime",
+          testTimeout: TIMEOUT_MS,
+        },
       },
       {
         // The same files on the embedded host's engine: nothing leans on a quirk of either.
@@ -14,6 +21,7 @@ export default defineConfig({
           include: ["convex/*.test.ts"],
           environment: "node",
           env: { SIGNALBOX_TEST_BACKEND: "host" },
+          testTimeout: TIMEOUT_MS,
         },
       },
       {
@@ -22,7 +30,7 @@ export default defineConfig({
           name: "embedded",
           include: ["embedded/**/*.test.mjs", "scripted_model/**/*.test.mjs"],
           environment: "node",
-          testTimeout: 20_000,
+          testTimeout: TIMEOUT_MS,
         },
       },
       {
@@ -31,7 +39,7 @@ export default defineConfig({
           name: "clients",
           include: ["tests/conformance/*.test.{ts,tsx}"],
           environment: "node",
-          testTimeout: 20_000,
+          testTimeout: TIMEOUT_MS,
           maxWorkers: 2, // most of the time of each file is waiting for a host
           sequence: { groupOrder: 1 },
         },
@@ -42,7 +50,7 @@ export default defineConfig({
           name: "apps",
           include: ["tests/apps/*.test.ts", "tests/packages/*.test.ts"],
           environment: "node",
-          testTimeout: 20_000,
+          testTimeout: TIMEOUT_MS,
         },
       },
       {

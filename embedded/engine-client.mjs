@@ -71,7 +71,7 @@ export class EngineError extends Error {
  * @param {{ file: string, synchronous: "full" | "normal", clock: Float64Array | null, conflicts: { rate: number, seed: number } | null, record: boolean, strict: boolean, guard: SharedArrayBuffer, killed: { job: string, message: string } | null, running: string[] }} workerData
  * @returns {Thread}
  */
-export function spawnEngineThread(workerData) {
+function spawnEngineThread(workerData) {
   return new Worker(new URL("./engine/thread.mjs", import.meta.url), { workerData });
 }
 

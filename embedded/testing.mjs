@@ -8,7 +8,7 @@ import { parseOptions } from "./options.mjs";
 export const ADMIN_KEY = "signalbox|test-admin-key";
 
 /** First line of a functions file: the builders and references that `_generated` would give. */
-export const IMPORTS = `import {
+const IMPORTS = `import {
   actionGeneric as action, anyApi as api, anyApi as internal, cronJobs, internalActionGeneric as internalAction,
   internalMutationGeneric as internalMutation, mutationGeneric as mutation, queryGeneric as query } from "convex/server";
 `;

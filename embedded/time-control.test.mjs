@@ -258,6 +258,6 @@ test("the clock is for the admin key, and there only if it is virtual", async ()
   });
   expect(await host.request("GET", "/api/host/clock")).toEqual({ now: START_MS });
   await host.stop();
-  await start(FILES, null);
+  await host.start(FILES);
   expect(await advance({ advanceMs: 1 })).toMatchObject({ httpStatus: 400, code: "ClockNotVirtual" });
 });

@@ -2,7 +2,7 @@
 
 import { setImmediate } from "node:timers/promises";
 
-export const MAX_RESPONSE_BYTES = 20 * 1024 * 1024; // as Convex, for all of a body
+const MAX_RESPONSE_BYTES = 20 * 1024 * 1024; // as Convex, for all of a body
 
 /**
  * @typedef {import("./client.mjs").HttpCall} HttpCall

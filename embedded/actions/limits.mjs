@@ -11,7 +11,7 @@
 /** @type {Readonly<ActionLimits>} */
 export const CONVEX_ACTION_LIMITS = Object.freeze({ seconds: 600, running: 64, waitMs: 10_000, heapMb: 256 });
 
-export const LIMIT_VARIABLE = "ACTIONS_USER_TIMEOUT_SECS";
+const LIMIT_VARIABLE = "ACTIONS_USER_TIMEOUT_SECS";
 
 /**
  * @param {Record<string, string | undefined>} environment  the host's

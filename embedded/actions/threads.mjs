@@ -27,7 +27,7 @@ const TICK_MS = 250;
 const SILENT_TICKS = 4; // a second: longer than a collection of garbage or the compilation of a bundle
 const MAX_THREADS = 8; // each costs about 12 MB
 
-export const BLOCKED = "another action on its thread computed for too long";
+const BLOCKED = "another action on its thread computed for too long";
 const OUT_OF_MEMORY = "ERR_WORKER_OUT_OF_MEMORY";
 
 /**

@@ -6,7 +6,6 @@
 
 const INTERNAL_BYTES = 16;
 const CHECKSUM_BYTES = 2;
-const DAY_MS = 86_400_000;
 
 const ALPHABET = Buffer.from("0123456789abcdefghjkmnpqrstvwxyz", "latin1");
 const DIGIT_OF = new Int8Array(128).fill(-1);
@@ -82,20 +81,6 @@ export function idProblem(id) {
   const expected = fletcher16(body);
   const found = Buffer.from(binary.buffer).readUInt16LE(body);
   return found === expected ? null : `Invalid ID version ${found} (expected ${expected})`;
-}
-
-/**
- * @param {Uint8Array} random  at least 14 bytes
- * @param {number} nowMs
- * @returns {Uint8Array} 16 bytes: 14 random ones and the day, as Convex makes them
- */
-export function newInternalId(random, nowMs) {
-  const internal = new Uint8Array(INTERNAL_BYTES);
-  for (let i = 0; i < INTERNAL_BYTES - 2; i++) internal[i] = /** @type {number} */ (random[i]);
-  const day = Math.floor(nowMs / DAY_MS);
-  internal[14] = day >> 8;
-  internal[15] = day;
-  return internal;
 }
 
 /**

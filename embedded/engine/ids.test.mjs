@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { decodeId, encodeId, idProblem, newInternalId, tableNumberOf } from "./ids.mjs";
+import { decodeId, encodeId, idProblem, tableNumberOf } from "./ids.mjs";
 import { Random } from "./random-values.mjs";
 
 // The number of bits grows with the table number: each pair stands at a border of the VInt.
@@ -101,13 +101,6 @@ describe("ids", () => {
     expect(decodeId(text)).toBeNull();
     expect(tableNumberOf(text)).toBeNull();
   });
-});
-
-test("an internal id is 14 random bytes and the day", () => {
-  const random = Uint8Array.from({ length: 16 }, (_, i) => i + 1);
-  const days = 20_000;
-  const internal = newInternalId(random, days * 86_400_000 + 5);
-  expect([...internal]).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, days >> 8, days & 0xff]);
 });
 
 describe("the problem of a text that is no id is", () => {

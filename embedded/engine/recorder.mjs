@@ -7,7 +7,7 @@
 import { Reads } from "./reads.mjs";
 
 /** The oldest records give way above either bound. */
-export const MAX_RECORDS = 10_000;
+const MAX_RECORDS = 10_000;
 export const MAX_BYTES = 64 * 1024 * 1024;
 
 const ITEM_BYTES = 64; // what a key, a range or an id costs beside its characters

@@ -18,12 +18,6 @@ import { compileValidator, printValidator, ValidatorError } from "./validators.m
  * @property {VectorIndexDefinition[]} vectorIndexes
  * @property {Validator} validator
  * @typedef {{ schemaValidation: boolean, tables: Map<string, TableDefinition> }} Schema
- * @typedef {{ table: string, index: IndexDefinition }} TableIndex
- * @typedef {object} SchemaDiff
- * @property {string[]} addedTables
- * @property {string[]} removedTables
- * @property {TableIndex[]} addedIndexes  those of added tables too; an index with other fields than before is removed and added
- * @property {TableIndex[]} removedIndexes
  */
 
 const MAX_TABLES = 10_000;
@@ -392,32 +386,6 @@ function canContain(json, path) {
   }
   if (json.type !== "object" || !Object.hasOwn(json.value, field)) return false;
   return canContain(json.value[field].fieldType, rest);
-}
-
-/**
- * @param {Schema} before
- * @param {Schema} after
- * @returns {SchemaDiff} what has to be made and dropped to come from one to the other; staged indexes are made too
- */
-export function diffSchema(before, after) {
-  const oldIndexes = indexesByIdentity(before);
-  const newIndexes = indexesByIdentity(after);
-  return {
-    addedTables: [...after.tables.keys()].filter((name) => !before.tables.has(name)),
-    removedTables: [...before.tables.keys()].filter((name) => !after.tables.has(name)),
-    addedIndexes: [...newIndexes].filter(([identity]) => !oldIndexes.has(identity)).map(([, index]) => index),
-    removedIndexes: [...oldIndexes]
-      .filter(([identity]) => !newIndexes.has(identity))
-      .map(([, index]) => index),
-  };
-}
-
-/** @param {Schema} schema @returns {Map<string, TableIndex>} */
-function indexesByIdentity(schema) {
-  const all = [...schema.tables.values()].flatMap(({ name: table, indexes, stagedIndexes }) =>
-    [...indexes, ...stagedIndexes].map((index) => ({ table, index })),
-  );
-  return new Map(all.map((one) => [`${one.table}.${one.index.name}(${one.index.fields.join()})`, one]));
 }
 
 /**

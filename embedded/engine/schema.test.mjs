@@ -1,7 +1,7 @@
 import { defineSchema, defineTable } from "convex/server";
 import { v } from "convex/values";
 import { describe, expect, test } from "vitest";
-import { checkDocument, checkStoredDocument, diffSchema, parseSchema, SchemaError } from "./schema.mjs";
+import { checkDocument, checkStoredDocument, parseSchema, SchemaError } from "./schema.mjs";
 
 const tables = { tableNumberOf: () => null, tableNameOf: () => null };
 const FIELDS = { a: v.string(), b: v.optional(v.object({ c: v.string() })), list: v.array(v.float64()) };
@@ -201,47 +201,6 @@ describe("a schema", () => {
     const schema = parse({ t: defineTable(FIELDS).index("by_no", ["no"]) }, { schemaValidation: false });
     expect(schema.tables.get("t")?.indexes).toHaveLength(1);
     expect(checkDocument(schema, "t", { a: 1 }, tables)).toBeNull();
-  });
-});
-
-describe("the difference of two schemas", () => {
-  const before = parse({
-    kept: defineTable(FIELDS).index("by_a", ["a"]).index("changed", ["a", "b"]).index("dropped", ["b"]),
-    removed: defineTable(v.any()).index("by_x", ["x"]),
-  });
-  const after = parse({
-    kept: defineTable(FIELDS)
-      .index("changed", ["b"])
-      .index("by_a", ["a"])
-      .index("staged", { fields: ["list"], staged: true }),
-    added: defineTable(v.any()).index("by_y", ["y"]),
-  });
-
-  test("names what comes and what goes, and a changed index under both", () => {
-    expect(diffSchema(before, after)).toEqual({
-      addedTables: ["added"],
-      removedTables: ["removed"],
-      addedIndexes: [
-        { table: "kept", index: { name: "changed", fields: ["b"] } },
-        { table: "kept", index: { name: "staged", fields: ["list"] } },
-        { table: "added", index: { name: "by_y", fields: ["y"] } },
-      ],
-      removedIndexes: [
-        { table: "kept", index: { name: "changed", fields: ["a", "b"] } },
-        { table: "kept", index: { name: "dropped", fields: ["b"] } },
-        { table: "removed", index: { name: "by_x", fields: ["x"] } },
-      ],
-    });
-  });
-
-  test("of a schema with itself is nothing, and activating a staged index builds nothing", () => {
-    const active = parse({
-      kept: defineTable(FIELDS).index("changed", ["b"]).index("by_a", ["a"]).index("staged", ["list"]),
-      added: defineTable(v.any()).index("by_y", ["y"]),
-    });
-    const nothing = { addedTables: [], removedTables: [], addedIndexes: [], removedIndexes: [] };
-    expect(diffSchema(before, before)).toEqual(nothing);
-    expect(diffSchema(after, active)).toEqual(nothing);
   });
 });
 

@@ -284,50 +284,6 @@ function utf8Length(text) {
 
 /**
  * @param {Encoded} value
- * @returns {string} JSON with sorted object keys: equal values, and only they, have equal texts
- */
-export function canonicalJson(value) {
-  if (typeof value !== "object" || value === null) return JSON.stringify(value);
-  if (Array.isArray(value)) return `[${value.map(canonicalJson).join(",")}]`;
-  const fields = Object.keys(value).sort();
-  const members = fields.map(
-    (field) => `${JSON.stringify(field)}:${canonicalJson(/** @type {Encoded} */ (value[field]))}`,
-  );
-  return `{${members.join(",")}}`;
-}
-
-/**
- * The HTTP format "json": int64 as a decimal string, bytes as base64, NaN and the infinities as their names.
- *
- * @param {Encoded} value
- * @returns {unknown} plain JSON
- */
-export function toCleanJson(value) {
-  if (typeof value !== "object" || value === null) return value;
-  if (Array.isArray(value)) return value.map(toCleanJson);
-  if ("$integer" in value) return decodeInt64(/** @type {{ $integer: string }} */ (value)).toString();
-  if ("$bytes" in value) return value.$bytes;
-  if ("$float" in value) {
-    const number = decodeFloat64(/** @type {{ $float: string }} */ (value));
-    return Number.isFinite(number) ? number : String(number);
-  }
-  return Object.fromEntries(Object.entries(value).map(([field, member]) => [field, toCleanJson(member)]));
-}
-
-/**
- * The way in of the HTTP format "json", which is the ordinary encoding.
- *
- * @param {unknown} value  parsed JSON
- * @returns {Encoded}
- * @throws {ValueError}
- */
-export function fromCleanJson(value) {
-  checkValue(value);
-  return /** @type {Encoded} */ (value);
-}
-
-/**
- * @param {Encoded} value
  * @returns {boolean} whether a commit timestamp's placeholder is in it
  */
 export function containsCommitTs(value) {

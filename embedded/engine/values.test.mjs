@@ -2,7 +2,6 @@ import { convexToJson, getConvexSize } from "convex/values";
 import { describe, expect, test } from "vitest";
 import { Random } from "./random-values.mjs";
 import {
-  canonicalJson,
   checkStored,
   checkValue,
   containsCommitTs,
@@ -11,9 +10,7 @@ import {
   encodeFloat64,
   encodeInt64,
   formatValue,
-  fromCleanJson,
   resolveCommitTs,
-  toCleanJson,
   ValueError,
   valueSize,
 } from "./values.mjs";
@@ -136,30 +133,6 @@ describe("the size of a value", () => {
 });
 
 describe("other forms", () => {
-  test("canonical JSON is equal for equal values alone", () => {
-    expect(canonicalJson({ b: [{ d: 1, c: 2 }], a: "x" })).toBe('{"a":"x","b":[{"c":2,"d":1}]}');
-    const random = new Random(5);
-    for (let round = 0; round < 2_000; round++) {
-      const text = canonicalJson(convexToJson(random.value()));
-      expect(canonicalJson(JSON.parse(text))).toBe(text);
-    }
-  });
-
-  test("clean JSON writes what JSON does not know as text", () => {
-    const value = { int: -7n, bytes: new Uint8Array([1, 2]).buffer, floats: [NaN, -Infinity, 1.5], n: null };
-    expect(toCleanJson(convexToJson(value))).toEqual({
-      int: "-7",
-      bytes: "AQI=",
-      floats: ["NaN", "-Infinity", 1.5],
-      n: null,
-    });
-  });
-
-  test("the way in of clean JSON is the encoding itself, checked", () => {
-    expect(fromCleanJson({ a: { $integer: "AAAAAAAAAAA=" } })).toEqual({ a: encodeInt64(0n) });
-    expect(() => fromCleanJson({ $a: 1 })).toThrow(ValueError);
-  });
-
   test("numbers of both kinds come back as they went in", () => {
     for (const int of [0n, -1n, 2n ** 63n - 1n, -(2n ** 63n)])
       expect(decodeInt64(encodeInt64(int))).toBe(int);

@@ -1,8 +1,5 @@
 /** Timestamps on the wire: base64 of an unsigned 64-bit little-endian number of nanoseconds. */
 
-/** What a new socket has seen. */
-export const ZERO = encodeTs("0");
-
 /** @param {string} ts  decimal nanoseconds */
 export function encodeTs(ts) {
   const bytes = Buffer.alloc(8);

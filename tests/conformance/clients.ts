@@ -14,7 +14,7 @@ import type { HostOptions } from "./host";
 export const api: any = anyApi;
 
 export const CLIENTS = ["http", "websocket", "react"] as const;
-export type ClientName = (typeof CLIENTS)[number];
+type ClientName = (typeof CLIENTS)[number];
 
 /* eslint-disable @typescript-eslint/no-explicit-any -- functions of any kind are called with any arguments, wrong ones too */
 export interface Caller {

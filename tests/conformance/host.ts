@@ -19,7 +19,7 @@ const PACKAGES = path.join(import.meta.dirname, "../../node_modules");
  * @param files  their text by their path in the functions folder
  * @returns the functions folder, and what removes the project
  */
-export async function copyFunctions(files: Record<string, string>) {
+async function copyFunctions(files: Record<string, string>) {
   const project = await mkdtemp(path.join(tmpdir(), "project-"));
   const functions = path.join(project, "convex");
   await cp(FUNCTIONS, functions, { recursive: true });
