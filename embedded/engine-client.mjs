@@ -289,7 +289,9 @@ export class EngineClient {
       tickMs: TICK_MS,
       processorTime: () => processorTime(thread),
     });
-    thread.on("message", (batch) => this.#onBatchMessage(batch));
+    thread.on("message", (message) =>
+      "fault" in message ? this.#onFault(message) : this.#onBatchMessage(message),
+    );
     thread.on("error", (error) => this.#onLost(thread, String(error?.message ?? error)));
     thread.on("exit", (code) => this.#onLost(thread, `exit code ${code}`));
     clearInterval(this.#timer);
@@ -311,6 +313,17 @@ export class EngineClient {
     for (const { job } of actions) this.#runningActions.add(job);
     // In a turn of their own: where the batch answers a load, its caller takes up the functions first, these actions among them.
     if (actions.length > 0) setImmediate(() => actions.forEach((action) => this.#actionListener(action)));
+  }
+
+  /**
+   * SQLite failed (a full disk, a broken file): nothing of the batch is written, and its thread ends.
+   *
+   * @param {{ fault: string, ids: number[] }} message
+   */
+  #onFault({ fault, ids }) {
+    const message = `The database file cannot be used: ${fault}`;
+    for (const id of ids) this.#answer(id, { ok: false, code: "DatabaseFault", message, logLines: [] });
+    for (const listener of this.#batchListeners) listener(this.ts);
   }
 
   /** @param {FunctionRun} run */
@@ -369,7 +382,8 @@ export class EngineClient {
       );
       return;
     }
-    this.#replaceThread(readRun(this.#memory), `The engine ended while this function ran: ${reason}`);
+    const run = readRun(this.#memory);
+    this.#replaceThread(run, `The engine ended${run === null ? "" : " while this function ran"}: ${reason}`);
   }
 
   /**

@@ -1,4 +1,4 @@
-/** The log lines of a call as clients get them, within Convex's bounds. */
+/** The log lines of a call as clients get them, within Convex's bounds, and what the operator's terminal gets. */
 
 const MAX_LINES = 256;
 const MAX_LINE_BYTES = 32 * 1024;
@@ -28,4 +28,19 @@ export function addLogLine(lines, line) {
   else if (lines.length === MAX_LINES - 1) {
     lines.push(`[ERROR] Log overflow (maximum ${MAX_LINES}). Remaining log lines omitted.`);
   }
+}
+
+// Control characters of both sets, line separators, and what turns the direction of writing.
+const UNPRINTABLE = /[\p{Cc}\u200e\u200f\u2028-\u202e\u2066-\u2069]/gu;
+
+/**
+ * One line for a terminal: functions, clients and pushed code choose parts of it, and none may move the cursor or look like another line.
+ *
+ * @param {string} text
+ */
+export function operatorLine(text) {
+  return text
+    .replaceAll("\n", " | ")
+    .replaceAll("\t", " ")
+    .replace(UNPRINTABLE, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }

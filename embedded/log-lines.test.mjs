@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { addLogLine, formatLogLine } from "./log-lines.mjs";
+import { addLogLine, formatLogLine, operatorLine } from "./log-lines.mjs";
 
 test("a line of 32 KiB is whole, one byte more is cut and says so", () => {
   const text = "x".repeat(32 * 1024);
@@ -26,3 +26,11 @@ test("the last of 256 lines says that others are missing", () => {
   expect(lines).toHaveLength(256);
   expect(lines.at(-1)).toBe("[ERROR] Log overflow (maximum 256). Remaining log lines omitted.");
 });
+
+test.each([
+  ["a\nb", "a | b"],
+  ["a\tb", "a b"],
+  ["\x1b[2Jgone\r\b", "\\u001b[2Jgone\\u000d\\u0008"],
+  ["\x9b31m \u2028 \u202e", "\\u009b31m \\u2028 \\u202e"],
+  ["grüße 🌍", "grüße 🌍"],
+])("the operator sees %j as %j", (text, line) => expect(operatorLine(text)).toBe(line));

@@ -2,13 +2,14 @@
 
 import "./memory.mjs";
 import { openCore, StartError } from "./core.mjs";
+import { operatorLine } from "./log-lines.mjs";
 import { parseOptions, UsageError } from "./options.mjs";
 
 const STOP_LIMIT_MS = 8_000; // a supervisor sends SIGKILL after 10 s
 
 /** @param {string} line */
 function log(line) {
-  process.stderr.write(`signalbox host: ${line.replaceAll("\n", " | ")}\n`);
+  process.stderr.write(`signalbox host: ${operatorLine(line)}\n`);
 }
 
 /**

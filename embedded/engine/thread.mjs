@@ -2,11 +2,14 @@
 
 import { parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
 import { Engine } from "./engine.mjs";
+import { isFault } from "./errors.mjs";
 
 /** @typedef {import("node:worker_threads").MessagePort} MessagePort */
 
 const MAX_BATCH = 64; // bounds how long the first answer waits for the last call of its batch
 const MAX_TIMEOUT_MS = 2 ** 31 - 1;
+/** What is answered when SQLite fails and not sent again: the next thread would fail at it too. */
+const GIVEN_UP = new Set(["call", "evaluate", "load", "schedule", "cancel"]);
 
 const port = /** @type {MessagePort} */ (parentPort);
 const engine = new Engine(workerData);
@@ -29,10 +32,23 @@ port.on("message", (first) => {
 /** @param {any[]} messages */
 function serve(messages) {
   clearTimeout(timer);
-  const batch = engine.serve(messages);
+  const batch = serveOrTell(messages);
   const { updates, actions, runs } = batch;
   if (messages.length + updates.length + actions.length + runs.length > 0) port.postMessage(batch);
   if (engine.stopped) return port.close();
   const wait = engine.untilWake();
   if (wait !== null) timer = setTimeout(serve, Math.min(wait, MAX_TIMEOUT_MS), []);
+}
+
+/** @param {any[]} messages */
+function serveOrTell(messages) {
+  try {
+    return engine.serve(messages);
+  } catch (error) {
+    if (isFault(error)) {
+      const ids = messages.filter(({ op }) => GIVEN_UP.has(op)).map(({ id }) => id);
+      port.postMessage({ fault: /** @type {Error} */ (error).message, ids });
+    }
+    throw error;
+  }
 }

@@ -152,13 +152,17 @@ function sizeOf(file) {
   return statSync(file, { throwIfNoEntry: false })?.size ?? 0;
 }
 
+const OWN_NAMES = /^(?:localhost|127\.\d+\.\d+\.\d+|\[::1\])(?::\d+)?$/;
+
 /**
- * Who may look without a key: what comes from this machine itself. A proxy on it speaks for somebody else.
+ * Who may look without a key: what comes from this machine itself. A proxy on it speaks for somebody else, and so does a browser for
+ * a page: of another origin, or under a name that is none of this machine's (DNS rebinding).
  *
  * @param {import("node:http").IncomingMessage} request
  */
 export function isLocal({ socket, headers }) {
   const address = socket.remoteAddress?.replace(/^::ffff:/, "") ?? "";
   const isProxied = headers.forwarded !== undefined || headers["x-forwarded-for"] !== undefined;
-  return !isProxied && (address === "::1" || address.startsWith("127."));
+  const isForPage = headers.origin !== undefined || !OWN_NAMES.test(headers.host ?? "");
+  return !isProxied && !isForPage && (address === "::1" || address.startsWith("127."));
 }

@@ -238,8 +238,15 @@ test.each([
   ["10.0.0.7", {}, false],
   ["::ffff:10.0.0.7", {}, false],
   [undefined, {}, false],
+  ["127.0.0.1", { host: "localhost" }, true],
+  ["127.0.0.1", { host: "[::1]:3210" }, true],
+  ["127.0.0.1", { host: "page.example:3210" }, false],
+  ["127.0.0.1", { host: "127.0.0.1.page.example" }, false],
+  ["127.0.0.1", { origin: "https://page.example" }, false],
   ["127.0.0.1", { "x-forwarded-for": "10.0.0.7" }, false],
   ["127.0.0.1", { forwarded: "for=10.0.0.7" }, false],
 ])("from %s with %j: looks without a key: %s", (remoteAddress, headers, expected) => {
-  expect(isLocal({ socket: { remoteAddress }, headers })).toBe(expected);
+  expect(isLocal({ socket: { remoteAddress }, headers: { host: "127.0.0.1:3210", ...headers } })).toBe(
+    expected,
+  );
 });

@@ -86,9 +86,14 @@ export const PUSH_GET_ROUTES = {
 function withKey(answer) {
   return async (host, request) => {
     const body = await readPushBody(request);
-    await requireAdmin(host, `Convex ${body.adminKey}`);
+    await requireAdmin(host, keyHeader(body.adminKey));
     return JSON.stringify(await answer(host, body));
   };
+}
+
+/** @param {unknown} adminKey  of a body @returns {string | undefined} what a request's header would show */
+function keyHeader(adminKey) {
+  return typeof adminKey === "string" ? `Convex ${adminKey}` : undefined;
 }
 
 /**
@@ -146,7 +151,7 @@ async function readPushBody(request) {
 /** @type {Route} */
 async function runTestFunction(host, request) {
   const { adminKey, args = {}, bundle, format = "json" } = await readPushBody(request);
-  await requireAdmin(host, `Convex ${adminKey}`);
+  await requireAdmin(host, keyHeader(adminKey));
   if (typeof bundle?.path !== "string" || typeof bundle.source !== "string") {
     throw new HttpError(400, "BadJsonBody", "'bundle' needs a 'path' and a 'source'");
   }
