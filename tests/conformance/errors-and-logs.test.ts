@@ -315,12 +315,13 @@ section("Errors and logs", (line) => {
         ["query", "logs:mistimedQuery"],
         ["action", "logs:mistimedAction"],
       ] as const) {
-        const { logLines } = await postRaw(kind, path, {});
-        expect(logLines).toEqual([
-          "[WARN] Timer 'twice' already exists",
-          "[WARN] Timer 'gone' does not exist",
-          "[WARN] Timer 'gone' does not exist",
-        ]);
+        expect(await postRaw(kind, path, {})).toMatchObject({
+          logLines: [
+            "[WARN] Timer 'twice' already exists",
+            "[WARN] Timer 'gone' does not exist",
+            "[WARN] Timer 'gone' does not exist",
+          ],
+        });
       }
     });
   });
