@@ -1,6 +1,7 @@
 /** Decides who a caller is from what it shows: an admin key, a user's token or nothing. */
 
 import { createHash, timingSafeEqual } from "node:crypto";
+import { secretOf } from "./admin-key.mjs";
 import { AuthError } from "./auth/errors.mjs";
 import { actingIdentity } from "./auth/identity.mjs";
 import { KeySets } from "./auth/key-sets.mjs";
@@ -133,11 +134,9 @@ function bearerToken(header) {
   return /^bearer /i.test(header) ? header.slice(SCHEME_CHARS).trim() : null;
 }
 
-/** @param {string} key  `secret`, `instance|secret` or `kind:instance|secret`: only the secret counts */
+/** @param {string} key */
 function digest(key) {
-  return createHash("sha256")
-    .update(key.slice(key.indexOf("|") + 1))
-    .digest();
+  return createHash("sha256").update(secretOf(key)).digest();
 }
 
 function badAdminKey() {

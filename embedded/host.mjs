@@ -1,5 +1,6 @@
 /** Puts the parts of the host together and takes them apart in order. */
 
+import { isDevelopmentKey } from "./admin-key.mjs";
 import { ActionsClient } from "./actions/client.mjs";
 import { actionSeconds } from "./actions/limits.mjs";
 import { Authenticator } from "./auth.mjs";
@@ -11,7 +12,6 @@ import { Faults } from "./faults.mjs";
 import { serveApi } from "./http/api.mjs";
 import { createHttpServer } from "./http/server.mjs";
 import { serveSite } from "./http/site.mjs";
-import { DEVELOPMENT_ADMIN_KEY } from "./options.mjs";
 import { FunctionLog } from "./push/function-log.mjs";
 import { Pushes } from "./push/pushes.mjs";
 import { Serving } from "./serving.mjs";
@@ -111,7 +111,7 @@ export async function startHost(options, operator, core = openCore(options, oper
       ready: true,
       url,
       siteUrl,
-      developmentKey: options.adminKey === DEVELOPMENT_ADMIN_KEY,
+      developmentKey: isDevelopmentKey(options.adminKey),
       pid: process.pid,
       functions: serving.folder,
       data: options.data,

@@ -7,7 +7,7 @@ import path from "node:path";
 import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { DEVELOPMENT_ADMIN_KEY } from "./options.mjs";
+import { DEVELOPMENT_ADMIN_KEY } from "./admin-key.mjs";
 
 const MAIN = fileURLToPath(new URL("./main.mjs", import.meta.url));
 const FUNCTIONS = fileURLToPath(new URL("../tests/host_functions", import.meta.url));

@@ -2,6 +2,7 @@
 
 import { parseArgs } from "node:util";
 import path from "node:path";
+import { DEVELOPMENT_ADMIN_KEY, isDevelopmentKey, secretOf } from "./admin-key.mjs";
 import { parseMoment } from "./clock.mjs";
 import { FaultError, parseFaults } from "./faults.mjs";
 
@@ -22,9 +23,6 @@ import { FaultError, parseFaults } from "./faults.mjs";
  * @property {boolean} [record]  keep what mutations read and wrote, for the conflict matrix
  * @property {{ rate: number, seed: number }} [conflicts]  rate: share of the runs of mutations that are undone as a conflict, 0 to 1
  */
-
-/** Known to everybody, so the host takes it on the loopback address only. */
-export const DEVELOPMENT_ADMIN_KEY = "signalbox|development-admin-key";
 
 /** A command line that cannot be served; the message is one line for the operator. */
 export class UsageError extends Error {}
@@ -84,7 +82,10 @@ export function parseOptions(argv, cwd) {
   if (!/^[\x21-\x7e]+$/.test(options.adminKey)) {
     throw new UsageError("--admin-key must be printable ASCII without spaces");
   }
-  if (options.adminKey === DEVELOPMENT_ADMIN_KEY && !LOOPBACK.has(options.host)) {
+  if (secretOf(options.adminKey) === "") {
+    throw new UsageError("--admin-key has nothing behind its '|': that would let anybody in");
+  }
+  if (isDevelopmentKey(options.adminKey) && !LOOPBACK.has(options.host)) {
     throw new UsageError(
       `--host ${options.host} with the built-in development admin key lets anybody in: give an own --admin-key`,
     );

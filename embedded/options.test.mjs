@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
-import { DEVELOPMENT_ADMIN_KEY, parseOptions, UsageError } from "./options.mjs";
+import { DEVELOPMENT_ADMIN_KEY } from "./admin-key.mjs";
+import { parseOptions, UsageError } from "./options.mjs";
 
 test("without flags the host serves ./convex on the loopback address with the development key", () => {
   expect(parseOptions([], "/app")).toEqual({
@@ -46,7 +47,12 @@ test.each([
   [["--synchronous", "off"], /full or normal, not 'off'/],
   [["--functions", ""], /--functions must not be empty/],
   [["--admin-key", "a b"], /--admin-key must be printable ASCII/],
+  [["--admin-key", "own|"], /--admin-key has nothing behind its '|'/],
   [["--host", "0.0.0.0"], /development admin key lets anybody in/],
+  [
+    ["--host", "0.0.0.0", "--admin-key", "own|development-admin-key"],
+    /development admin key lets anybody in/,
+  ],
 ])("%j is refused with one line", (argv, line) => {
   expect(() => parseOptions(argv, "/app")).toThrow(UsageError);
   expect(() => parseOptions(argv, "/app")).toThrow(line);
