@@ -1,6 +1,7 @@
 /** The text of failures that the host itself gives for a call, in the form clients know from Convex. */
 
 import { randomBytes } from "node:crypto";
+import { textInFieldOrder } from "./engine/field-order.mjs";
 
 const PREFIX = /^\[Request ID: [0-9a-f]{16}\] Server Error\n/;
 
@@ -20,7 +21,7 @@ export function serverError(message, data, logLines = []) {
     ok: false,
     message: `[Request ID: ${requestId()}] Server Error\n${message}`,
     logLines,
-    ...(data === undefined ? {} : { data }),
+    ...(data === undefined ? {} : { data: textInFieldOrder(data, JSON.parse(data)) }),
   };
 }
 

@@ -99,13 +99,14 @@ export class ActionsClient {
 
   /** @param {ActionCall} call @returns {Promise<Reply>} */
   async #runChecked({ path, args, caller, job }) {
-    const refused = await this.#check(path, "args", args);
-    if (refused !== null) return refused;
+    const checked = await this.#check(path, "args", args);
+    if (!checked.ok) return checked;
     const origin = /** @type {const} */ ({ kind: "action", path, caller, job });
-    const reply = await this.#run(origin, { type: "action", path, args });
+    const reply = await this.#run(origin, { type: "action", path, args: checked.value });
     if (!reply.ok) return reply;
-    const wrong = await this.#check(path, "returns", reply.value);
-    return wrong === null ? reply : { ...wrong, logLines: reply.logLines };
+    const { logLines } = reply;
+    const returned = await this.#check(path, "returns", reply.value);
+    return returned.ok ? { ...reply, value: returned.value } : { ...returned, logLines };
   }
 
   /**
@@ -140,11 +141,10 @@ export class ActionsClient {
    * @param {string} path
    * @param {"args" | "returns"} part
    * @param {string} value  JSON text
-   * @returns {Promise<Failure | null>}
+   * @returns {Promise<Reply>} its value is this one, as the function or its caller gets it
    */
-  async #check(path, part, value) {
-    const reply = await this.#host.engine.ask({ op: "check", path, part, value });
-    return reply.ok ? null : reply;
+  #check(path, part, value) {
+    return this.#host.engine.ask({ op: "check", path, part, value });
   }
 
   /**

@@ -21,7 +21,7 @@ const engine = {
     setTimeout(() => listener({ ok: true, value, logLines: [] }), 1);
   },
   async ask(message) {
-    if (message.op === "check") return { ok: true, value: "null", logLines: [] };
+    if (message.op === "check") return { ok: true, value: message.value, logLines: [] };
     this.asked.push(message);
     return { ok: true, value: '"job1"', logLines: [] };
   },

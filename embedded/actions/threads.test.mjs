@@ -73,7 +73,7 @@ describe("the client of the threads", () => {
         listener({ ok: true, value: "null", logLines: [] });
       }, 5);
     },
-    ask: async () => ({ ok: true, value: "null", logLines: [] }),
+    ask: async (/** @type {any} */ { value = "null" }) => ({ ok: true, value, logLines: [] }),
   };
   /** @type {ActionsClient} */
   let actions;

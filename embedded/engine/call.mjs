@@ -167,19 +167,25 @@ export class Call {
    */
   #run(entry, args, usage, reads, journaled) {
     const commitTs = this.#frames.at(-1)?.entry.kind === "mutation";
-    const argsBytes = checkArgs(this.app, entry, args, { commitTs });
+    const { bytes: argsBytes, args: ordered } = checkArgs(this.app, entry, args, { commitTs });
     /** @type {Frame} */
     const frame = { entry, usage, queries: new Map(), paginated: false, journaled, reads };
     this.#frames.push(frame);
     try {
       if (entry.native !== undefined) {
-        const value = entry.native(this, JSON.parse(args)[0]);
+        const value = entry.native(this, JSON.parse(ordered)[0]);
         return { argsBytes, value, valueBytes: value.length };
       }
-      const outcome = this.app.runtime.run(this.#frames.length - 1, entry.path, entry.kind, args, this.now);
+      const outcome = this.app.runtime.run(
+        this.#frames.length - 1,
+        entry.path,
+        entry.kind,
+        ordered,
+        this.now,
+      );
       if (!outcome.ok) throw this.#failure(outcome.thrown);
-      const { value } = outcome;
-      return { argsBytes, value, valueBytes: checkReturns(this.app, entry, value, { commitTs: true }) };
+      const { bytes, value } = checkReturns(this.app, entry, outcome.value, { commitTs: true });
+      return { argsBytes, value, valueBytes: bytes };
     } finally {
       for (const query of frame.queries.values()) query.close();
       this.#frames.pop();

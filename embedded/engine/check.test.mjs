@@ -24,8 +24,8 @@ const check = (/** @type {string} */ path, /** @type {string} */ part, /** @type
 
 describe("an action that runs on another thread", () => {
   test("has its arguments and its value checked", () => {
-    expect(check("acts:strict", "args", '[{"n":1}]')).toBeNull();
-    expect(check("acts:strict", "returns", '"done"')).toBeNull();
+    expect(check("acts:strict", "args", '[{"n":1}]')).toEqual([{ n: 1 }]);
+    expect(check("acts:strict", "returns", '"done"')).toBe("done");
     expect(() => check("acts:strict", "args", '[{"n":"1"}]')).toThrow("ArgumentValidationError: ");
     expect(() => check("acts:strict", "args", "[{}]")).toThrow("missing the required field `n`");
     expect(() => check("acts:strict", "returns", "1")).toThrow("ReturnsValidationError: ");
@@ -33,9 +33,9 @@ describe("an action that runs on another thread", () => {
 
   test("without validators takes and returns anything, up to the limits", () => {
     const text = (/** @type {number} */ length) => JSON.stringify("x".repeat(length - 2));
-    expect(check("acts:loose", "args", `[{"any":${text(32)}}]`)).toBeNull(); // 40 bytes as Convex counts
+    expect(check("acts:loose", "args", `[{"any":${text(32)}}]`)).not.toBeNull(); // 40 bytes as Convex counts
     expect(() => check("acts:loose", "args", `[{"any":${text(33)}}]`)).toThrow(/too large/);
-    expect(check("acts:loose", "returns", text(40))).toBeNull();
+    expect(check("acts:loose", "returns", text(40))).not.toBeNull();
     expect(() => check("acts:loose", "returns", text(41))).toThrow(/too large/);
   });
 

@@ -262,10 +262,7 @@ export class Engine {
           return "null";
         });
       case "check":
-        return this.#answer(() => {
-          this.#served.check(message);
-          return "null";
-        });
+        return this.#answer(() => this.#served.check(message));
       case "advance":
         return this.#advance(message);
       case "recording":

@@ -3,6 +3,7 @@
 import { SourceMap } from "node:module";
 import path from "node:path";
 import { ENTRY_SCRIPT } from "../paths.mjs";
+import { textInFieldOrder } from "./field-order.mjs";
 
 /** Convex refuses something that a function did or was given; the message is Convex's text. */
 export class CallError extends Error {
@@ -12,7 +13,7 @@ export class CallError extends Error {
    */
   constructor(message, data) {
     super(message);
-    this.data = data;
+    this.data = data === undefined ? undefined : textInFieldOrder(data, JSON.parse(data));
   }
 }
 

@@ -1,5 +1,6 @@
 /** Keeps the scheduler's jobs and crons as documents of system tables. */
 
+import { inFieldOrder } from "./field-order.mjs";
 import { encodeIndexKey, keySuccessor } from "./values.mjs";
 
 /**
@@ -178,7 +179,9 @@ export class JobDocuments {
     const row = place === null ? undefined : this.#store.get(place, id);
     if (place === null || row === undefined) return;
     const document =
-      fields === null ? null : /** @type {Document} */ ({ ...fields, _creationTime: row.ct, _id: id });
+      fields === null
+        ? null
+        : inFieldOrder(/** @type {Document} */ ({ ...fields, _creationTime: row.ct, _id: id }));
     this.#store.replace(place.table, row, document);
   }
 }

@@ -110,13 +110,15 @@ export class Served {
    * Hold what an action was given, or returns, against its validators; the action itself runs elsewhere.
    *
    * @param {{ path: string, part: "args" | "returns", value: string }} message
+   * @returns {string} the value with its fields in order
    * @throws {CallError}
    */
   check({ path, part, value }) {
     const entry = this.app?.functions.get(path);
     if (this.app === null || entry === undefined) throw new CallError(functionNotFound(path));
-    if (part === "args") checkArgs(this.app, entry, value);
-    else checkReturns(this.app, entry, value);
+    return part === "args"
+      ? checkArgs(this.app, entry, value).args
+      : checkReturns(this.app, entry, value).value;
   }
 
   /** @returns {import("../push/ops.mjs").Served} */

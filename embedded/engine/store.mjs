@@ -2,6 +2,7 @@
 
 import { randomFillSync } from "node:crypto";
 import { Documents, writePlace } from "./documents.mjs";
+import { inFieldOrder } from "./field-order.mjs";
 import { History } from "./history.mjs";
 import { encodeId } from "./ids.mjs";
 import { indexKey, sameKey } from "./index-keys.mjs";
@@ -210,13 +211,14 @@ export class Store extends Documents {
   /**
    * @param {Table} table
    * @param {EncodedObject} value  without system fields
-   * @returns {Document} with them; nothing is written yet
+   * @returns {Document} with them, its fields in order; nothing is written yet
    */
   newDocument(table, value) {
     const internal = randomBytes16();
     writePlace(table.nextPlace++, internal);
     this.#lastCreationTime = Math.max(this.#now(), this.#lastCreationTime + CREATION_TIME_STEP);
-    return { ...value, _creationTime: this.#lastCreationTime, _id: encodeId(table.number, internal) };
+    const system = { _creationTime: this.#lastCreationTime, _id: encodeId(table.number, internal) };
+    return inFieldOrder({ ...system, ...value, ...system }); // first too, where they mostly belong
   }
 
   /**

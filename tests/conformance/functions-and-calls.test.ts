@@ -458,6 +458,24 @@ section("Functions and calls", (line) => {
       }
     });
 
+    test("objects have their fields in order of the names, wherever they come from", async () => {
+      const value = { b: { d: 1, c: 2 }, Z: 1, a: [{ y: 1, x: 2 }] };
+      const inOrder = '{"Z":1,"a":[{"x":2,"y":1}],"b":{"c":2,"d":1}}';
+      for (const name of CLIENTS) {
+        const client = clients.shared(name);
+        for (const returned of [
+          await client.query(api.values.echo, { value }),
+          await client.mutation(api.values.echoMutation, { value }),
+          await client.action(api.values.echoAction, { value }),
+          await client.query(api.values.load, { id: await client.mutation(api.values.store, { value }) }),
+        ]) {
+          expect(JSON.stringify(returned)).toBe(inOrder);
+        }
+        expect(await client.query(api.values.print, { value })).toBe(inOrder);
+        expect(await client.action(api.values.printInAction, { value })).toBe(inOrder);
+      }
+    });
+
     test("functions see int64 as bigint and bytes as ArrayBuffer", async () => {
       const client = clients.shared("websocket");
       const seen = (value: unknown) => client.query(api.values.describe, { value });

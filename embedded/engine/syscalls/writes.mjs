@@ -1,6 +1,7 @@
 /** Syscalls that write documents. */
 
 import { CallError } from "../errors.mjs";
+import { inFieldOrder } from "../field-order.mjs";
 import { isUndefined } from "../filters.mjs";
 import { formatFloat64, formatValue } from "../format.mjs";
 import { checkDocument } from "../schema.mjs";
@@ -97,23 +98,15 @@ function existing(call, name, verb, id, tableName, checkRest) {
  * @param {Call} call
  * @param {Table} table
  * @param {Row} row
- * @param {Document} document
+ * @param {Document} value  whole
  * @param {string} before  the document as this mutation saw it
  */
-function write(call, table, row, document, before) {
-  if (sameDocument(before, document)) return WRITTEN;
+function write(call, table, row, value, before) {
+  const document = inFieldOrder(value);
+  if (before === JSON.stringify(document)) return WRITTEN; // also when it was asked for what is there
   const { stored, visible } = admit(call, table, document);
   call.app.store.replace(table, row, stored, visible);
   return WRITTEN;
-}
-
-/**
- * @param {string} before  JSON text
- * @param {Document} after
- * @returns {boolean} whether nothing changed; it may miss that when only the order of fields did, which is stored anew then
- */
-function sameDocument(before, after) {
-  return before === JSON.stringify(after);
 }
 
 /**

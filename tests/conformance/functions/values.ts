@@ -16,6 +16,16 @@ export const echoAction = action({
   handler: async (_ctx, { value }): Promise<Value> => value as Value,
 });
 
+/** The value as the function sees it. */
+export const print = query({
+  args: { value: v.any() },
+  handler: async (_ctx, { value }): Promise<string> => JSON.stringify(value),
+});
+export const printInAction = action({
+  args: { value: v.any() },
+  handler: async (_ctx, { value }): Promise<string> => JSON.stringify(value),
+});
+
 /** The value goes through an action's call of a query, a mutation and an action. */
 export const relay = action({
   args: { value: v.any() },
