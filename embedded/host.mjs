@@ -9,6 +9,7 @@ import { reader } from "./clock.mjs";
 import { openCore, StartError } from "./core.mjs";
 import { withoutRequestId } from "./failures.mjs";
 import { Faults } from "./faults.mjs";
+import { watchPresence } from "./file-presence.mjs";
 import { serveApi } from "./http/api.mjs";
 import { createHttpServer } from "./http/server.mjs";
 import { serveSite } from "./http/site.mjs";
@@ -105,6 +106,7 @@ export async function startHost(options, operator, core = openCore(options, oper
     throw new StartError(error.message);
   });
   loaded.resolve(undefined);
+  const endPresence = watchPresence(file, operator.onFatal);
 
   return {
     ready: {
@@ -118,6 +120,7 @@ export async function startHost(options, operator, core = openCore(options, oper
       version: VERSION,
     },
     stop: async () => {
+      endPresence();
       serving.close();
       const servers = [apiServer, siteServer];
       for (const server of servers) server.close();
