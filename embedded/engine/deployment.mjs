@@ -54,7 +54,7 @@ export function prepareDeployment(
   try {
     const stored = readEnvironment(store);
     const everything = functionEnvironment(environment, Object.keys(environment), stored);
-    const { declared } = new Runtime(bundle, everything, handlers, now);
+    const { declared } = new Runtime(bundle, everything, handlers, now, { declares: true });
     refuseComponents(declared);
     const env = functionEnvironment(
       environment,

@@ -61,6 +61,15 @@ describe("auth.config", () => {
     expect(auth).toEqual([{ domain: "https://auth.example", applicationID: "app" }]);
   });
 
+  test("may not read a variable that is not set, which other modules may", async () => {
+    const files = { ...config(`[{ domain: process.env.AUTH_DOMAIN, applicationID: "app" }]`) };
+    const text = "Environment variable AUTH_DOMAIN is used in auth config file but its value was not set";
+    await expect(load(null, files)).rejects.toThrow(new RegExp(`^${text} at .*auth\\.config\\.ts:1:`));
+    const other = { "other.ts": "export const domain = process.env.AUTH_DOMAIN ?? 'none';" };
+    const { auth } = await load(null, { ...other, ...config("[]") });
+    expect(auth).toEqual([]);
+  });
+
   test.each([
     [
       "a misspelled field",

@@ -205,7 +205,13 @@
       get(target, name) {
         if (typeof name !== "string") return Reflect.get(target, name);
         if (Object.hasOwn(variables, name)) return variables[name];
-        return name === "inspect" ? () => "[process.env]" : undefined;
+        if (name === "inspect") return () => "[process.env]";
+        if (importing && host.isAuthConfig(new Error().stack)) {
+          throw new Error(
+            `Environment variable ${name} is used in auth config file but its value was not set`,
+          );
+        }
+        return undefined;
       },
     },
   );

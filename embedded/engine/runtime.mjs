@@ -33,6 +33,9 @@ import { runHostMicrotasks, takeRejections } from "./rejections.mjs";
  * @typedef {{ context: vm.Context, api: any }} FunctionContext  api: what prelude.js returns
  */
 
+const AUTH_CONFIG = "auth.config";
+const UNSET_IN_AUTH_CONFIG =
+  /^Uncaught Error: (?=Environment variable \S+ is used in auth config file but its value was not set\n)/;
 const LOAD_LIMIT_MS = 4_000; // as long as Convex lets modules run when they are imported
 const TIMED_OUT = "ERR_SCRIPT_EXECUTION_TIMEOUT";
 const BUNDLE_NAME = "functions.js";
@@ -59,14 +62,16 @@ export class Runtime {
    * @param {Record<string, string>} env  what functions see as `process.env`
    * @param {Handlers} handlers
    * @param {number} now  ms since the epoch, seen by modules while they are evaluated
-   * @param {{ strict?: boolean }} [options]  strict: every call gets modules of its own, so that no state of theirs survives
+   * @param {{ strict?: boolean, declares?: boolean }} [options]  strict: every call gets modules of its own, so that no state of theirs
+   *   survives; declares: it is for what the modules declare, and refuses an `auth.config` that reads a variable which is not in `env`
    * @throws {OperatorError} a module cannot be evaluated
    */
-  constructor(bundle, env, handlers, now, { strict = false } = {}) {
+  constructor(bundle, env, handlers, now, { strict = false, declares = false } = {}) {
     this.#env = JSON.stringify(env);
     this.#handlers = handlers;
     this.#now = now;
     this.#strict = strict;
+    this.#checksAuthConfig = declares && bundle.modules.includes(AUTH_CONFIG);
     this.mapper = new StackMapper(BUNDLE_NAME, bundle.map);
     try {
       this.#script = new vm.Script(bundle.code, { filename: BUNDLE_NAME });
@@ -82,6 +87,7 @@ export class Runtime {
   #handlers;
   #now;
   #strict;
+  #checksAuthConfig;
   #script;
   #importSeeds = takeSeeds(); // the same whenever the modules are evaluated, as on Convex
   #importing = false;
@@ -165,6 +171,13 @@ export class Runtime {
         );
       }
       const text = uncaughtText(api.describeThrown(error), this.mapper);
+      if (UNSET_IN_AUTH_CONFIG.test(text)) {
+        const what = text.replace(UNSET_IN_AUTH_CONFIG, "");
+        throw new OperatorError(what.trimEnd().replaceAll(/\n\s*/g, " "), {
+          code: "AuthConfigMissingEnvironmentVariable", // the CLI tells by it which variable to set
+          text: what,
+        });
+      }
       throw new OperatorError(`the functions cannot be loaded: ${text.trimEnd().replaceAll(/\n\s*/g, " ")}`, {
         code: "InvalidModules",
         text: `Failed to analyze ${moduleOf(text)}: ${text}`,
@@ -188,6 +201,8 @@ export class Runtime {
           return undefined; // an error of this realm must not get into the context
         }
       },
+      isAuthConfig: (/** @type {string} */ stack) =>
+        this.#checksAuthConfig && this.mapper.frames(stack).includes(`/${AUTH_CONFIG}.`),
       takeFailure: () => this.#failure,
       waitsFor: (/** @type {1 | -1} */ change) => {
         this.#waiting += change;

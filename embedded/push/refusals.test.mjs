@@ -51,6 +51,14 @@ describe("a push that cannot be served is refused through the CLI and changes no
       /Loading the pushed modules encountered the following\s+error:\s+Failed to analyze bad\.js: Uncaught Error: at load\s+at <anonymous> \(\.\.\/convex\/bad\.ts:2:7\)/,
     ],
     [
+      "an auth.config that reads a variable which is not set",
+      {
+        "auth.config.ts":
+          'export default { providers: [{ domain: process.env.AUTH_X!, applicationID: "a" }] };',
+      },
+      /Environment variable AUTH_X is used in auth config file but its value was not set\./, // the dot is the CLI's, which knows the code
+    ],
+    [
       "a module for Node",
       {
         "mail.ts":
