@@ -89,7 +89,7 @@ describe("calls from an action", () => {
   test("what the host does not have, and what is too large, is refused in the action", async () => {
     expect(await host.act("acts:refusals")).toEqual([
       "Unknown async operation 1.0/nothing",
-      "This host has no file storage",
+      "File storage needs Convex itself, this host has no file storage",
       "Invalid arguments for `runQuery`: Missing required argument 'name'",
       "Function handle not found",
       "Function handle not found",

@@ -54,7 +54,8 @@ export function answerJsSyscall(run, op, { response }) {
       return { status: response.status };
     }
   }
-  if (op.startsWith("storage/")) throw new Error("This host has no file storage");
+  if (op.startsWith("storage/"))
+    throw new Error("File storage needs Convex itself, this host has no file storage");
   throw new Error(`Unknown JS syscall: ${op}`);
 }
 

@@ -94,6 +94,6 @@ function run({ calls }, kind, args, { caller, job }) {
 
 /** @param {string} op */
 function unavailable(op) {
-  if (op.startsWith("1.0/storage")) return "This host has no file storage";
+  if (op.startsWith("1.0/storage")) return "File storage needs Convex itself, this host has no file storage";
   return `Unknown async operation ${op}`; // npm convex looks for this text
 }

@@ -49,7 +49,8 @@ export function answerSyscall(call, op, args) {
 
 /** @param {string} op */
 function unavailable(op) {
-  if (op.startsWith("1.0/storage")) return new CallError("This host has no file storage");
+  if (op.startsWith("1.0/storage"))
+    return new CallError("File storage needs Convex itself, this host has no file storage");
   if (op === "1.0/signJwt") return new CallError("This host does not sign tokens");
   return new CallError(`Unknown async operation ${op}`); // npm convex looks for this text
 }
