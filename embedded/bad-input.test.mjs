@@ -22,6 +22,8 @@ const CONNECT = JSON.stringify({
 /** @type {{ host: Awaited<ReturnType<typeof startHost>>, data: string, url: string, port: number, lines: string[] }} */
 let running;
 
+process.env.SIGNALBOX_TEST_JWKS = "data:,none"; // the auth.config of the functions reads it
+
 beforeAll(async () => {
   const data = await mkdtemp(path.join(tmpdir(), "bad-input-"));
   const lines = [];

@@ -15,6 +15,8 @@ let http;
 let client;
 let lines;
 
+process.env.SIGNALBOX_TEST_JWKS = "data:,none"; // the auth.config of the functions reads it
+
 beforeEach(async () => {
   data = await mkdtemp(path.join(tmpdir(), "system-errors-"));
   const options = {
