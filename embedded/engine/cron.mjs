@@ -116,19 +116,20 @@ export function nextRun(schedule, afterMs, { first }) {
 }
 
 /**
- * The run after one that was due at `previousMs` and has ended by `nowMs`: what fell due in between is skipped.
+ * The run after one that was due at `previousMs` and has ended by `nowMs`: what fell due until then is skipped. So between two runs there
+ * is always a time at which the cron is due, and no two read the clock between the same two of them.
  *
  * @param {Schedule} schedule
  * @param {number} previousMs
  * @param {number} nowMs
- * @returns {number} ms, not before `nowMs`
+ * @returns {number} ms, after `nowMs`
  */
 export function nextRunSkipping(schedule, previousMs, nowMs) {
   const next = nextRun(schedule, previousMs, { first: false });
-  if (next >= nowMs) return next;
+  if (next > nowMs) return next;
   if (schedule.type !== "interval") return nextRun(schedule, nowMs, { first: false });
   const period = intervalMs(schedule);
-  return previousMs + Math.ceil((nowMs - previousMs) / period) * period;
+  return previousMs + (Math.floor((nowMs - previousMs) / period) + 1) * period;
 }
 
 /** @param {Extract<Schedule, { type: "interval" }>} schedule @returns {number} ms */

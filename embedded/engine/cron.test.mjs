@@ -31,8 +31,8 @@ describe("an interval", () => {
   test("keeps its beat when it is late, and skips what it missed", () => {
     const schedule = { type: "interval", seconds: 10 };
     expect(nextRunSkipping(schedule, 1_000, 2_000)).toBe(11_000);
-    expect(nextRunSkipping(schedule, 1_000, 11_000)).toBe(11_000);
-    expect(nextRunSkipping(schedule, 1_000, 11_001)).toBe(21_000);
+    expect(nextRunSkipping(schedule, 1_000, 10_999)).toBe(11_000);
+    expect(nextRunSkipping(schedule, 1_000, 11_000)).toBe(21_000);
     expect(nextRunSkipping(schedule, 1_000, 10 ** 12)).toBe(10 ** 12 + 1_000);
   });
 });
@@ -62,8 +62,11 @@ describe("a time of the clock", () => {
     expect(iso(nextRunSkipping(schedule, at("2024-01-01T06:00"), at("2024-01-05T07:00")))).toBe(
       "2024-01-06T06:00",
     );
-    expect(iso(nextRunSkipping(schedule, at("2024-01-01T06:00"), at("2024-01-02T06:00")))).toBe(
+    expect(iso(nextRunSkipping(schedule, at("2024-01-01T06:00"), at("2024-01-02T05:59")))).toBe(
       "2024-01-02T06:00",
+    );
+    expect(iso(nextRunSkipping(schedule, at("2024-01-01T06:00"), at("2024-01-02T06:00")))).toBe(
+      "2024-01-03T06:00",
     );
     expect(iso(nextRunSkipping(schedule, at("2024-01-01T06:00"), at("2024-01-01T06:01")))).toBe(
       "2024-01-02T06:00",

@@ -97,6 +97,7 @@ export class Engine {
       kindOf: (path) => this.#served.app?.functions.get(path)?.kind ?? null,
       hasModule: (module) => this.#served.app?.functions.hasModule(module) ?? false,
       runMutation: (work, before, after) => this.#runs.job(work, before, after),
+      now,
       random: this.#conflicts?.random ?? Math.random,
     }));
     const { handlers } = this.#runs;

@@ -64,6 +64,7 @@ import { Retries } from "./retries.mjs";
  * @property {(module: string) => boolean} hasModule  whether it is loaded and has functions
  * @property {(work: Work, before: () => void, after: () => void) => MutationOutcome} runMutation  opens a savepoint, calls `before`, runs the
  *   function and, if it succeeded, calls `after` and releases; else rolls all of it back
+ * @property {() => number} now  ms; asked when a cron's mutation has ended
  * @property {() => number} [random]  from 0 to 1; spreads what is tried again
  */
 
@@ -78,18 +79,20 @@ export class SchedulerError extends Error {}
 
 export class Scheduler {
   /** @param {SchedulerHost} host */
-  constructor({ storage, kindOf, hasModule, runMutation, random = Math.random }) {
+  constructor({ storage, kindOf, hasModule, runMutation, now, random = Math.random }) {
     this.#retries = new Retries(random);
     this.#storage = storage;
     this.#kindOf = kindOf;
     this.#hasModule = hasModule;
     this.#runMutation = runMutation;
+    this.#now = now;
   }
 
   #storage;
   #kindOf;
   #hasModule;
   #runMutation;
+  #now;
   #retries;
   /** Jobs whose actions were handed out and have not ended. @type {Set<string>} */
   #handedOut = new Set();
@@ -229,10 +232,12 @@ export class Scheduler {
       actions.push(work);
       return;
     }
-    const advance = () => this.#advanceCron(cron, now);
+    const advance = () => this.#advanceCron(cron, Math.max(now, this.#now()));
     const outcome = kind === "mutation" ? this.#runMutation(work, () => undefined, advance) : null;
-    if (outcome?.ok === false && outcome.retry !== undefined)
+    if (outcome?.ok === false && outcome.retry !== undefined) {
+      this.#cronCache = null; // it may have been advanced before all was undone
       return this.#retries.failed(cron._id, "cron", now);
+    }
     this.#retries.forget(cron._id);
     if (outcome?.ok !== true) advance();
   }

@@ -12,6 +12,9 @@ class Deployment {
   kinds = { ...KINDS };
   tables = { jobs: new Map(), crons: new Map() };
   ran = [];
+  now = NOW;
+  /** Of the next mutation that succeeds: it is undone after all, and to be run again. */
+  conflict = false;
   /** What each mutation does, by path: returns, or throws to fail. */
   functions = { "m:work": () => undefined, "dir/m:default": () => undefined };
   #ids = 0;
@@ -26,6 +29,7 @@ class Deployment {
       kindOf: (path) => this.kinds[path] ?? null,
       hasModule: (module) => Object.keys(this.kinds).some((path) => path.startsWith(`${module}:`)),
       runMutation: (work, before, after) => this.#runMutation(work, before, after),
+      now: () => this.now,
     });
     return this.scheduler;
   }
@@ -37,7 +41,10 @@ class Deployment {
       before();
       this.functions[work.path](work);
       after();
-      return { ok: true };
+      if (!this.conflict) return { ok: true };
+      this.conflict = false;
+      this.tables = saved;
+      return { ok: false, message: "conflict", retry: "conflict" };
     } catch (error) {
       this.tables = saved;
       return { ok: false, message: `Uncaught Error: ${error.message}` };
@@ -391,6 +398,24 @@ describe("a cron", () => {
     expect(deployment.ran).toHaveLength(2);
     expect(scheduler.nextWake()).toBe(NOW + 20_000);
     expect(deployment.tables.jobs.size).toBe(0);
+  });
+
+  test("of a mutation that ends at or after its next time skips that", () => {
+    const deployment = withCron("m:work");
+    deployment.functions["m:work"] = () => (deployment.now = NOW + 10_000);
+    deployment.scheduler.runDue(NOW + 9_999, 10);
+    expect(deployment.cron.nextRun).toBe(NOW + 20_000);
+  });
+
+  test("of a mutation that meets a conflict is still due", () => {
+    const deployment = withCron("m:work");
+    deployment.conflict = true;
+    deployment.scheduler.runDue(NOW, 10);
+    const again = deployment.scheduler.nextWake();
+    expect(again).toBeLessThan(NOW + 10_000);
+    deployment.scheduler.runDue(again, 10);
+    expect(deployment.ran).toHaveLength(2);
+    expect(deployment.cron.nextRun).toBe(NOW + 10_000);
   });
 
   test("of an action does not overlap itself, and skips what fell due meanwhile", () => {

@@ -128,16 +128,24 @@ function mayHaveDone(kind, state, happened) {
 }
 
 /**
- * A cron runs at most once for each of its times. (Times that fall into a death are skipped.)
+ * A cron runs at most once for each of its times. (Times that fall into a death are skipped.) A run that is due at one time notes a moment
+ * from then to its end, and the next is due after that end, as in Convex: however late it is, a beat tells which run it belongs to.
  *
  * @param {any[]} beats  in the order of creation
  * @param {Map<string, number>} nextRuns  ms, by the cron's name; its times are whole periods before it
  * @returns {string[]}
  */
 export function auditBeats(beats, nextRuns) {
-  const times = beats
-    .filter(({ cron }) => cron === "mutation") // an action notes when it runs, not when it was due
-    .map(({ cron, at }) => Math.floor((at - (nextRuns.get(cron) ?? NaN)) / CRON_PERIOD_MS));
-  const doubled = times.filter((time, i) => i > 0 && !(time > times[i - 1]));
-  return doubled.map((time) => `the cron ran twice for its time ${time}`);
+  const problems = [];
+  for (const [cron, nextRun] of nextRuns) {
+    const noted = beats.filter((beat) => beat.cron === cron).map(({ at }) => at - nextRun);
+    for (const [i, at] of noted.entries()) {
+      const time = Math.floor(at / CRON_PERIOD_MS);
+      if (i > 0 && time <= Math.floor(noted[i - 1] / CRON_PERIOD_MS))
+        problems.push(
+          `the cron of the ${cron} ran twice for its time ${time}: ${noted.slice(i - 1, i + 1)} ms`,
+        );
+    }
+  }
+  return problems;
 }
