@@ -583,3 +583,57 @@ describe("the loops", () => {
     expect((await worker.inbox()).assigned.map((item) => item.task)).toEqual([good]);
   });
 });
+
+describe("deadlines and labels", () => {
+  test("a task that has not begun in time fails, and one that began in time does not", async () => {
+    const late = await at.submit({ startWithinMs: 5_000 });
+    await at.pass(4_900);
+    expect(await at.task(late)).toMatchObject({ status: "pending" });
+    await at.pass(200);
+    expect(await at.task(late)).toMatchObject({
+      status: "failed",
+      error: { code: "start_deadline", message: "it had not begun within 5000 ms of its submission" },
+    });
+    const worker = await at.worker();
+    const { task } = await assigned(worker, { startWithinMs: 5_000 });
+    await at.pass(6_000);
+    expect(await at.task(task)).toMatchObject({ status: "running" });
+  });
+
+  test("a task that is not over in time fails, whether it waits or runs", async () => {
+    const waits = await at.submit({ delayMs: 60_000, endWithinMs: 5_000 });
+    const worker = await at.worker();
+    const { task, run } = await assigned(worker, { endWithinMs: 5_000 });
+    await worker.sync({ accepted: [run] });
+    await at.pass(5_100);
+    for (const id of [waits, task]) {
+      expect(await at.task(id)).toMatchObject({ status: "failed", error: { code: "end_deadline" } });
+    }
+    const answer = await worker.finish(run);
+    expect(answer.results).toEqual([{ run, accepted: false, reason: "the run has ended: failed" }]);
+    expect(await at.history(waits)).toEqual(["task_submitted", "task_failed"]);
+  });
+
+  test("a task runs only on a worker that carries all its labels, and hides no other", async () => {
+    const plain = await at.worker("plain");
+    const gpu = await at.worker("gpu", { labels: ["gpu", "eu"] });
+    const picky = await at.submit({ labels: ["gpu", "eu"] });
+    const pickier = await at.submit({ labels: ["gpu", "us"] });
+    const any = await at.submit();
+    await at.pass();
+    expect((await gpu.inbox()).assigned.map((item) => item.task)).toContain(picky);
+    expect((await plain.inbox()).assigned.map((item) => item.task)).not.toContain(picky);
+    expect(await at.task(any)).toMatchObject({ status: "running" });
+    expect(await at.task(pickier)).toMatchObject({ status: "pending" });
+  });
+
+  test("bad labels, keys and deadlines are refused by name", async () => {
+    const labels = Array.from({ length: 21 }, (_, i) => `l${i}`);
+    await expect(at.submit({ labels })).rejects.toThrow("labels: 21 given, at most 20.");
+    await expect(at.submit({ labels: ["a b"] })).rejects.toThrow('labels: "a b" is not a name');
+    await expect(at.submit({ key: "" })).rejects.toThrow("key: 0 characters; use 1 to 256.");
+    await expect(at.submit({ key: "k".repeat(257) })).rejects.toThrow("key: 257 characters");
+    await expect(at.submit({ endWithinMs: 0 })).rejects.toThrow("endWithinMs: 0 is outside 1 to");
+    await at.submit({ labels: labels.slice(0, 20), key: "k".repeat(256), endWithinMs: 1 });
+  });
+});

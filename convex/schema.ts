@@ -1,6 +1,7 @@
 import { defineSchema, defineTable } from "convex/server";
 import { v } from "convex/values";
 import {
+  vAlarmKind,
   vChunk,
   vControlKind,
   vEventData,
@@ -20,9 +21,12 @@ import {
 const waiting = {
   lane: v.string(),
   task: v.id("tasks"),
+  tenant: v.string(),
   queue: v.string(),
   agent: v.string(),
   kind: vRunKind,
+  labels: v.array(v.string()),
+  key: v.union(v.string(), v.null()),
   rank: v.number(),
 };
 
@@ -65,6 +69,10 @@ export default defineSchema({
     isolate: v.boolean(), // a run of it took its process down
     retry: vRetry,
     timeoutMs: v.union(v.number(), v.null()),
+    startBy: v.union(v.number(), v.null()), // the first run begins by then, or the task fails
+    endBy: v.union(v.number(), v.null()),
+    labels: v.array(v.string()), // sorted; a worker must carry all of them
+    key: v.union(v.string(), v.null()), // the submitter's own limit key
     dedupKey: v.optional(v.string()),
     run: v.union(v.id("runs"), v.null()), // the live or the last run
     cancelRequested: v.boolean(),
@@ -89,6 +97,11 @@ export default defineSchema({
   delayed: defineTable({ ...waiting, dueAt: v.number() })
     .index("by_dueAt", ["dueAt"])
     .index("by_task", ["task"]),
+
+  // What rings at a time. In: whoever sets it. Out: timers when it has rung, or whoever set it.
+  alarms: defineTable({ kind: vAlarmKind, target: v.string(), at: v.number() })
+    .index("by_at", ["at"])
+    .index("by_kind_and_target", ["kind", "target"]),
 
   // Written when a loop falls asleep or wakes. Every submit reads it, so nothing busy stands here.
   loops: defineTable({
@@ -115,6 +128,7 @@ export default defineSchema({
     name: v.string(),
     queues: v.array(v.string()),
     agents: v.array(v.string()),
+    labels: v.array(v.string()),
     llm: v.boolean(),
     capacity: v.number(),
     version: v.string(),

@@ -67,7 +67,13 @@ export class Deployment {
 
   async worker(
     name = "w",
-    more: { capacity?: number; incarnation?: string; llm?: boolean; brings?: string[] } = {},
+    more: {
+      capacity?: number;
+      incarnation?: string;
+      llm?: boolean;
+      brings?: string[];
+      labels?: string[];
+    } = {},
   ): Promise<TestWorker> {
     const registered = await this.t.mutation(api.worker.register, {
       key: KEYS.worker,
@@ -75,6 +81,7 @@ export class Deployment {
       incarnation: more.incarnation ?? "1",
       queues: ["default"],
       agents: (more.brings ?? ["echo"]).map((agent) => ({ name: agent, description: "says what it hears" })),
+      labels: more.labels ?? [],
       llm: more.llm ?? true,
       capacity: more.capacity ?? 10,
       version: "test",

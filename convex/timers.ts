@@ -7,10 +7,12 @@ import { internal } from "./_generated/api";
 import type { Doc } from "./_generated/dataModel";
 import { internalMutation, internalQuery, type MutationCtx } from "./_generated/server";
 import { ACCEPT_MS, SET_ASIDE_MS, TIMER_BATCH, WATCHDOG_BATCH } from "./constants";
+import { nextAlarm } from "./model/alarms";
 import { due, expired, expireRun, expireSession, nextDelayed, nextLease } from "./model/expiry";
 import { look, withRoom } from "./model/look";
 import { loop, startDispatch, startTimers, stateOf, wakeDispatch, wakeTimersBy } from "./model/loops";
 import { plan } from "./model/plan";
+import { ring } from "./model/ring";
 import { endRun as endRunOf, endRuns as endRunsPage, leaseMs } from "./model/sessions";
 import { moveToReady, setAside } from "./model/waiting";
 import { vFault } from "./validators";
@@ -19,6 +21,7 @@ const vDue = v.union(
   v.object({ kind: v.literal("delayed"), id: v.id("delayed") }),
   v.object({ kind: v.literal("run"), id: v.id("runs") }),
   v.object({ kind: v.literal("session"), id: v.id("sessions") }),
+  v.object({ kind: v.literal("alarm"), id: v.id("alarms") }),
 );
 type Due = Infer<typeof vDue>;
 
@@ -34,8 +37,9 @@ export const tick = internalMutation({
     await ctx.db.patch("loops", row._id, { wakeAt: null });
     const batch = Math.min(TIMER_BATCH, state.batch * 2); // grows back after a crash of the loop
     await ctx.db.patch("loopState", state._id, { job: null, batch });
-    const { delayed, runs, sessions } = await due(ctx, now, Math.min(state.batch, TIMER_BATCH));
+    const { delayed, alarms, runs, sessions } = await due(ctx, now, Math.min(state.batch, TIMER_BATCH));
     for (const id of delayed) await handleOrSetAside(ctx, { kind: "delayed", id }, now);
+    for (const id of alarms) await handleOrSetAside(ctx, { kind: "alarm", id }, now);
     for (const id of runs) await handleOrSetAside(ctx, { kind: "run", id }, now);
     for (const id of sessions) await handleOrSetAside(ctx, { kind: "session", id }, now);
     await sleepUntilDue(ctx, now);
@@ -57,7 +61,7 @@ export const lease = internalQuery({
 async function sleepUntilDue(ctx: MutationCtx, now: number): Promise<void> {
   const seen: number | null = await ctx.runQuery(internal.timers.lease, {}, { useStaleSnapshot: true });
   const leased = seen === null ? await nextLease(ctx) : Math.min(seen, now + Math.min(leaseMs(), ACCEPT_MS));
-  const due = [await nextDelayed(ctx), leased].filter((at) => at !== null);
+  const due = [await nextDelayed(ctx), await nextAlarm(ctx), leased].filter((at) => at !== null);
   if (due.length > 0) await wakeTimersBy(ctx, Math.max(now, Math.min(...due)));
 }
 
@@ -67,6 +71,7 @@ export const handle = internalMutation({
   returns: v.null(),
   handler: async (ctx, { due: { kind, id }, now }) => {
     if (kind === "delayed") await moveToReady(ctx, id);
+    else if (kind === "alarm") await ring(ctx, id, now);
     else if (kind === "run") await expireRun(ctx, id, now);
     else await expireSession(ctx, id, now);
     return null;
@@ -81,6 +86,7 @@ async function handleOrSetAside(ctx: MutationCtx, item: Due, now: number): Promi
     console.error(`timers: ${item.kind} ${item.id} set aside: ${String(error)}`);
     const later = now + SET_ASIDE_MS;
     if (item.kind === "delayed") await ctx.db.patch("delayed", item.id, { dueAt: later });
+    else if (item.kind === "alarm") await ctx.db.patch("alarms", item.id, { at: later });
     else if (item.kind === "run") await ctx.db.patch("runs", item.id, { deadlineAt: later });
     else {
       const heartbeat = await ctx.db

@@ -6,13 +6,19 @@ export type Role = Infer<typeof vRole>;
 
 export const vRunKind = v.union(v.literal("llm"), v.literal("python"));
 
+// waiting: for other tasks. sleeping, waiting_event: between two runs, holding no worker. skipped: a dependency failed.
 export const vTaskStatus = v.union(
+  v.literal("waiting"),
   v.literal("pending"),
   v.literal("delayed"),
   v.literal("running"),
+  v.literal("sleeping"),
+  v.literal("waiting_event"),
+  v.literal("paused"),
   v.literal("succeeded"),
   v.literal("failed"),
   v.literal("cancelled"),
+  v.literal("skipped"),
 );
 export type TaskStatus = Infer<typeof vTaskStatus>;
 
@@ -73,8 +79,16 @@ export const vTaskSpec = v.object({
   runAt: v.optional(v.number()),
   timeoutMs: v.optional(v.number()),
   retry: v.optional(vRetry.partial()),
+  startWithinMs: v.optional(v.number()), // from its submission; else it fails
+  endWithinMs: v.optional(v.number()),
+  labels: v.optional(v.array(v.string())), // a worker must carry all of them
+  key: v.optional(v.string()), // the submitter's own limit key: an account, a customer, a repository
 });
 export type TaskSpec = Infer<typeof vTaskSpec>;
+
+// What rings at a time, beside delayed tasks, deadlines of runs and leases.
+export const vAlarmKind = v.union(v.literal("startBy"), v.literal("endBy"));
+export type AlarmKind = Infer<typeof vAlarmKind>;
 
 export const vSubmitted = v.union(
   v.object({ ok: v.literal(true), task: v.id("tasks"), duplicate: v.boolean() }),

@@ -14,6 +14,7 @@ export const register = workerMutation({
     incarnation: v.string(),
     queues: v.array(v.string()),
     agents: v.array(v.object({ name: v.string(), description: v.string() })),
+    labels: v.array(v.string()),
     llm: v.boolean(),
     capacity: v.number(),
     version: v.string(),

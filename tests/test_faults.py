@@ -211,6 +211,7 @@ def registration() -> RegisterRequest:
         incarnation=str(uuid.uuid4()),
         queues=["default"],
         agents=[AgentOffer(name="noop", description="")],
+        labels=[],
         llm=False,
         capacity=10,
         version="test",

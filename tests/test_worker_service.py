@@ -330,7 +330,14 @@ async def test_a_name_that_another_process_takes_ends_the_worker_with_1_and_one_
         await gate.entered.wait()
         other = await control.register(
             RegisterRequest(
-                worker="w", incarnation="other", queues=[], agents=[], llm=False, capacity=1, version="0"
+                worker="w",
+                incarnation="other",
+                queues=[],
+                agents=[],
+                labels=[],
+                llm=False,
+                capacity=1,
+                version="0",
             ),
             timeout=1,
         )

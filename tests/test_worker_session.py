@@ -67,6 +67,7 @@ def introduction(worker: str = "w", incarnation: str = "1", capacity: int = 10) 
         incarnation=incarnation,
         queues=["default"],
         agents=[AgentOffer(name="echo", description="")],
+        labels=[],
         llm=True,
         capacity=capacity,
         version="0",

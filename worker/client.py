@@ -14,8 +14,20 @@ from worker.backend import Backend, Json, retry
 from worker.errors import function_error
 from worker.models import Chunk, LlmSpec, RunError, RunKind, Usage, Wire
 
-TaskStatus = Literal["pending", "delayed", "running", "succeeded", "failed", "cancelled"]
-ENDED: frozenset[TaskStatus] = frozenset({"succeeded", "failed", "cancelled"})
+TaskStatus = Literal[
+    "waiting",
+    "pending",
+    "delayed",
+    "running",
+    "sleeping",
+    "waiting_event",
+    "paused",
+    "succeeded",
+    "failed",
+    "cancelled",
+    "skipped",
+]
+ENDED: frozenset[TaskStatus] = frozenset({"succeeded", "failed", "cancelled", "skipped"})
 SUBMIT_PAGE = 200  # tasks in a call, as the control plane bounds it
 SUBMIT_BYTES = 4 * 1024 * 1024  # of inputs in a call, a quarter of what a mutation's arguments may hold
 _CALL_S = 10.0  # for one attempt
@@ -39,7 +51,11 @@ class RetryPolicy(Wire):
 
 
 class TaskSpec(Wire):
-    """A task to submit. `input` is JSON text; without a `dedup_key` each call makes a new task."""
+    """A task to submit. `input` is JSON text; without a `dedup_key` each call makes a new task.
+
+    It runs on a worker that carries all its `labels`, and counts against the limits of its queue, agent,
+    tenant and `key`. It fails if it has not begun or ended within the times given, from its submission.
+    """
 
     agent: str
     input: str
@@ -51,6 +67,10 @@ class TaskSpec(Wire):
     run_at: float | None = None
     timeout_ms: float | None = None
     retry: RetryPolicy | None = None
+    start_within_ms: float | None = None
+    end_within_ms: float | None = None
+    labels: list[str] | None = None
+    key: str | None = None
 
 
 class Submitted(Wire):

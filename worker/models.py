@@ -75,6 +75,7 @@ class RegisterRequest(Wire):
     incarnation: str
     queues: list[str]
     agents: list[AgentOffer]
+    labels: list[str]
     llm: bool
     capacity: int
     version: str

@@ -64,6 +64,7 @@ class Identity:
 
     name: str
     queues: tuple[str, ...] = ("default",)
+    labels: tuple[str, ...] = ()
     concurrency: int = 50
 
 
@@ -397,6 +398,7 @@ class Worker:
             incarnation=secrets.token_hex(8),
             queues=list(self._identity.queues),
             agents=[AgentOffer(name=a.name, description=a.description) for a in self._environment.agents],
+            labels=list(self._identity.labels),
             llm=self._environment.model is not None,
             capacity=self._identity.concurrency,
             version=__version__,
@@ -495,7 +497,7 @@ async def run_worker(
 
         worker = Worker(
             api,
-            Identity(settings.worker, settings.queues, settings.concurrency),
+            Identity(settings.worker, settings.queues, settings.labels, settings.concurrency),
             Environment(agents, settings.agents, model, redact, board),
             grace_s=settings.grace_s,
             rekey=rekey,

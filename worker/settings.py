@@ -106,6 +106,7 @@ class Settings(BaseModel):
     key: Annotated[SecretStr, AfterValidator(_key)]
     worker: Name = Field(default_factory=default_worker_name)
     queues: tuple[Name, ...] = Field(default=("default",), min_length=1, max_length=100)
+    labels: tuple[Name, ...] = Field(default=(), max_length=20)
     concurrency: int = Field(default=50, ge=1, le=1000)
     agents: tuple[str, ...] = ()
     model_base_url: Annotated[str, AfterValidator(_web_address)] | None = None
@@ -135,7 +136,7 @@ class Settings(BaseModel):
         values: dict[str, Any] = {}
         for field, variable in VARIABLES.items():
             if text := set_variables.get(variable):
-                values[field] = _list(text) if field in {"queues", "agents"} else text
+                values[field] = _list(text) if field in _LISTS else text
         values.update({name: value for name, value in given.items() if value is not None})
         try:
             return cls(**values)
@@ -152,6 +153,7 @@ VARIABLES: dict[str, str] = {
     "key": "SIGNALBOX_KEY",
     "worker": "SIGNALBOX_WORKER",
     "queues": "SIGNALBOX_QUEUES",
+    "labels": "SIGNALBOX_LABELS",
     "concurrency": "SIGNALBOX_CONCURRENCY",
     "agents": "SIGNALBOX_AGENTS",
     "model_base_url": "SIGNALBOX_MODEL_BASE_URL",
@@ -161,6 +163,7 @@ VARIABLES: dict[str, str] = {
     "log_level": "SIGNALBOX_LOG_LEVEL",
     "log_format": "SIGNALBOX_LOG_FORMAT",
 }
+_LISTS = {"queues", "labels", "agents"}
 _MISSING = {
     "convex_url": "set it to your deployment's address, for example http://127.0.0.1:3210",
     "key": "set it to a key made with `signalbox keys create`",

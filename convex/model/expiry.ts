@@ -2,6 +2,7 @@
 import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
 import { TIMER_SESSIONS } from "../constants";
+import { dueAlarms } from "./alarms";
 import { wakeIfStarved } from "./loops";
 import { end, isLive, lose } from "./runs";
 import { endSession, fault, heartbeatOf } from "./sessions";
@@ -24,7 +25,9 @@ export async function due(ctx: QueryCtx, now: number, limit: number) {
     );
   }
   const heartbeats = await expired(ctx, "busy", now, Math.min(limit, TIMER_SESSIONS));
+  const alarms = await dueAlarms(ctx, now, limit);
   return {
+    alarms: alarms.map((alarm) => alarm._id),
     delayed: delayed.map((row) => row._id),
     runs: runs.map((run) => run._id),
     sessions: heartbeats.map((heartbeat) => heartbeat.session),

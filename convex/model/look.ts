@@ -118,10 +118,9 @@ async function headsOfLanes(
 
 /** The workers that may be given work, each with the room it has left. */
 export function withRoom(workers: Doc<"workers">[], inUse: Readonly<Record<string, number>>): Roster[] {
-  return workers.flatMap(({ _id, session, queues, agents, llm, capacity, draining }) => {
+  return workers.flatMap(({ _id, session, queues, agents, labels, llm, capacity, draining }) => {
     if (session === null || draining) return [];
-    return [
-      { worker: _id, session, queues, agents, llm, free: Math.max(0, capacity - (inUse[session] ?? 0)) },
-    ];
+    const free = Math.max(0, capacity - (inUse[session] ?? 0));
+    return [{ worker: _id, session, queues, agents, labels, llm, free }];
   });
 }

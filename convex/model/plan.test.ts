@@ -11,6 +11,7 @@ function line(lane: string, length: number, more: Partial<Waiting> = {}): Waitin
     queue: "default",
     agent: "a",
     kind: "python" as const,
+    labels: [],
     ...more,
   }));
 }
@@ -21,6 +22,7 @@ function worker(name: string, free: number, more: Partial<Roster> = {}): Roster 
     session: id<"sessions">(name),
     queues: ["default"],
     agents: ["a"],
+    labels: [],
     llm: true,
     free,
     ...more,

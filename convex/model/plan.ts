@@ -1,13 +1,14 @@
 /** Which waiting task goes to which worker. Pure, so that fairness and limits are tested as tables. */
 import type { Doc, Id } from "../_generated/dataModel";
 
-export type Waiting = Pick<Doc<"ready">, "_id" | "lane" | "queue" | "agent" | "kind">;
+export type Waiting = Pick<Doc<"ready">, "_id" | "lane" | "queue" | "agent" | "kind" | "labels">;
 
 export type Roster = {
   worker: Id<"workers">;
   session: Id<"sessions">;
   queues: string[];
   agents: string[];
+  labels: string[];
   llm: boolean;
   free: number; // runs it can still take
 };
@@ -15,10 +16,15 @@ export type Roster = {
 /** A task, and the worker that is to have it. */
 export type Assignable = { ready: Id<"ready">; worker: Id<"workers">; session: Id<"sessions"> };
 
-/** Whether `worker` serves the queue of `task` and knows its agent. */
-export function canRun(worker: Roster, task: Pick<Waiting, "queue" | "agent" | "kind">): boolean {
+/** Whether `worker` serves the queue of `task`, knows its agent and carries its labels. */
+export function canRun(
+  worker: Pick<Roster, "queues" | "agents" | "labels" | "llm">,
+  task: Pick<Waiting, "queue" | "agent" | "kind" | "labels">,
+): boolean {
   const knows = task.kind === "llm" ? worker.llm : worker.agents.includes(task.agent);
-  return knows && worker.queues.includes(task.queue);
+  return (
+    knows && worker.queues.includes(task.queue) && task.labels.every((label) => worker.labels.includes(label))
+  );
 }
 
 /**

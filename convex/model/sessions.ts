@@ -27,7 +27,7 @@ import { bringAgents } from "./agents";
 import { checkScope, type Caller } from "./keys";
 import { wakeIfStarved, wakeTimersBy } from "./loops";
 import { assignment, end, isLive, lose } from "./runs";
-import { checkInteger, checkName } from "./text";
+import { checkInteger, checkLabels, checkName } from "./text";
 
 /** How long a busy worker may be silent: the deployment's setting, or the default where that is no use. */
 export function leaseMs(): number {
@@ -61,6 +61,7 @@ export type Registration = {
   incarnation: string;
   queues: string[];
   agents: { name: string; description: string }[];
+  labels: string[];
   llm: boolean;
   capacity: number;
   version: string;
@@ -86,6 +87,7 @@ export async function register(
       `queues: ${given.queues.length} given; a worker serves 1 to ${MAX_QUEUES}.`,
     );
   }
+  const labels = checkLabels("labels", given.labels);
   for (const queue of given.queues) checkScope(caller, checkName("queues", queue));
   const known = await ctx.db
     .query("workers")
@@ -114,6 +116,7 @@ export async function register(
     name,
     queues: given.queues,
     agents: await bringAgents(ctx, given.agents),
+    labels,
     llm: given.llm,
     capacity: given.capacity,
     version: given.version.slice(0, 100),

@@ -6,10 +6,20 @@ import { CANCEL_GRACE_MS, MAX_DELAY_MS, MAX_LIST, MAX_PRIORITY, MAX_SUBMIT } fro
 import { refuse, type Refusal } from "../errors";
 import type { EventType, EventData, Submitted, TaskSpec, TaskStatus, TaskView } from "../validators";
 import { findAgent, listAgents, retryPolicy } from "./agents";
+import { clearAlarm, setAlarm } from "./alarms";
 import { record } from "./events";
 import { wakeTimersBy } from "./loops";
 import { checkScope, type Caller } from "./keys";
-import { checkInteger, checkJson, checkName, checkNumber, keepText, readText } from "./text";
+import {
+  checkInteger,
+  checkJson,
+  checkKey,
+  checkLabels,
+  checkName,
+  checkNumber,
+  keepText,
+  readText,
+} from "./text";
 import { putInLine, takeOutOfLine, wakeFor } from "./waiting";
 
 export const NO_USAGE = { model: null, calls: 0, inputTokens: null, outputTokens: null };
@@ -46,7 +56,18 @@ export async function submit(ctx: MutationCtx, caller: Caller, specs: TaskSpec[]
 
 type Checked = Pick<
   Doc<"tasks">,
-  "tenant" | "queue" | "agent" | "kind" | "priority" | "retry" | "timeoutMs" | "dueAt"
+  | "tenant"
+  | "queue"
+  | "agent"
+  | "kind"
+  | "priority"
+  | "retry"
+  | "timeoutMs"
+  | "startBy"
+  | "endBy"
+  | "labels"
+  | "key"
+  | "dueAt"
 > & { input: string; dedupKey: string | undefined };
 
 async function check(
@@ -60,9 +81,7 @@ async function check(
   const { dedupKey } = spec;
   const queue = checkName("queue", spec.queue ?? "default");
   checkScope(caller, queue);
-  if (dedupKey !== undefined && (dedupKey.length < 1 || dedupKey.length > 256)) {
-    throw refuse("invalid_argument", `dedupKey: ${dedupKey.length} characters; use 1 to 256.`);
-  }
+  if (dedupKey !== undefined) checkKey("dedupKey", dedupKey);
   return {
     tenant: checkName("tenant", spec.tenant ?? "default"),
     queue,
@@ -74,6 +93,10 @@ async function check(
       spec.timeoutMs === undefined
         ? agent.timeoutMs
         : checkNumber("timeoutMs", spec.timeoutMs, 1, MAX_DELAY_MS),
+    startBy: within("startWithinMs", spec.startWithinMs, now),
+    endBy: within("endWithinMs", spec.endWithinMs, now),
+    labels: checkLabels("labels", spec.labels ?? []),
+    key: spec.key === undefined ? null : checkKey("key", spec.key),
     dueAt: dueTime(spec, now),
     input: checkJson("input", spec.input),
     dedupKey,
@@ -116,7 +139,9 @@ async function insert(
     endedAt: null,
     updated: ctx.db.vars.commitTs,
   });
-  const { tenant, agent, queue, dueAt } = checked;
+  const { tenant, agent, queue, dueAt, startBy, endBy } = checked;
+  if (startBy !== null) await setAlarm(ctx, "startBy", id, startBy);
+  if (endBy !== null) await setAlarm(ctx, "endBy", id, endBy);
   await putInLine(ctx, { ...checked, _id: id }, dueAt, now);
   await record(ctx, { _id: id, tenant }, "task_submitted", null, { agent, queue });
   return id;
@@ -130,6 +155,10 @@ function dueTime(spec: TaskSpec, now: number): number {
   // A time that has passed means now: it must not let the task pass those that have waited longer.
   if (spec.runAt !== undefined) return Math.max(now, checkNumber("runAt", spec.runAt, 0, now + MAX_DELAY_MS));
   return now;
+}
+
+function within(field: string, ms: number | undefined, now: number): number | null {
+  return ms === undefined ? null : now + checkNumber(field, ms, 1, MAX_DELAY_MS);
 }
 
 async function unknownAgent(ctx: QueryCtx, name: string) {
@@ -171,6 +200,8 @@ export async function cancel(ctx: MutationCtx, id: Id<"tasks">): Promise<TaskSta
   return task.status;
 }
 
+export const hasEnded = (task: Pick<Doc<"tasks">, "endedAt">): boolean => task.endedAt !== null;
+
 const CLOSED = {
   succeeded: "task_succeeded",
   failed: "task_failed",
@@ -192,6 +223,8 @@ export async function close(
     endedAt: Date.now(),
     updated: ctx.db.vars.commitTs,
   });
+  if (task.startBy !== null) await clearAlarm(ctx, "startBy", task._id);
+  if (task.endBy !== null) await clearAlarm(ctx, "endBy", task._id);
   await record(ctx, task, CLOSED[status], run, data);
 }
 

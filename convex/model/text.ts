@@ -1,7 +1,7 @@
 /** Texts from outside: names, ids, sizes, digests, JSON. */
 import type { Id } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
-import { INLINE_BYTES, MAX_TEXT_BYTES } from "../constants";
+import { INLINE_BYTES, MAX_KEY_CHARS, MAX_LABELS, MAX_TEXT_BYTES } from "../constants";
 import { refuse } from "../errors";
 
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$/;
@@ -15,6 +15,22 @@ export function checkName(field: string, name: string): string {
     );
   }
   return name;
+}
+
+/** Labels as they are kept: sorted, each once. */
+export function checkLabels(field: string, labels: readonly string[]): string[] {
+  if (labels.length > MAX_LABELS) {
+    throw refuse("invalid_argument", `${field}: ${labels.length} given, at most ${MAX_LABELS}.`);
+  }
+  return [...new Set(labels.map((label) => checkName(field, label)))].sort();
+}
+
+/** A key of the caller's own: any text of some length. */
+export function checkKey(field: string, key: string): string {
+  if (key.length < 1 || key.length > MAX_KEY_CHARS) {
+    throw refuse("invalid_argument", `${field}: ${key.length} characters; use 1 to ${MAX_KEY_CHARS}.`);
+  }
+  return key;
 }
 
 /** An id that somebody typed. */

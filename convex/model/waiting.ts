@@ -5,17 +5,24 @@ import { AGEING_MS, SET_ASIDE_MS } from "../constants";
 import { record } from "./events";
 import { wakeDispatch, wakeTimersBy } from "./loops";
 
+type Constraints = Pick<Doc<"tasks">, "queue" | "agent" | "labels" | "tenant" | "key">;
+
 /**
- * All that constrains where a task may run. Names hold no slash, so lanes never run into each other; what decides which
- * workers can run it comes first, so that a look over the lanes can pass by those that nobody can.
+ * All that constrains when and where a task may run. Names hold no slash and the key comes last, so lanes never run into
+ * each other; what decides which workers can run it comes first, so that a look over the lanes can pass by those that
+ * nobody can.
  */
-export function laneOf(task: Pick<Doc<"tasks">, "queue" | "tenant" | "agent">): string {
-  return `${task.queue}/${task.agent}/${task.tenant}`;
+export function laneOf({ queue, agent, labels, tenant, key }: Constraints): string {
+  return `${queue}/${agent}/${labels.join(",")}/${tenant}/${key ?? ""}`;
 }
 
-/** Behind every lane of the same queue and agent. */
-export function behindAgent(task: Pick<Doc<"ready">, "queue" | "agent">): string {
-  return `${task.queue}/${task.agent}0`; // "0" follows "/"
+/** Behind every lane of the same queue, agent and labels. */
+export function behindAgent({
+  queue,
+  agent,
+  labels,
+}: Pick<Constraints, "queue" | "agent" | "labels">): string {
+  return `${queue}/${agent}/${labels.join(",")}0`; // "0" follows "/"
 }
 
 /** Lowest first: by due time, where each step of priority is worth some waiting, so nothing starves. */
@@ -32,14 +39,14 @@ export function rankOf(dueAt: number, priority: number): number {
  */
 export async function putInLine(
   ctx: MutationCtx,
-  task: Pick<Doc<"tasks">, "_id" | "queue" | "tenant" | "agent" | "kind" | "priority">,
+  task: Pick<Doc<"tasks">, "_id" | "kind" | "priority" | keyof Constraints>,
   dueAt: number,
   now: number,
   since: number = dueAt,
 ): Promise<"pending" | "delayed"> {
-  const { queue, agent, kind, priority } = task;
+  const { tenant, queue, agent, kind, labels, key, priority } = task;
   const rank = rankOf(since, priority);
-  const waiting = { lane: laneOf(task), task: task._id, queue, agent, kind, rank };
+  const waiting = { lane: laneOf(task), task: task._id, tenant, queue, agent, kind, labels, key, rank };
   if (dueAt > now) {
     await ctx.db.insert("delayed", { ...waiting, dueAt });
     return "delayed";
@@ -60,10 +67,24 @@ export async function moveToReady(ctx: MutationCtx, id: Id<"delayed">): Promise<
   const row = await ctx.db.get("delayed", id);
   if (row === null) return;
   await ctx.db.delete("delayed", id);
-  const { lane, task, queue, agent, kind, rank } = row;
-  await ctx.db.insert("ready", { lane, task, queue, agent, kind, rank });
-  await ctx.db.patch("tasks", task, { status: "pending", updated: ctx.db.vars.commitTs });
+  await ctx.db.insert("ready", waitingOf(row));
+  await ctx.db.patch("tasks", row.task, { status: "pending", updated: ctx.db.vars.commitTs });
   await wakeDispatch(ctx);
+}
+
+/** What a row of `ready` and one of `delayed` have in common. */
+function waitingOf({
+  lane,
+  task,
+  tenant,
+  queue,
+  agent,
+  kind,
+  labels,
+  key,
+  rank,
+}: Doc<"ready"> | Doc<"delayed">) {
+  return { lane, task, tenant, queue, agent, kind, labels, key, rank };
 }
 
 /** Take a task that dispatch cannot handle out of line for a while, so that the loop goes on; its history tells why. */
@@ -73,9 +94,8 @@ export async function setAside(ctx: MutationCtx, id: Id<"ready">, reason: string
   await ctx.db.delete("ready", id);
   const task = await ctx.db.get("tasks", row.task);
   if (task === null) return; // removed by hand: then there is nothing to wait for
-  const { lane, queue, agent, kind, rank } = row;
   const dueAt = Date.now() + SET_ASIDE_MS;
-  await ctx.db.insert("delayed", { lane, task: task._id, queue, agent, kind, rank, dueAt });
+  await ctx.db.insert("delayed", { ...waitingOf(row), dueAt });
   await ctx.db.patch("tasks", task._id, { status: "delayed", updated: ctx.db.vars.commitTs });
   await record(ctx, task, "task_set_aside", null, { reason: reason.slice(0, 500), forMs: SET_ASIDE_MS });
   await wakeTimersBy(ctx, dueAt);

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from typing import get_args
 
 import anyio
 
@@ -22,10 +23,10 @@ from worker.cli.common import (
     with_json,
 )
 from worker.cli.reading import Reading, StartsOver
-from worker.client import ENDED, RetryPolicy, StreamUpdate, TaskSpec, TaskView
+from worker.client import ENDED, RetryPolicy, StreamUpdate, TaskSpec, TaskStatus, TaskView
 from worker.errors import SettingsError
 
-STATUSES = ["pending", "delayed", "running", "succeeded", "failed", "cancelled"]
+STATUSES = list(get_args(TaskStatus))
 _PAGE = 100  # tasks in a call, as the control plane bounds it
 _ERROR_CHARS = 60  # of a message, in a table
 _TASK = "its id, as submit and list print it"
@@ -52,6 +53,18 @@ def add_to(commands: Commands) -> None:
         type=positive,
         metavar="SECONDS",
         help="for each attempt; default: the agent's",
+    )
+    submit.add_argument(
+        "--start-within", type=positive, metavar="SECONDS", help="else it fails; counted from now"
+    )
+    submit.add_argument(
+        "--end-within", type=positive, metavar="SECONDS", help="over all attempts; else it fails"
+    )
+    submit.add_argument(
+        "--label", action="append", metavar="NAME", help="only on a worker that carries it (again for more)"
+    )
+    submit.add_argument(
+        "--key", metavar="KEY", help="count it against the limits of this key, for example a customer's"
     )
     submit.add_argument(
         "--max-attempts",
@@ -125,10 +138,18 @@ def spec_of(arguments: argparse.Namespace) -> TaskSpec:
         tenant=arguments.tenant,
         priority=arguments.priority,
         dedup_key=arguments.dedup_key,
-        delay_ms=None if arguments.delay is None else arguments.delay * 1000,
-        timeout_ms=None if arguments.timeout is None else arguments.timeout * 1000,
+        delay_ms=_ms(arguments.delay),
+        timeout_ms=_ms(arguments.timeout),
+        start_within_ms=_ms(arguments.start_within),
+        end_within_ms=_ms(arguments.end_within),
+        labels=arguments.label,
+        key=arguments.key,
         retry=None if attempts is None else RetryPolicy(max_attempts=attempts),
     )
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else seconds * 1000
 
 
 async def _submit(arguments: argparse.Namespace) -> int:

@@ -28,6 +28,12 @@ def add_to(commands: Commands) -> None:
         help="serve this queue (again for more); default: SIGNALBOX_QUEUES, else the queue named default",
     )
     parser.add_argument(
+        "--label",
+        action="append",
+        metavar="NAME",
+        help="carry this label (again for more), which tasks can ask for; default: SIGNALBOX_LABELS",
+    )
+    parser.add_argument(
         "--concurrency", type=int, metavar="N", help="runs at once; default: SIGNALBOX_CONCURRENCY, else 50"
     )
     parser.add_argument(
@@ -51,6 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     settings = Settings.from_env(
         worker=arguments.name,
         queues=arguments.queue,
+        labels=arguments.label,
         concurrency=arguments.concurrency,
         agents=arguments.agents,
         grace_s=arguments.grace,

@@ -1,0 +1,40 @@
+/** Deadlines of a task: to have begun, and to be over. They count from its submission, over all its attempts. */
+import type { Id } from "../_generated/dataModel";
+import type { MutationCtx } from "../_generated/server";
+import { end, isLive } from "./runs";
+import { fault } from "./sessions";
+import { close, hasEnded } from "./tasks";
+import { takeOutOfLine } from "./waiting";
+import { wakeIfStarved } from "./loops";
+
+/** No run of the task began in time. */
+export async function missStart(ctx: MutationCtx, id: Id<"tasks">): Promise<void> {
+  const task = await ctx.db.get("tasks", id);
+  if (task === null || hasEnded(task) || task.attempt > 0) return;
+  const waited = task.startBy! - task._creationTime;
+  const error = fault("start_deadline", `it had not begun within ${Math.round(waited)} ms of its submission`);
+  await takeOutOfLine(ctx, id);
+  await close(ctx, task, "failed", null, { attempt: 0, code: error.code }, { error });
+}
+
+/** The task was not over in time: a live run of it is stopped, and its worker learns so from its next sync. */
+export async function missEnd(ctx: MutationCtx, id: Id<"tasks">, now: number): Promise<void> {
+  const task = await ctx.db.get("tasks", id);
+  if (task === null || hasEnded(task)) return;
+  const had = task.endBy! - task._creationTime;
+  const error = fault("end_deadline", `it was not over within ${Math.round(had)} ms of its submission`);
+  const run = task.run === null ? null : await ctx.db.get("runs", task.run);
+  if (run !== null && isLive(run)) {
+    await ctx.db.insert("controls", {
+      session: run.session,
+      kind: "cancel",
+      run: run._id,
+      reason: "out of time",
+    });
+    await end(ctx, run, { kind: "failed", error, retryable: false, notBeforeMs: null }, run.usage, now);
+    await wakeIfStarved(ctx);
+    return;
+  }
+  await takeOutOfLine(ctx, id);
+  await close(ctx, task, "failed", task.run, { attempt: task.attempt, code: error.code }, { error });
+}

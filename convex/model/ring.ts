@@ -1,0 +1,20 @@
+/** What happens when an alarm rings: one case for each kind. */
+import type { Doc, Id } from "../_generated/dataModel";
+import type { MutationCtx } from "../_generated/server";
+import { missEnd, missStart } from "./deadlines";
+
+/** Ring one alarm. It is gone from here on; whoever needs another sets it anew. */
+export async function ring(ctx: MutationCtx, id: Id<"alarms">, now: number): Promise<void> {
+  const alarm = await ctx.db.get("alarms", id);
+  if (alarm === null || alarm.at > now) return;
+  await ctx.db.delete("alarms", id);
+  await HANDLERS[alarm.kind](ctx, alarm.target, now);
+}
+
+const HANDLERS: Record<
+  Doc<"alarms">["kind"],
+  (ctx: MutationCtx, target: string, now: number) => Promise<void>
+> = {
+  startBy: (ctx, task) => missStart(ctx, task as Id<"tasks">),
+  endBy: (ctx, task, now) => missEnd(ctx, task as Id<"tasks">, now),
+};
