@@ -57,6 +57,7 @@ export function createLayout(database, format) {
 }
 
 const MAX_SAVEPOINTS = 32; // nested calls end long before
+const COUNT = "(? + 0)"; // SQLite plans by a bare parameter's value, and so prepares the statement anew for each that is bound
 
 /** @typedef {ReturnType<typeof prepareAll>} Statements */
 
@@ -103,15 +104,19 @@ export function prepareAll(database) {
     lastDoc: sql("SELECT pk FROM docs WHERE pk >= ? AND pk < ? ORDER BY pk DESC LIMIT 1"),
     sizeOfDocs: sql("SELECT total(length(json)) AS n FROM docs WHERE pk >= ? AND pk < ?"),
     countDocs: sql("SELECT count(*) AS n FROM docs WHERE pk >= ? AND pk < ?"),
-    countKeys: sql("SELECT count(*) AS n FROM (SELECT 1 FROM ix WHERE i = ? AND k >= ? AND k < ? LIMIT ?)"),
+    countKeys: sql(
+      `SELECT count(*) AS n FROM (SELECT 1 FROM ix WHERE i = ? AND k >= ? AND k < ? LIMIT ${COUNT})`,
+    ),
     docsFrom: sql("SELECT pk, id, ct, json FROM docs WHERE pk >= ? AND pk < ? ORDER BY pk LIMIT 1"),
-    docsUp: sql("SELECT pk, id, ct, json FROM docs WHERE pk >= ? AND pk < ? ORDER BY pk LIMIT ?"),
-    docsDown: sql("SELECT pk, id, ct, json FROM docs WHERE pk >= ? AND pk < ? ORDER BY pk DESC LIMIT ?"),
+    docsUp: sql(`SELECT pk, id, ct, json FROM docs WHERE pk >= ? AND pk < ? ORDER BY pk LIMIT ${COUNT}`),
+    docsDown: sql(
+      `SELECT pk, id, ct, json FROM docs WHERE pk >= ? AND pk < ? ORDER BY pk DESC LIMIT ${COUNT}`,
+    ),
     insertKey: sql("INSERT INTO ix (i, k, pk) VALUES (?, ?, ?)"),
     deleteKey: sql("DELETE FROM ix WHERE i = ? AND k = ?"),
-    scanUp: sql(`${scanned} WHERE ix.i = ? AND ix.k >= ? AND ix.k < ? ORDER BY ix.k LIMIT ?`),
-    scanUpAfter: sql(`${scanned} WHERE ix.i = ? AND ix.k > ? AND ix.k < ? ORDER BY ix.k LIMIT ?`),
-    scanDown: sql(`${scanned} WHERE ix.i = ? AND ix.k >= ? AND ix.k < ? ORDER BY ix.k DESC LIMIT ?`),
+    scanUp: sql(`${scanned} WHERE ix.i = ? AND ix.k >= ? AND ix.k < ? ORDER BY ix.k LIMIT ${COUNT}`),
+    scanUpAfter: sql(`${scanned} WHERE ix.i = ? AND ix.k > ? AND ix.k < ? ORDER BY ix.k LIMIT ${COUNT}`),
+    scanDown: sql(`${scanned} WHERE ix.i = ? AND ix.k >= ? AND ix.k < ? ORDER BY ix.k DESC LIMIT ${COUNT}`),
     allSideIndexes: sql("SELECT id, number, definition, staged FROM side_indexes ORDER BY id"),
     insertSideIndex: sql("INSERT INTO side_indexes (number, definition, staged) VALUES (?, ?, ?)"),
     setSideStaged: sql("UPDATE side_indexes SET staged = ? WHERE id = ?"),
