@@ -18,7 +18,7 @@ import { Guard, GUARD_BYTES, readRun } from "./guard.mjs";
  * @typedef {{ ok: false, message: string, data?: string, code?: string, logLines: string[], journal?: string | null }} Failure
  * @typedef {Success | Failure} Reply
  * @typedef {{ code: string, text: string }} Refusal
- * @typedef {{ job: string, path: string, args: string }} ScheduledAction
+ * @typedef {{ job: string, path: string, args: string, isCron?: boolean }} ScheduledAction
  * @typedef {object} Batch
  * @property {string} ts  newest committed timestamp, decimal nanoseconds
  * @property {(Reply & { id: number })[]} replies
@@ -33,6 +33,7 @@ import { Guard, GUARD_BYTES, readRun } from "./guard.mjs";
  * @property {Caller} caller
  * @property {{ session: string, request: number }} [once]
  * @property {string} [at]  decimal nanoseconds: run a query as of this timestamp
+ * @property {import("./request-context.mjs").RequestContext} [request]  default: one of its own
  * @typedef {object} Subscription
  * @property {string} path
  * @property {string} args

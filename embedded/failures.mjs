@@ -3,7 +3,7 @@
 import { randomBytes } from "node:crypto";
 import { textInFieldOrder } from "./engine/field-order.mjs";
 
-const PREFIX = /^\[Request ID: [0-9a-f]{16}\] Server Error\n/;
+const PREFIX = /^\[Request ID: [^\n]*\] Server Error\n/; // a client may have named its request as it likes
 
 /** A new request id: 16 hex digits. */
 export function requestId() {
@@ -23,6 +23,17 @@ export function serverError(message, data, logLines = []) {
     logLines,
     ...(data === undefined ? {} : { data: textInFieldOrder(data, JSON.parse(data)) }),
   };
+}
+
+/**
+ * @param {import("./engine-client.mjs").Failure} failure
+ * @param {string} id  of the request that it answers
+ * @returns {import("./engine-client.mjs").Failure}
+ */
+export function failureOf(failure, id) {
+  const text = withoutRequestId(failure.message);
+  if (text === failure.message) return failure; // one of the system, which has no such head
+  return { ...failure, message: `[Request ID: ${id}] Server Error\n${text}` };
 }
 
 /** @param {string} message  of a failure; what it says without the request's id */

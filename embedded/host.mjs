@@ -8,6 +8,7 @@ import { Calls } from "./calls.mjs";
 import { reader } from "./clock.mjs";
 import { openCore, StartError } from "./core.mjs";
 import { withoutRequestId } from "./failures.mjs";
+import { ofHost } from "./request-context.mjs";
 import { Faults } from "./faults.mjs";
 import { watchPresence } from "./file-presence.mjs";
 import { serveApi } from "./http/api.mjs";
@@ -93,8 +94,10 @@ export async function startHost(options, operator, core = openCore(options, oper
     sources: { engine, actions, sync, faults, file },
   };
 
-  engine.onScheduledAction(({ job, path, args }) => {
-    calls.run({ kind: "action", path, args, caller: { admin: true, identity: null }, job }, (reply) => {
+  engine.onScheduledAction(({ job, path, args, isCron }) => {
+    const request = ofHost(isCron ? null : job);
+    const caller = { admin: true, identity: null };
+    calls.run({ kind: "action", path, args, caller, job, request }, (reply) => {
       for (const line of reply.logLines) log(`${path}: ${line}`); // there is no caller to tell
       if (reply.ok) return void engine.finishAction(job, { ok: true });
       const message = withoutRequestId(reply.message);

@@ -6,6 +6,7 @@ import { WebSocketServer } from "ws";
 import { clientVersion, clientVersionInPath, deprecation, takesChunks } from "./http/client-version.mjs";
 import { endBare, HttpError } from "./http/errors.mjs";
 import { PING } from "./sync/messages.mjs";
+import { clientOf } from "./request-context.mjs";
 import { Session } from "./sync/session.mjs";
 
 /**
@@ -102,9 +103,9 @@ export class SyncServer {
   upgrade(request, stream, head) {
     stream.on("error", () => stream.destroy()); // a client that goes away before it is answered
     try {
-      const splits = takesChunks(checkedClient(request));
+      const client = { splits: takesChunks(checkedClient(request)), ...clientOf(request) };
       this.#sockets.handleUpgrade(request, stream, head, (socket) =>
-        this.#accept(this.#faults.disturb(socket), splits),
+        this.#accept(this.#faults.disturb(socket), client),
       );
     } catch (error) {
       if (!(error instanceof HttpError)) throw error;
@@ -133,9 +134,9 @@ export class SyncServer {
 
   /**
    * @param {import("ws").WebSocket} socket
-   * @param {boolean} splits
+   * @param {{ splits: boolean, ip: string | null, userAgent: string | null }} client
    */
-  #accept(socket, splits) {
+  #accept(socket, client) {
     const session = new Session(
       this.#host,
       {
@@ -149,7 +150,7 @@ export class SyncServer {
         },
         fail: (error) => this.#fail(connection, error),
       },
-      { splits },
+      client,
     );
     const now = performance.now();
     /** @type {Connection} */

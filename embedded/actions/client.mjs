@@ -7,7 +7,7 @@
 
 import { Calls } from "../calls.mjs";
 import { Tally } from "../engine/tally.mjs";
-import { serverError, withoutRequestId } from "../failures.mjs";
+import { failureOf, serverError, withoutRequestId } from "../failures.mjs";
 import { CONVEX_ACTION_LIMITS } from "./limits.mjs";
 import { Slots } from "./slots.mjs";
 import { answerSyscall } from "./syscalls.mjs";
@@ -19,15 +19,17 @@ import { ActionThreads } from "./threads.mjs";
  * @typedef {import("../engine-client.mjs").Failure} Failure
  * @typedef {import("../engine-client.mjs").Reply} Reply
  * @typedef {import("./http.mjs").Part} Part
- * @typedef {{ path: string, args: string, caller: Caller, job?: string }} ActionCall  `job`: the scheduled function that it is part of
+ * @typedef {import("../request-context.mjs").RequestContext} RequestContext
+ * @typedef {{ path: string, args: string, caller: Caller, request: RequestContext, job?: string }} ActionCall  `job`: the scheduled function or cron that it is part of
  * @typedef {object} HttpCall
  * @property {string} method
  * @property {string} url
  * @property {[string, string][]} headers
  * @property {Uint8Array | null} body
  * @property {ActionCaller} caller
+ * @property {RequestContext} request
  * @typedef {Caller & { refusal?: string }} ActionCaller  `refusal`: why a credential that was shown gives no identity
- * @typedef {{ kind: "action" | "http", path: string, caller: ActionCaller, job: string | undefined }} Origin
+ * @typedef {{ kind: "action" | "http", path: string, caller: ActionCaller, job: string | undefined, request: RequestContext }} Origin
  * @typedef {Origin & { settle: (outcome: any) => void, onPart: (part: Part) => void, timer: NodeJS.Timeout }} Started
  */
 
@@ -98,10 +100,10 @@ export class ActionsClient {
   }
 
   /** @param {ActionCall} call @returns {Promise<Reply>} */
-  async #runChecked({ path, args, caller, job }) {
+  async #runChecked({ path, args, caller, job, request }) {
     const checked = await this.#check(path, "args", args);
     if (!checked.ok) return checked;
-    const origin = /** @type {const} */ ({ kind: "action", path, caller, job });
+    const origin = /** @type {const} */ ({ kind: "action", path, caller, job, request });
     const reply = await this.#run(origin, { type: "action", path, args: checked.value });
     if (!reply.ok) return reply;
     const { logLines } = reply;
@@ -118,13 +120,13 @@ export class ActionsClient {
    * @param {AbortSignal} client.gone  aborted when the client goes away; the handler goes on, if it wants to
    * @returns {Promise<Reply>} when the handler is done; a failure before the head came is to be sent to the client
    */
-  async runHttp({ caller, ...request }, { onPart, gone }) {
-    const path = `${request.method} ${new URL(request.url).pathname}`;
-    const origin = /** @type {const} */ ({ kind: "http", path, caller, job: undefined });
-    const reply = await this.#run(origin, { type: "http", ...request }, onPart, gone);
+  async runHttp({ caller, request, ...exchange }, { onPart, gone }) {
+    const path = `${exchange.method} ${new URL(exchange.url).pathname}`;
+    const origin = /** @type {const} */ ({ kind: "http", path, caller, job: undefined, request });
+    const reply = await this.#run(origin, { type: "http", ...exchange }, onPart, gone);
     for (const line of reply.logLines) this.#log(`${path}: ${line}`);
     if (!reply.ok) this.#log(`${path}: [ERROR] ${withoutRequestId(reply.message)}`);
-    return reply;
+    return reply.ok ? reply : failureOf(reply, request.id);
   }
 
   /** How many run. */
@@ -180,10 +182,10 @@ export class ActionsClient {
    * @param {Reply} reply
    * @param {number} ms
    */
-  #onRun({ kind, path, job }, reply, ms) {
+  #onRun({ kind, path, job, request }, reply, ms) {
     const caller = kind === "http" ? "HttpEndpoint" : job === undefined ? "HttpApi" : "Scheduler";
     const error = reply.ok ? {} : { error: withoutRequestId(reply.message) };
-    this.#runListener({ kind, path, caller, logLines: reply.logLines, ms, ...error });
+    this.#runListener({ kind, path, caller, logLines: reply.logLines, ms, request: request.id, ...error });
   }
 
   /** @param {(run: import("../push/function-log.mjs").Run) => void} listener  told of each run that has ended */

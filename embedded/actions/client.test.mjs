@@ -1,10 +1,12 @@
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { bundleFunctions } from "../bundle.mjs";
+import { ofHost } from "../request-context.mjs";
 import { ActionsClient } from "./client.mjs";
 
 const FOLDER = fileURLToPath(new URL("../../tests/host_functions", import.meta.url));
 const CALLER = { admin: false, identity: { subject: "ada", issuer: "i", tokenIdentifier: "i|ada" } };
+const REQUEST = ofHost(null);
 const ACTION = { kind: "action", visibility: "internal" };
 
 /** An engine that answers queries with two notes and refuses the mutation `notes:refuse`. */
@@ -34,7 +36,7 @@ afterAll(() => actions.stop());
 beforeEach(() => void (engine.asked = []));
 
 const act = (path, args = {}, more = {}) =>
-  actions.runAction({ path, args: JSON.stringify([args]), caller: CALLER, ...more });
+  actions.runAction({ path, args: JSON.stringify([args]), caller: CALLER, request: REQUEST, ...more });
 /** An HTTP action's head and failure, and its whole body. */
 async function http(method, path, more = {}) {
   let head = {};
@@ -44,7 +46,15 @@ async function http(method, path, more = {}) {
     const bytes = "head" in part ? part.head.body : part.chunk;
     if (bytes) pieces.push(bytes);
   };
-  const call = { method, url: `http://site${path}`, headers: [], body: null, caller: CALLER, ...more };
+  const call = {
+    method,
+    url: `http://site${path}`,
+    headers: [],
+    body: null,
+    caller: CALLER,
+    request: REQUEST,
+    ...more,
+  };
   const reply = await actions.runHttp(call, { onPart, gone: new AbortController().signal });
   return { ...head, ...reply, body: Buffer.concat(pieces) };
 }

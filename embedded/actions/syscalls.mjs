@@ -2,12 +2,13 @@
 
 import { addressedPath, functionHandle } from "../engine/syscalls/addresses.mjs";
 import { jobId, scheduledMs } from "../engine/syscalls/scheduling-arguments.mjs";
-import { requestId, withoutRequestId } from "../failures.mjs";
+import { withoutRequestId } from "../failures.mjs";
 import { displayPath } from "../paths.mjs";
+import { requestMetadata } from "../request-context.mjs";
 
 /**
  * @typedef {import("../engine-client.mjs").Reply} Reply
- * @typedef {Pick<import("./client.mjs").Origin, "kind" | "path" | "caller" | "job">} Origin  whose action asks
+ * @typedef {Pick<import("./client.mjs").Origin, "kind" | "path" | "caller" | "job" | "request">} Origin  whose action asks
  * @typedef {object} Host
  * @property {Pick<import("../engine-client.mjs").EngineClient, "ask" | "description">} engine
  * @property {Pick<import("../calls.mjs").Calls, "run">} calls
@@ -43,14 +44,7 @@ const SYSCALLS = {
   "1.0/getFunctionMetadata": (_host, _args, { kind, path }) =>
     JSON.stringify({ name: kind === "http" ? "http" : displayPath(path), componentPath: "" }),
   "1.0/getDeploymentMetadata": () => JSON.stringify({ name: "embedded", region: null, class: "s16" }),
-  "1.0/getRequestMetadata": (_host, _args, { job }) =>
-    JSON.stringify({
-      ip: null,
-      userAgent: null,
-      requestId: requestId(),
-      scheduledFunctionId: job ?? null,
-      authToken: null,
-    }),
+  "1.0/getRequestMetadata": (_host, _args, { request }) => JSON.stringify(requestMetadata(request)),
   "1.0/auditLog": () => {
     throw new Error("Audit logging is not yet supported in actions");
   },
@@ -84,11 +78,11 @@ export async function answerSyscall(host, op, argsText, origin) {
  * @param {Origin} origin
  * @returns {Promise<Reply>}
  */
-function run({ calls }, kind, args, { caller, job }) {
+function run({ calls }, kind, args, { caller, job, request }) {
   const path = addressedPath(args, METHODS[kind]);
   const inner = { admin: true, identity: caller.identity };
   return new Promise((resolve) =>
-    calls.run({ kind, path, args: JSON.stringify([args.args]), caller: inner, job }, resolve),
+    calls.run({ kind, path, args: JSON.stringify([args.args]), caller: inner, job, request }, resolve),
   );
 }
 

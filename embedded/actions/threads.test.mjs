@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { bundleFunctions } from "../bundle.mjs";
 import { writeFunctions, temporaryFolder } from "../engine/testing.mjs";
+import { ofHost } from "../request-context.mjs";
 import { ActionsClient } from "./client.mjs";
 import { actionSeconds } from "./limits.mjs";
 import { Slots } from "./slots.mjs";
@@ -93,6 +94,7 @@ describe("the client of the threads", () => {
       path: `acts:${name}`,
       args: JSON.stringify([args]),
       caller: { admin: false, identity: null },
+      request: ofHost(null),
       ...more,
     });
   async function start(limits = {}, strict = false) {
@@ -114,7 +116,7 @@ describe("the client of the threads", () => {
   test("answers before anything is loaded that there are no HTTP actions", async () => {
     actions = new ActionsClient({ engine, log: () => {} });
     const parts = [];
-    const call = { method: "GET", url: "http://site/", headers: [], body: null };
+    const call = { method: "GET", url: "http://site/", headers: [], body: null, request: ofHost(null) };
     const client = { onPart: (part) => parts.push(part), gone: new AbortController().signal };
     const caller = { admin: false, identity: null };
     expect(await actions.runHttp({ ...call, caller }, client)).toMatchObject({ ok: true });

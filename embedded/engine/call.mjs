@@ -5,6 +5,7 @@
  */
 
 import { addLogLine, formatLogLine } from "../log-lines.mjs";
+import { ofHost } from "../request-context.mjs";
 import { checkArgs, checkReturns } from "./call-values.mjs";
 import { CallError, uncaughtText } from "./errors.mjs";
 import { Usage } from "./limits.mjs";
@@ -49,12 +50,14 @@ export class Call {
    * @param {Reads | null} [options.reads]  told what the call reads
    * @param {string | null} [options.journal]  where its page ended when it ran before
    * @param {string | null} [options.job]  id of the scheduled function that runs
+   * @param {import("../request-context.mjs").RequestContext | null} [options.request]  null: the host began it
    */
-  constructor(app, { caller, now, reads = null, journal = null, job = null }) {
+  constructor(app, { caller, now, reads = null, journal = null, job = null, request = null }) {
     this.app = app;
     this.caller = caller;
     this.now = now;
     this.job = job;
+    this.#request = request;
     this.journal = journal;
     this.snapshotTs = app.store.ts;
     this.ts = app.store.nextTs();
@@ -67,9 +70,19 @@ export class Call {
   logLines = [];
 
   #reads;
+  #request;
   #logStart;
   /** @type {Frame[]} */
   #frames = [];
+
+  get request() {
+    return (this.#request ??= ofHost(this.job));
+  }
+
+  /** Of the scheduled function that all of this is part of. @returns {string | null} */
+  get scheduledFunctionId() {
+    return this.job ?? this.#request?.scheduledFunctionId ?? null;
+  }
 
   /** @returns {Frame} the innermost running function */
   get frame() {

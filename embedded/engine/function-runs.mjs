@@ -26,6 +26,7 @@ import { RunMarker } from "./run-marker.mjs";
  * @property {string[]} logLines
  * @property {number} ms  how long it took
  * @property {string} [error]
+ * @property {string} [request]  the id of the one that it ran for, if it is another one's
  * @property {boolean} [cached]  another one's result was taken
  *
  * @typedef {object} Parts
@@ -89,12 +90,12 @@ export class FunctionRuns {
   /**
    * Run a query or mutation; one that has its outcome already, by `once`, is answered with that.
    *
-   * @param {{ id: number, kind: "query" | "mutation" | "any", path: string, args: string, caller: Caller, once?: { session: string, request: number }, arrived?: number }} message
+   * @param {{ id: number, kind: "query" | "mutation" | "any", path: string, args: string, caller: Caller, once?: { session: string, request: number }, arrived?: number, request?: import("../request-context.mjs").RequestContext }} message
    * @param {number} [reruns]  after conflicts
    * @returns {object}
    */
   call(message, reruns = 0) {
-    const { id, kind, path, args, caller, once } = message;
+    const { id, kind, path, args, caller, once, request } = message;
     if (once !== undefined) {
       const outcome = this.#store.outcome(once.session, once.request);
       if (outcome !== null) return JSON.parse(outcome);
@@ -102,12 +103,12 @@ export class FunctionRuns {
     const { app } = this.#served();
     if (app === null) return notLoaded();
     const reads = this.#recorder?.reads() ?? null;
-    const call = new Call(app, { caller, now: this.#now(), reads });
+    const call = new Call(app, { caller, now: this.#now(), reads, request });
     const mark = this.#store.savepoint();
     try {
       const entry = app.functions.find(path, kind, caller.admin);
       this.#marker.begin("call", id);
-      const value = this.#run(call, entry, args, once === undefined ? "HttpApi" : "SyncWorker");
+      const value = this.#run(call, entry, args, once === undefined ? "HttpApi" : "SyncWorker", request?.id);
       if (entry.kind === "mutation") this.#conflicts?.strike(this.#store.log);
       const wrote = this.#store.log.length > 0;
       const ts = String(wrote ? call.ts : this.#store.ts);
@@ -239,14 +240,15 @@ export class FunctionRuns {
    * @param {() => void} after
    * @returns {JobOutcome}
    */
-  job({ job, path, args }, before, after) {
+  job({ job: id, path, args, isCron = false }, before, after) {
     const app = /** @type {import("./call.mjs").App} */ (this.#served().app);
     this.#settle();
     const reads = this.#recorder?.reads() ?? null;
+    const job = isCron ? null : id;
     const call = new Call(app, { caller: SCHEDULED_CALLER, now: this.#now(), job, reads });
     const mark = this.#store.savepoint();
     this.#tally.batches.jobs += 1;
-    this.#marker.beginJob(job);
+    this.#marker.beginJob(id);
     try {
       before();
       this.#run(call, app.functions.find(path, "mutation", true), args, "Scheduler");
@@ -271,15 +273,16 @@ export class FunctionRuns {
    * @param {Callable} entry
    * @param {string} args
    * @param {FunctionRun["caller"]} caller
+   * @param {string} [request]  its id
    */
-  #run(call, entry, args, caller) {
+  #run(call, entry, args, caller, request) {
     const { kind, path } = entry;
     /** @type {"success" | "error" | "fault"} */
     let outcome = "success";
     this.#call = call;
     const began = performance.now();
     /** @type {FunctionRun} */
-    const run = { kind, path, caller, logLines: call.logLines, ms: 0 };
+    const run = { kind, path, caller, logLines: call.logLines, ms: 0, request };
     try {
       return call.run(entry, args);
     } catch (error) {

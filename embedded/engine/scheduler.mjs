@@ -55,6 +55,7 @@ import { Retries } from "./retries.mjs";
  * @property {string} job  id of the job or cron; names it in `finishAction` and `recover`
  * @property {string} path  canonical
  * @property {string} args  JSON text of a one-element array
+ * @property {boolean} [isCron]
  * @typedef {{ ok: true } | { ok: false, message: string }} Outcome
  * @typedef {Outcome & { retry?: "conflict" | "system" }} MutationOutcome  retry: not the function failed, it is to run again later
  *
@@ -225,7 +226,7 @@ export class Scheduler {
    * @param {Work[]} actions
    */
   #runCron(cron, now, actions) {
-    const work = { job: cron._id, path: cron.path, args: cron.args };
+    const work = { job: cron._id, path: cron.path, args: cron.args, isCron: true };
     const kind = this.#kindOf(cron.path);
     if (kind === "action") {
       this.#replaceCron({ ...cron, inProgress: true });

@@ -389,7 +389,7 @@ describe("a cron", () => {
     const { scheduler } = deployment;
     expect(scheduler.nextWake()).toBe(NOW);
     scheduler.runDue(NOW + 3, 10);
-    expect(deployment.ran).toEqual([{ job: "cron1", path: "m:work", args: "[{}]" }]);
+    expect(deployment.ran).toEqual([{ job: "cron1", path: "m:work", args: "[{}]", isCron: true }]);
     expect(scheduler.nextWake()).toBe(NOW + 10_000);
     deployment.functions["m:work"] = () => {
       throw new Error("boom");
@@ -420,7 +420,7 @@ describe("a cron", () => {
 
   test("of an action does not overlap itself, and skips what fell due meanwhile", () => {
     const { scheduler, cron } = withCron("a:call");
-    expect(scheduler.runDue(NOW, 10)).toEqual([{ job: "cron1", path: "a:call", args: "[{}]" }]);
+    expect(scheduler.runDue(NOW, 10)).toEqual([{ job: "cron1", path: "a:call", args: "[{}]", isCron: true }]);
     expect(scheduler.nextWake()).toBeNull();
     expect(scheduler.runDue(NOW + 25_000, 10)).toEqual([]);
     scheduler.finishAction("cron1", { ok: false, message: "x" }, NOW + 25_000);

@@ -55,7 +55,7 @@ test("a call reaches the engine with its canonical path and one argument object"
     status: 200,
     body: { status: "success", value: { n: 1 }, logLines: ["[LOG] 'x'"] },
   });
-  expect(calls).toEqual([
+  expect(calls).toMatchObject([
     { kind: "mutation", path: "mod:fn", args: '[{"a":1}]', caller: { admin: false, identity: null } },
   ]);
 });

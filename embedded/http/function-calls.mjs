@@ -2,6 +2,7 @@
 
 import { isTooDeep } from "../json-depth.mjs";
 import { canonicalPath, pathError } from "../paths.mjs";
+import { ofHttp } from "../request-context.mjs";
 import { decodeTs, encodeTs } from "../sync/timestamps.mjs";
 import { readJson } from "./body.mjs";
 import { clientVersion, defaultFormat } from "./client-version.mjs";
@@ -73,7 +74,7 @@ export async function answerByUrl(host, request, url) {
 async function answer(host, request, kind, body) {
   const { format, ...call } = readCall(request, body);
   const caller = await host.authenticator.authenticate(request.headers.authorization);
-  return formatReply(await run(host, { ...call, kind, caller }), format);
+  return formatReply(await run(host, { ...call, kind, caller, request: ofHttp(request) }), format);
 }
 
 /** @type {Route} */
@@ -84,7 +85,7 @@ async function answerAtTs(host, request) {
   if (ts === null)
     throw new HttpError(400, "BadJsonBody", "'ts' must be the base64 of 8 bytes, as /api/query_ts gives it");
   const caller = await host.authenticator.authenticate(request.headers.authorization);
-  const reply = await run(host, { ...call, kind: "query", caller, at: String(ts) });
+  const reply = await run(host, { ...call, kind: "query", caller, at: String(ts), request: ofHttp(request) });
   return formatReply(reply, format);
 }
 
@@ -100,8 +101,9 @@ async function answerBatch(host, request) {
   const calls = queries.map((body) => readCall(request, body ?? {}));
   const caller = await host.authenticator.authenticate(request.headers.authorization);
   const at = host.engine.ts;
+  const context = ofHttp(request);
   const replies = await Promise.all(
-    calls.map(({ path, args }) => run(host, { path, args, kind: "query", caller, at })),
+    calls.map(({ path, args }) => run(host, { path, args, kind: "query", caller, at, request: context })),
   );
   const results = replies.map((reply, i) => formatReply(reply, calls[i]?.format ?? "json"));
   return `{"results":[${results.join(",")}]}`;

@@ -4,6 +4,7 @@ import { AuthError } from "../auth.mjs";
 import { readBody } from "./body.mjs";
 import { sendError } from "./api.mjs";
 import { withoutRequestId } from "../failures.mjs";
+import { ofHttp } from "../request-context.mjs";
 
 /**
  * @typedef {import("node:http").IncomingMessage} Request
@@ -35,13 +36,15 @@ export async function serveSite(host, request, response, target) {
     const { method = "GET" } = request;
     if (!METHODS.has(method)) return refuseMethod(response);
     const body = await readBody(request); // also where it is not handed on: the connection goes on behind it
+    const caller = await siteCaller(host, request.headers.authorization);
     const reply = await host.actions.runHttp(
       {
         method,
         url: requestUrl(host, request, target),
         headers: headerPairs(request.rawHeaders),
         body: BODILESS.has(method) ? null : body,
-        caller: await siteCaller(host, request.headers.authorization),
+        caller,
+        request: ofHttp(request, { trusted: caller.refusal === undefined }),
       },
       { onPart: (part) => writePart(response, part), gone: gone.signal },
     );

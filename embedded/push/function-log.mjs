@@ -13,7 +13,7 @@ import { requestId } from "../failures.mjs";
  * @property {number} executionTime  s
  * @property {unknown} success
  * @property {string | null} error
- * @typedef {{ kind: "query" | "mutation" | "action" | "http", path: string, logLines: readonly string[], ms: number, caller: string, error?: string, cached?: boolean }} Run
+ * @typedef {{ kind: "query" | "mutation" | "action" | "http", path: string, logLines: readonly string[], ms: number, caller: string, error?: string, request?: string, cached?: boolean }} Run
  */
 
 const MAX_ENTRIES = 1000; // Convex's own number
@@ -97,7 +97,7 @@ export class FunctionLog {
  * @param {Run} run
  * @param {number} at  ms since the epoch
  */
-function completion({ kind, path, logLines, ms, caller, error, cached = false }, at) {
+function completion({ kind, path, logLines, ms, caller, error, request, cached = false }, at) {
   const identifier = path.endsWith(":default") ? path.slice(0, -":default".length) : path;
   return /** @type {Entry} */ ({
     kind: "Completion",
@@ -112,7 +112,7 @@ function completion({ kind, path, logLines, ms, caller, error, cached = false },
     executionTime: ms / 1000,
     success: null,
     error: error ?? null,
-    requestId: requestId(),
+    requestId: request ?? requestId(),
     executionId: randomUUID(),
     willRetry: false,
     identityType: "unknown",

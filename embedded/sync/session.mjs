@@ -14,6 +14,7 @@ import * as ends from "./ends.mjs";
 import * as messages from "./messages.mjs";
 import { MutationQueue } from "./mutation-queue.mjs";
 import { parseMessage, readCall, readCount, readCredential, readText } from "./requests.mjs";
+import { ofSocket } from "../request-context.mjs";
 import { decodeTs } from "./timestamps.mjs";
 
 export const MAX_QUERIES = 10_000;
@@ -47,12 +48,13 @@ export class Session {
   /**
    * @param {Host} host
    * @param {Socket} socket
-   * @param {{ splits: boolean }} client  splits: it puts TransitionChunks together
+   * @param {{ splits: boolean, ip: string | null, userAgent: string | null }} client  splits: it puts TransitionChunks together
    */
-  constructor(host, socket, { splits }) {
+  constructor(host, socket, { splits, ip, userAgent }) {
     this.#host = host;
     this.#socket = socket;
     this.#splits = splits;
+    this.#client = { ip, userAgent };
     this.#mutations = new MutationQueue(
       (call, listener) => host.calls.run(call, listener),
       () => socket.isFull(),
@@ -65,11 +67,14 @@ export class Session {
   #socket;
   /** @type {boolean} */
   #splits;
+  #client;
   #mutations;
   #closed = false;
   #sessionId = "";
   /** @type {Caller} */
   #caller = ANONYMOUS;
+  /** The user's, as it came. @type {string | null} */
+  #token = null;
   /** Of the caller's token, ms since the epoch. @type {number | null} */
   #expiresAt = null;
   /** Frames that came while a credential is checked; null: none is checked. @type {string[] | null} */
@@ -291,7 +296,8 @@ export class Session {
     if (this.#hasExpired()) throw ends.tokenExpired(this.#asked.identity);
     const open = kind === "mutation" ? this.#mutations.size : this.#actions;
     if (open >= MAX_IN_FLIGHT) throw tooMany(kind);
-    const call = { kind, ...readCall(message), caller: this.#caller };
+    const request = ofSocket(this.#sessionId, requestId, { ...this.#client, authToken: this.#token });
+    const call = { kind, ...readCall(message), caller: this.#caller, request };
     const answer = (/** @type {Reply} */ reply) => {
       if (this.#closed) return;
       if (!reply.ok && reply.code !== undefined) return this.#end(ends.systemError(reply));
@@ -318,20 +324,25 @@ export class Session {
     const { identity } = this.#asked;
     if (baseVersion !== identity) throw versionMismatch(baseVersion, identity);
     const credential = readCredential(message);
+    const token = credential.tokenType === "User" ? credential.value : null;
     this.#backlog = [];
     this.#socket.hold(true); // what waits stays small
     this.#host.authenticator
       .identify(credential)
       .then(
-        (identified) => this.#resume(() => this.#become(identified)),
+        (identified) => this.#resume(() => this.#become(identified, token)),
         (error) => this.#resume(() => refuse(error, baseVersion)),
       )
       .catch((error) => this.#socket.fail(error));
   }
 
-  /** @param {import("../auth.mjs").Identified} identified */
-  #become({ caller, expiresAt }) {
+  /**
+   * @param {import("../auth.mjs").Identified} identified
+   * @param {string | null} token
+   */
+  #become({ caller, expiresAt }, token) {
     this.#caller = caller;
+    this.#token = token;
     this.#expiresAt = expiresAt;
     this.#asked.identity += 1;
     this.#owesTransition = true;

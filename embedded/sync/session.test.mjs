@@ -57,7 +57,7 @@ class Bench {
       },
       fail: (error) => (this.failure = error),
     },
-    { splits: false },
+    { splits: false, ip: null, userAgent: null },
   );
 
   receive(...messages) {

@@ -1,7 +1,7 @@
 /** Syscalls about the call itself. */
 
-import { requestId } from "../../failures.mjs";
 import { displayPath } from "../../paths.mjs";
+import { requestMetadata } from "../../request-context.mjs";
 import { CallError } from "../errors.mjs";
 import { encodeInt64 } from "../values.mjs";
 import { addressedPath, functionHandle } from "./addresses.mjs";
@@ -18,13 +18,7 @@ export const META_SYSCALLS = {
   "1.0/getDeploymentMetadata": () => JSON.stringify({ name: "embedded", region: null, class: "s16" }),
   "1.0/getRequestMetadata": (call) => {
     if (call.frame.entry.kind !== "mutation") throw new CallError("Cannot get request metadata in a Query");
-    return JSON.stringify({
-      ip: null,
-      userAgent: null,
-      requestId: requestId(),
-      scheduledFunctionId: call.job,
-      authToken: null,
-    });
+    return JSON.stringify(requestMetadata(call.request));
   },
   "1.0/createFunctionHandle": (call, args) => {
     if (typeof args.functionHandle === "string") return JSON.stringify(args.functionHandle);

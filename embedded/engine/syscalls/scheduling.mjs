@@ -23,7 +23,7 @@ export const SCHEDULING_SYSCALLS = {
       path: addressedPath(args),
       args: [args.args],
       at: scheduledMs(args.ts),
-      ...(call.job === null ? {} : { parent: call.job }),
+      ...(call.scheduledFunctionId === null ? {} : { parent: call.scheduledFunctionId }),
     };
     return JSON.stringify(call.app.scheduler.schedule(job, call.now));
   },
