@@ -74,6 +74,7 @@ export default defineSchema({
     labels: v.array(v.string()), // sorted; a worker must carry all of them
     key: v.union(v.string(), v.null()), // the submitter's own limit key
     dedupKey: v.optional(v.string()),
+    parent: v.optional(v.id("tasks")), // the task that spawned it
     run: v.union(v.id("runs"), v.null()), // the live or the last run
     cancelRequested: v.boolean(),
     output: v.union(v.string(), v.null()), // JSON text; null when it is in `outputs`, or there is none

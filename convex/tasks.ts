@@ -2,6 +2,7 @@ import { v } from "convex/values";
 import { submitMutation, submitQuery } from "./functions";
 import { MAX_EVENTS } from "./constants";
 import { history as readHistory } from "./model/events";
+import { submit as submitTasks } from "./model/submit";
 import * as Tasks from "./model/tasks";
 import { knownId } from "./model/text";
 import { vEventView, vSubmitted, vTaskSpec, vTaskStatus, vTaskView } from "./validators";
@@ -9,7 +10,7 @@ import { vEventView, vSubmitted, vTaskSpec, vTaskStatus, vTaskView } from "./val
 export const submit = submitMutation({
   args: { tasks: v.array(vTaskSpec) },
   returns: v.array(vSubmitted),
-  handler: (ctx, { tasks }) => Tasks.submit(ctx, ctx.caller, tasks),
+  handler: (ctx, { tasks }) => submitTasks(ctx, ctx.caller, tasks),
 });
 
 export const get = submitQuery({

@@ -34,6 +34,7 @@ import type * as model_retry from "../model/retry.js";
 import type * as model_ring from "../model/ring.js";
 import type * as model_runs from "../model/runs.js";
 import type * as model_sessions from "../model/sessions.js";
+import type * as model_submit from "../model/submit.js";
 import type * as model_sync from "../model/sync.js";
 import type * as model_tasks from "../model/tasks.js";
 import type * as model_text from "../model/text.js";
@@ -75,6 +76,7 @@ declare const fullApi: ApiFromModules<{
   "model/ring": typeof model_ring;
   "model/runs": typeof model_runs;
   "model/sessions": typeof model_sessions;
+  "model/submit": typeof model_submit;
   "model/sync": typeof model_sync;
   "model/tasks": typeof model_tasks;
   "model/text": typeof model_text;

@@ -4,7 +4,7 @@ import type { MutationCtx } from "../_generated/server";
 import { end, isLive } from "./runs";
 import { fault } from "./sessions";
 import { close, hasEnded } from "./tasks";
-import { takeOutOfLine } from "./waiting";
+import { leaveLine } from "./waiting";
 import { wakeIfStarved } from "./loops";
 
 /** No run of the task began in time. */
@@ -13,7 +13,7 @@ export async function missStart(ctx: MutationCtx, id: Id<"tasks">): Promise<void
   if (task === null || hasEnded(task) || task.attempt > 0) return;
   const waited = task.startBy! - task._creationTime;
   const error = fault("start_deadline", `it had not begun within ${Math.round(waited)} ms of its submission`);
-  await takeOutOfLine(ctx, id);
+  await leaveLine(ctx, task);
   await close(ctx, task, "failed", null, { attempt: 0, code: error.code }, { error });
 }
 
@@ -35,6 +35,6 @@ export async function missEnd(ctx: MutationCtx, id: Id<"tasks">, now: number): P
     await wakeIfStarved(ctx);
     return;
   }
-  await takeOutOfLine(ctx, id);
+  await leaveLine(ctx, task);
   await close(ctx, task, "failed", task.run, { attempt: task.attempt, code: error.code }, { error });
 }

@@ -11,7 +11,7 @@ import type { Assignable } from "./plan";
 import { judge, type Ending } from "./retry";
 import { close, get as getTask } from "./tasks";
 import { keepText } from "./text";
-import { putInLine, takeOutOfLine, wakeFor } from "./waiting";
+import { leaveLine, putInLine, wakeFor } from "./waiting";
 
 /**
  * Assign a ready task to a worker's inbox as a new run.
@@ -149,7 +149,7 @@ export async function blameLate(ctx: MutationCtx, run: Doc<"runs">): Promise<voi
     await ctx.db.patch("tasks", task._id, { failures, isolate: true, updated: ctx.db.vars.commitTs });
     return;
   }
-  await takeOutOfLine(ctx, task._id);
+  await leaveLine(ctx, task);
   await close(
     ctx,
     task,

@@ -1,174 +1,14 @@
 /** Tasks as their submitters see them. */
-import { ConvexError } from "convex/values";
 import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
-import { CANCEL_GRACE_MS, MAX_DELAY_MS, MAX_LIST, MAX_PRIORITY, MAX_SUBMIT } from "../constants";
-import { refuse, type Refusal } from "../errors";
-import type { EventType, EventData, Submitted, TaskSpec, TaskStatus, TaskView } from "../validators";
-import { findAgent, listAgents, retryPolicy } from "./agents";
-import { clearAlarm, setAlarm } from "./alarms";
+import { CANCEL_GRACE_MS, MAX_LIST } from "../constants";
+import { refuse } from "../errors";
+import type { EventType, EventData, TaskStatus, TaskView } from "../validators";
+import { clearAlarm } from "./alarms";
 import { record } from "./events";
 import { wakeTimersBy } from "./loops";
-import { checkScope, type Caller } from "./keys";
-import {
-  checkInteger,
-  checkJson,
-  checkKey,
-  checkLabels,
-  checkName,
-  checkNumber,
-  keepText,
-  readText,
-} from "./text";
-import { putInLine, takeOutOfLine, wakeFor } from "./waiting";
-
-export const NO_USAGE = { model: null, calls: 0, inputTokens: null, outputTokens: null };
-
-/**
- * Accept tasks. Each item is taken or refused by itself; what was taken is durable when this commits.
- * A dedup key that its tenant has used names the task that exists.
- */
-export async function submit(ctx: MutationCtx, caller: Caller, specs: TaskSpec[]): Promise<Submitted[]> {
-  if (specs.length > MAX_SUBMIT) {
-    throw refuse("invalid_argument", `tasks: ${specs.length} given, at most ${MAX_SUBMIT} in a call.`);
-  }
-  const now = Date.now();
-  const agents = new Map<string, Doc<"agents"> | null>();
-  const answers: Submitted[] = [];
-  const dueAts: number[] = [];
-  for (const spec of specs) {
-    try {
-      if (!agents.has(spec.agent)) agents.set(spec.agent, await findAgent(ctx, spec.agent));
-      const checked = await check(ctx, caller, spec, agents.get(spec.agent)!, now);
-      const known = await duplicateOf(ctx, checked);
-      if (known === null) dueAts.push(checked.dueAt);
-      answers.push({ ok: true, task: known ?? (await insert(ctx, checked, now)), duplicate: known !== null });
-    } catch (error) {
-      // A check of this item; it comes before the item's first write. Anything else undoes the whole call.
-      if (!(error instanceof ConvexError)) throw error;
-      const { code, message } = error.data as Refusal;
-      answers.push({ ok: false, code, message });
-    }
-  }
-  await wakeFor(ctx, dueAts, now);
-  return answers;
-}
-
-type Checked = Pick<
-  Doc<"tasks">,
-  | "tenant"
-  | "queue"
-  | "agent"
-  | "kind"
-  | "priority"
-  | "retry"
-  | "timeoutMs"
-  | "startBy"
-  | "endBy"
-  | "labels"
-  | "key"
-  | "dueAt"
-> & { input: string; dedupKey: string | undefined };
-
-async function check(
-  ctx: QueryCtx,
-  caller: Caller,
-  spec: TaskSpec,
-  agent: Doc<"agents"> | null,
-  now: number,
-): Promise<Checked> {
-  if (agent === null) throw await unknownAgent(ctx, spec.agent);
-  const { dedupKey } = spec;
-  const queue = checkName("queue", spec.queue ?? "default");
-  checkScope(caller, queue);
-  if (dedupKey !== undefined) checkKey("dedupKey", dedupKey);
-  return {
-    tenant: checkName("tenant", spec.tenant ?? "default"),
-    queue,
-    agent: agent.name,
-    kind: agent.kind,
-    priority: checkNumber("priority", spec.priority ?? 0, -MAX_PRIORITY, MAX_PRIORITY),
-    retry: retryPolicy("retry", spec.retry, agent.retry),
-    timeoutMs:
-      spec.timeoutMs === undefined
-        ? agent.timeoutMs
-        : checkNumber("timeoutMs", spec.timeoutMs, 1, MAX_DELAY_MS),
-    startBy: within("startWithinMs", spec.startWithinMs, now),
-    endBy: within("endWithinMs", spec.endWithinMs, now),
-    labels: checkLabels("labels", spec.labels ?? []),
-    key: spec.key === undefined ? null : checkKey("key", spec.key),
-    dueAt: dueTime(spec, now),
-    input: checkJson("input", spec.input),
-    dedupKey,
-  };
-}
-
-async function duplicateOf(ctx: QueryCtx, { tenant, dedupKey }: Checked): Promise<Id<"tasks"> | null> {
-  if (dedupKey === undefined) return null;
-  const known = await ctx.db
-    .query("tasks")
-    .withIndex("by_tenant_and_dedupKey", (q) => q.eq("tenant", tenant).eq("dedupKey", dedupKey))
-    .first();
-  return known?._id ?? null;
-}
-
-async function insert(
-  ctx: MutationCtx,
-  { input, dedupKey, ...checked }: Checked,
-  now: number,
-): Promise<Id<"tasks">> {
-  const kept = await keepText(ctx, input);
-  const id = await ctx.db.insert("tasks", {
-    ...checked,
-    ...(dedupKey === undefined ? {} : { dedupKey }),
-    input: kept.inline,
-    inputId: kept.id,
-    status: checked.dueAt > now ? "delayed" : "pending",
-    attempt: 0,
-    failures: 0,
-    losses: 0,
-    releases: 0,
-    isolate: false,
-    run: null,
-    cancelRequested: false,
-    output: null,
-    outputId: null,
-    error: null,
-    usage: NO_USAGE,
-    startedAt: null,
-    endedAt: null,
-    updated: ctx.db.vars.commitTs,
-  });
-  const { tenant, agent, queue, dueAt, startBy, endBy } = checked;
-  if (startBy !== null) await setAlarm(ctx, "startBy", id, startBy);
-  if (endBy !== null) await setAlarm(ctx, "endBy", id, endBy);
-  await putInLine(ctx, { ...checked, _id: id }, dueAt, now);
-  await record(ctx, { _id: id, tenant }, "task_submitted", null, { agent, queue });
-  return id;
-}
-
-function dueTime(spec: TaskSpec, now: number): number {
-  if (spec.delayMs !== undefined && spec.runAt !== undefined) {
-    throw refuse("invalid_argument", "delayMs and runAt: give one of them.");
-  }
-  if (spec.delayMs !== undefined) return now + checkNumber("delayMs", spec.delayMs, 0, MAX_DELAY_MS);
-  // A time that has passed means now: it must not let the task pass those that have waited longer.
-  if (spec.runAt !== undefined) return Math.max(now, checkNumber("runAt", spec.runAt, 0, now + MAX_DELAY_MS));
-  return now;
-}
-
-function within(field: string, ms: number | undefined, now: number): number | null {
-  return ms === undefined ? null : now + checkNumber(field, ms, 1, MAX_DELAY_MS);
-}
-
-async function unknownAgent(ctx: QueryCtx, name: string) {
-  const known = (await listAgents(ctx, 5)).map((agent) => agent.name);
-  const hint = known.length > 0 ? `Known: ${known.join(", ")}.` : "None is registered.";
-  return refuse(
-    "unknown_agent",
-    `No agent named ${JSON.stringify(name.slice(0, 80))}. ${hint} Start a worker that brings it, or add it with: signalbox agents sync`,
-  );
-}
+import { checkInteger, readText } from "./text";
+import { leaveLine } from "./waiting";
 
 /**
  * Cancel a task: at once while it waits, through its worker while it runs.
@@ -177,12 +17,13 @@ async function unknownAgent(ctx: QueryCtx, name: string) {
 export async function cancel(ctx: MutationCtx, id: Id<"tasks">): Promise<TaskStatus> {
   const task = await ctx.db.get("tasks", id);
   if (task === null) throw refuse("not_found", `No task ${id}.`);
-  if (task.status === "pending" || task.status === "delayed") {
-    await takeOutOfLine(ctx, id);
+  if (hasEnded(task)) return task.status;
+  if (task.status !== "running") {
+    await leaveLine(ctx, task);
     await close(ctx, task, "cancelled", null, { attempt: task.attempt });
     return "cancelled";
   }
-  if (task.status === "running" && !task.cancelRequested) {
+  if (!task.cancelRequested) {
     const run = (await ctx.db.get("runs", task.run!))!;
     const grace = Date.now() + CANCEL_GRACE_MS;
     const deadlineAt = run.deadlineAt > 0 ? Math.min(run.deadlineAt, grace) : grace;

@@ -101,16 +101,36 @@ export async function setAside(ctx: MutationCtx, id: Id<"ready">, reason: string
   await wakeTimersBy(ctx, dueAt);
 }
 
-/** Take a task out of line, wherever it stands. */
-export async function takeOutOfLine(ctx: MutationCtx, task: Doc<"tasks">["_id"]): Promise<void> {
-  const ready = await ctx.db
-    .query("ready")
+/**
+ * Take a task out of wherever it waits; one that runs or has ended waits nowhere. Each way to wait has its case here. The
+ * task's own row is the caller's to write.
+ */
+export async function leaveLine(ctx: MutationCtx, task: Pick<Doc<"tasks">, "_id" | "status">): Promise<void> {
+  switch (task.status) {
+    case "pending":
+      await deleteRow(ctx, "ready", task._id);
+      return;
+    case "delayed":
+      await deleteRow(ctx, "delayed", task._id);
+      return;
+    case "waiting":
+    case "sleeping":
+    case "waiting_event":
+    case "paused":
+      return;
+    case "running":
+    case "succeeded":
+    case "failed":
+    case "cancelled":
+    case "skipped":
+      return;
+  }
+}
+
+async function deleteRow(ctx: MutationCtx, table: "ready" | "delayed", task: Id<"tasks">): Promise<void> {
+  const row = await ctx.db
+    .query(table)
     .withIndex("by_task", (q) => q.eq("task", task))
     .unique();
-  if (ready !== null) await ctx.db.delete("ready", ready._id);
-  const delayed = await ctx.db
-    .query("delayed")
-    .withIndex("by_task", (q) => q.eq("task", task))
-    .unique();
-  if (delayed !== null) await ctx.db.delete("delayed", delayed._id);
+  if (row !== null) await ctx.db.delete(table, row._id);
 }
