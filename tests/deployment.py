@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -143,11 +143,18 @@ class Deployment:
 
 @asynccontextmanager
 async def deployed(
-    folder: Path, *, lease_ms: int = 15_000, synchronous: str = "full"
+    folder: Path,
+    *,
+    lease_ms: int = 15_000,
+    synchronous: str = "full",
+    flags: Sequence[str] = (),
 ) -> AsyncIterator[Deployment]:
     """Yield a deployment whose data, logs and processes are gone at the end."""
     host = HostProcess(
-        data=folder / "host", synchronous=synchronous, env={"SIGNALBOX_LEASE_MS": str(lease_ms)}
+        data=folder / "host",
+        synchronous=synchronous,
+        env={"SIGNALBOX_LEASE_MS": str(lease_ms)},
+        flags=flags,
     )
     async with AsyncExitStack() as stack:
         await anyio.to_thread.run_sync(stack.enter_context, host)

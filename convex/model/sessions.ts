@@ -235,7 +235,10 @@ export async function standing(
   };
 }
 
-/** Renew the lease from now on. */
+/**
+ * Renew the lease from now on. The timers are told of a lease that begins; while one lasts they come back for it by
+ * themselves, so a mere heartbeat does not even read their row.
+ */
 export async function beat(
   ctx: MutationCtx,
   heartbeat: Doc<"heartbeats">,
@@ -245,7 +248,7 @@ export async function beat(
   const lease = busy ? leaseMs() : IDLE_LEASE_MS;
   const expiresAt = Date.now() + lease;
   await ctx.db.patch("heartbeats", heartbeat._id, { seq, state: busy ? "busy" : "idle", expiresAt });
-  if (busy) await wakeTimersBy(ctx, expiresAt);
+  if (busy && heartbeat.state !== "busy") await wakeTimersBy(ctx, expiresAt);
   return lease;
 }
 

@@ -1,0 +1,101 @@
+"""Workers without agents, for tests of the control plane: a test decides what becomes of their runs."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from pydantic import SecretStr
+
+from worker.api import Api
+from worker.backend import Backend
+from worker.models import (
+    AgentOffer,
+    Assignment,
+    Finished,
+    Outcome,
+    RegisterRequest,
+    Succeeded,
+    SyncReply,
+    SyncRequest,
+)
+
+_CALL_S = 30.0
+
+
+@dataclass
+class SimulatedWorker:
+    """One session; it holds what it was assigned until it is told to finish it.
+
+    Attributes:
+        held: The runs it has accepted, by id.
+        live: Whether its last sync found its session alive.
+    """
+
+    api: Api
+    name: str
+    session: str = ""
+    seq: int = 0
+    live: bool = True
+    held: dict[str, Assignment] = field(default_factory=dict)
+    _waiting: dict[str, Assignment] = field(default_factory=dict)
+    _controls: list[str] = field(default_factory=list)
+    cancelled: set[str] = field(default_factory=set)
+
+    @classmethod
+    async def register(
+        cls,
+        backend: Backend,
+        key: str,
+        name: str,
+        *,
+        capacity: int = 10,
+        queues: Iterable[str] = ("default",),
+        agents: Iterable[str] = ("noop",),
+        labels: Iterable[str] = (),
+    ) -> SimulatedWorker:
+        """Begin a session."""
+        worker = cls(Api(backend, SecretStr(key)), name)
+        request = RegisterRequest(
+            worker=name,
+            incarnation=uuid.uuid4().hex,
+            queues=list(queues),
+            agents=[AgentOffer(name=agent, description="") for agent in agents],
+            labels=list(labels),
+            llm=False,
+            capacity=capacity,
+            version="simulated",
+        )
+        worker.session = (await worker.api.register(request, timeout=_CALL_S)).session
+        return worker
+
+    async def sync(self, finished: Iterable[tuple[str, Outcome]] = ()) -> SyncReply:
+        """Accept what was assigned, report what is finished, and take in what is new."""
+        self.seq += 1
+        accepted, self._waiting = self._waiting, {}
+        controls, self._controls = self._controls, []
+        done = [Finished(run=run, outcome=outcome, usage=None) for run, outcome in finished]
+        body = SyncRequest(
+            session=self.session,
+            seq=self.seq,
+            accepted=list(accepted),
+            chunks=[],
+            finished=done,
+            acknowledged=controls,
+        )
+        reply = await self.api.sync(body, timeout=_CALL_S)
+        self.live = reply.live
+        self.held.update(accepted)
+        for item in done:
+            self.held.pop(item.run, None)
+        for run in reply.lost:
+            self.held.pop(run, None)
+        self._waiting = {a.run: a for a in reply.assigned if a.run not in self.held}
+        self._controls = [control.control for control in reply.controls]
+        self.cancelled |= {c.run for c in reply.controls if c.kind == "cancel" and c.run is not None}
+        return reply
+
+    async def finish_all(self) -> SyncReply:
+        """Report success for every run it holds."""
+        return await self.sync([(run, Succeeded(output=None)) for run in list(self.held)])

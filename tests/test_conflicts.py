@@ -1,0 +1,213 @@
+"""Which mutations would make which others run again on Convex, by the recorder: in pairs and under load."""
+
+from __future__ import annotations
+
+import json
+import random
+import urllib.request
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from tests.deployment import Deployment, deployed
+from tests.simulated_worker import SimulatedWorker
+from worker.backend import Backend
+from worker.client import TaskSpec
+
+pytestmark = pytest.mark.timeout(180)
+WORKERS = 100
+TASKS_PER_S = 100
+SECONDS = 8
+WINDOW_MS = 100
+
+
+async def test_a_hundred_workers_at_a_hundred_tasks_a_second_conflict_only_where_the_loops_wake(
+    tmp_path: Path,
+) -> None:
+    async with deployed(tmp_path, synchronous="normal", flags=["--record"]) as at:
+        async with Backend(at.host.url) as backend:
+            workers = [
+                await SimulatedWorker.register(backend, at.keys["worker"], f"w{i}") for i in range(WORKERS)
+            ]
+            await clear(at)
+            async with anyio.create_task_group() as group:
+                for number, worker in enumerate(workers):
+                    group.start_soon(work, worker, random.Random(number))
+                await submit_steadily(at)
+                await anyio.sleep(2)
+                group.cancel_scope.cancel()
+        found = await matrix(at)
+    runs = {row["path"]: row["runs"] for row in found["mutations"]}
+    assert runs["worker:sync"] > 5 * WORKERS, f"too little went on to say anything: {runs}"
+    assert runs["tasks:submit"] >= TASKS_PER_S * SECONDS / 10
+    assert ("worker:sync", "worker:sync") not in {(p["mutation"], p["by"]) for p in found["pairs"]}
+    check(found["pairs"])
+
+
+class Stage:
+    """A host whose clock stands still, so that all that a scenario does happens at one time."""
+
+    def __init__(self, at: Deployment, first: SimulatedWorker, second: SimulatedWorker) -> None:
+        self.at = at
+        self.first = first
+        self.second = second
+
+    async def submit(self, tasks: int = 1) -> None:
+        """Submit from elsewhere."""
+        await self.at.client.submit_many(TaskSpec(agent="noop", input="null") for _ in range(tasks))
+
+    async def pass_time(self, ms: int = 0) -> None:
+        """Let what is due within `ms` run."""
+        body = {"advanceMs": ms}
+        await anyio.to_thread.run_sync(ask, self.at, "POST", "/api/host/clock", body)
+
+    async def hold(self, tasks: int) -> None:
+        """Let each worker hold half of `tasks` running tasks, and dispatch fall asleep."""
+        await self.submit(tasks)
+        await self.pass_time()
+        for worker in (self.first, self.second):
+            await worker.sync()
+            await worker.sync()
+        assert len(self.first.held) + len(self.second.held) == tasks
+
+
+async def heartbeats(stage: Stage) -> None:
+    await stage.first.sync()
+    await stage.second.sync()
+
+
+async def finishes(stage: Stage) -> None:
+    await stage.first.finish_all()
+    await stage.second.finish_all()
+
+
+async def submits(stage: Stage) -> None:
+    await stage.submit()
+    await stage.submit()
+
+
+async def submits_and_heartbeats(stage: Stage) -> None:
+    await submits(stage)
+    await heartbeats(stage)
+
+
+async def submits_and_finishes(stage: Stage) -> None:
+    await submits(stage)
+    await finishes(stage)
+
+
+async def cancels_and_heartbeats(stage: Stage) -> None:
+    for run in [*stage.first.held.values(), *stage.second.held.values()]:
+        await stage.at.client.cancel(run.task)
+    await heartbeats(stage)
+
+
+async def delayed_task_falls_due(stage: Stage) -> None:
+    await stage.at.client.submit(TaskSpec(agent="noop", input="null", delay_ms=1))
+    await stage.pass_time(1)
+    await heartbeats(stage)
+
+
+# Who may make whom run again, and over which tables: where a loop falls asleep or wakes, and nothing else.
+ALLOWED: dict[tuple[str, str], set[str]] = {
+    ("tasks:submit", "tasks:submit"): {"loops"},  # both wake a sleeping dispatch
+    ("tasks:submit", "dispatch:pass"): {"loops"},
+    ("dispatch:pass", "tasks:submit"): {"loops", "ready"},  # its last look before it sleeps
+    ("dispatch:pass", "worker:sync"): {"loops", "freed"},  # the same
+    ("worker:sync", "dispatch:pass"): {"loops"},  # room is told to a dispatch that sleeps
+    ("worker:sync", "tasks:submit"): {"loops"},
+    ("timers:tick", "tasks:submit"): {"loops", "delayed"},
+    ("tasks:submit", "timers:tick"): {"loops"},
+    ("dispatch:pass", "timers:tick"): {"loops", "ready"},  # a delayed task has become due
+    ("timers:tick", "dispatch:pass"): {"loops"},
+    ("tasks:submit", "tasks:cancel"): {"loops"},
+    ("tasks:cancel", "tasks:submit"): {"loops"},
+    ("tasks:cancel", "tasks:cancel"): {"loops"},  # both have the timers look after their grace
+}
+LOOPS = {"dispatch:pass", "timers:tick", "timers:watchdog"}  # each one chain: it is never run beside itself
+
+Step = Callable[[Stage], Awaitable[None]]
+SCENARIOS: dict[str, Step] = {
+    "heartbeats": heartbeats,
+    "finishes": finishes,
+    "submits": submits,
+    "submits and heartbeats": submits_and_heartbeats,
+    "submits and finishes": submits_and_finishes,
+    "cancels and heartbeats": cancels_and_heartbeats,
+    "a delayed task and heartbeats": delayed_task_falls_due,
+}
+
+
+def check(pairs: list[dict[str, Any]]) -> None:
+    """Hold what conflicted to the table."""
+    for pair in pairs:
+        mutation, by = pair["mutation"], pair["by"]
+        over = {place["index"].split(".")[0] for place in pair["over"]}
+        allowed = ALLOWED.get((mutation, by), set())
+        if mutation in LOOPS and mutation == by:
+            continue
+        assert over <= allowed, (
+            f"{mutation} runs again because of {by}, over {over}; allowed: {allowed or 'never'}"
+        )
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
+async def test_what_happens_at_one_time_conflicts_only_where_a_loop_wakes(
+    tmp_path: Path, scenario: Step
+) -> None:
+    async with deployed(tmp_path, synchronous="normal", flags=["--record", "--clock", "virtual"]) as at:
+        async with Backend(at.host.url) as backend:
+            first, second = [
+                await SimulatedWorker.register(backend, at.keys["worker"], name, capacity=50)
+                for name in ("first", "second")
+            ]
+            stage = Stage(at, first, second)
+            await stage.hold(4)
+            await clear(at)
+            await scenario(stage)
+        found = await matrix(at)
+    assert found["runs"] >= 2
+    check(found["pairs"])
+
+
+def test_the_table_refuses_what_it_does_not_list() -> None:
+    over = [{"index": "heartbeats.by_session", "conflicts": 1}]
+    with pytest.raises(AssertionError, match="worker:sync runs again because of worker:sync, over"):
+        check([{"mutation": "worker:sync", "by": "worker:sync", "over": over}])
+
+
+async def work(worker: SimulatedWorker, chance: random.Random) -> None:
+    while True:
+        await worker.finish_all()
+        await anyio.sleep(chance.uniform(0.3, 0.8))
+
+
+async def submit_steadily(at: Deployment) -> None:
+    started = anyio.current_time()
+    for tenth in range(SECONDS * 10):
+        await at.client.submit_many(
+            TaskSpec(agent="noop", input="null", tenant=f"t{i % 5}") for i in range(TASKS_PER_S // 10)
+        )
+        await anyio.sleep(max(0.0, started + (tenth + 1) / 10 - anyio.current_time()))
+
+
+async def clear(at: Deployment) -> None:
+    await anyio.to_thread.run_sync(ask, at, "POST", "/api/host/conflicts/clear", {})
+
+
+async def matrix(at: Deployment) -> Any:
+    return await anyio.to_thread.run_sync(ask, at, "GET", f"/api/host/conflicts?window={WINDOW_MS}")
+
+
+def ask(at: Deployment, method: str, path: str, body: Any = None) -> Any:
+    request = urllib.request.Request(
+        at.host.url + path,
+        method=method,
+        headers={"authorization": f"Convex {at.host.admin_key}", "content-type": "application/json"},
+        data=None if body is None else json.dumps(body).encode(),
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.loads(answer.read())
