@@ -1,6 +1,6 @@
 /** Decides who a caller is from what it shows: an admin key, a user's token or nothing. */
 
-import { createHash, timingSafeEqual } from "node:crypto";
+import { hash, timingSafeEqual } from "node:crypto";
 import { secretOf } from "./admin-key.mjs";
 import { AuthError } from "./auth/errors.mjs";
 import { actingIdentity } from "./auth/identity.mjs";
@@ -136,7 +136,7 @@ function bearerToken(header) {
 
 /** @param {string} key */
 function digest(key) {
-  return createHash("sha256").update(secretOf(key)).digest();
+  return hash("sha256", secretOf(key), "buffer");
 }
 
 function badAdminKey() {

@@ -1,10 +1,10 @@
 /// <reference path="./sync/ws.d.ts" />
 /** Serves the sync protocol on WebSockets: upgrades, heartbeats, bounded buffers and orderly ends. */
 
-import { STATUS_CODES } from "node:http";
 import { WebSocketServer } from "ws";
 import { clientVersion, clientVersionInPath, deprecation, takesChunks } from "./http/client-version.mjs";
 import { endBare, HttpError } from "./http/errors.mjs";
+import { STATUS_CODES } from "./http/node-http.mjs";
 import { PING } from "./sync/messages.mjs";
 import { clientOf } from "./request-context.mjs";
 import { Session } from "./sync/session.mjs";

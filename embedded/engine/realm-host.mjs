@@ -10,24 +10,27 @@ import * as subtle from "./subtle.mjs";
  * @typedef {keyof typeof subtle} SubtleName
  */
 
-/** Classes that functions get as they are here, wrapped by realm/web.js. */
+/**
+ * Classes that functions get as they are here, wrapped by realm/web.js. Node loads what is behind most of them when it is looked at first, which
+ * takes long for those of fetch: so there is a list for each part, and a part is loaded when a function uses one of its classes.
+ */
 const WEB = {
-  AsyncLocalStorage,
-  Blob,
-  File,
-  FormData,
-  Headers,
-  ReadableStream,
-  ReadableStreamBYOBReader,
-  ReadableStreamDefaultReader,
-  Request,
-  Response,
-  TransformStream,
-  URL,
-  URLSearchParams,
-  WritableStream,
-  WritableStreamDefaultWriter,
+  basic: [
+    "AsyncLocalStorage",
+    "Blob",
+    "File",
+    "ReadableStream",
+    "ReadableStreamBYOBReader",
+    "ReadableStreamDefaultReader",
+    "TransformStream",
+    "URL",
+    "URLSearchParams",
+    "WritableStream",
+    "WritableStreamDefaultWriter",
+  ],
+  fetch: ["FormData", "Headers", "Request", "Response"],
 };
+const classes = /** @type {Record<string, unknown>} */ (/** @type {unknown} */ (globalThis));
 
 const encoder = new TextEncoder();
 
@@ -62,6 +65,8 @@ export function makeRealmHost(handlers, frames) {
     describeKey: (/** @type {subtle.Key} */ { type, algorithm }) => ({ type, algorithm }),
 
     web: WEB,
+    webClass: (/** @type {string} */ name) =>
+      name === "AsyncLocalStorage" ? AsyncLocalStorage : classes[name],
     isHostObject: (/** @type {unknown} */ value) => value instanceof Object,
     isHostError: (/** @type {unknown} */ value) => value instanceof Error,
     kindOf,

@@ -156,12 +156,8 @@ export function sendError(host, response, error) {
  * @param {string} text
  */
 function send(response, status, type, text) {
-  const body = Buffer.from(text);
-  response.writeHead(status, {
-    "content-type": type,
-    "content-length": body.length,
-  });
-  response.end(body);
+  response.writeHead(status, { "content-type": type, "content-length": Buffer.byteLength(text) });
+  response.end(text); // a text goes out together with its headers, in one write
 }
 
 /**

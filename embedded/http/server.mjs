@@ -1,7 +1,7 @@
 /** Creates the host's HTTP servers, with bounds on what a client may send and for how long. */
 
-import { createServer } from "node:http";
 import { refuseConnection } from "./errors.mjs";
+import { createServer } from "./node-http.mjs";
 
 const MAX_HEADER_BYTES = 16 * 1024;
 const HEADERS_LIMIT_MS = 20_000;

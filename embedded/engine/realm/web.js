@@ -5,8 +5,16 @@
 (function web(host, shared) {
   "use strict";
 
-  /** The host's classes by their prototypes; few functions use one, so each is adopted when it is first looked at. */
-  const hostClasses = new Map(Object.values(host.web).map((one) => [one.prototype, one]));
+  /** The host's classes by their prototypes, of the parts that are used; few functions use one, so each is adopted when it is first looked at. */
+  const hostClasses = new Map();
+  const partsInUse = new Set();
+  function use(part) {
+    if (partsInUse.has(part)) return;
+    partsInUse.add(part);
+    for (const HostClass of host.web[part].map(host.webClass))
+      hostClasses.set(HostClass.prototype, HostClass);
+  }
+
   /** What functions know in their place, by name. */
   const adopted = {};
 
@@ -137,14 +145,20 @@
     return (adopted[name] ??= name === "Request" ? ownRequest(HostClass) : adopt(HostClass));
   }
 
-  for (const [name, HostClass] of Object.entries(host.web)) {
-    Object.defineProperty(globalThis, name, {
-      get: () => ownClass(HostClass),
-      set(value) {
-        adopted[name] = value;
-      },
-      configurable: true,
-      enumerable: false,
-    });
+  for (const [part, names] of Object.entries(host.web)) {
+    for (const name of names) {
+      Object.defineProperty(globalThis, name, {
+        get() {
+          use("basic"); // what the others give: streams, blobs
+          use(part);
+          return adopted[name] ?? ownClass(host.webClass(name));
+        },
+        set(value) {
+          adopted[name] = value;
+        },
+        configurable: true,
+        enumerable: false,
+      });
+    }
   }
 });
