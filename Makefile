@@ -7,7 +7,7 @@ NODE := .venv/bin/node
 VITEST := $(NODE) node_modules/vitest/vitest.mjs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak check lint types format generate bench clean
+.PHONY: help setup demo test soak chaos check lint types format generate bench clean
 
 help:  ## this list
 	@$(PYTHON) -c "import re; [print(f'make {name:12} {does}') for name, does in re.findall(r'(?m)^([a-z]+):.*?## (.*)', open('Makefile').read())]"
@@ -40,6 +40,9 @@ test: check  ## everything that CI runs
 
 soak: setup  ## kill a loaded host 200 times (ROUNDS=n SEED=n) and look for what was lost
 	$(NODE) tests/soak/main.mjs
+
+chaos: setup  ## kill, freeze and cut off workers and host for SECONDS=60 (SEED=n), then audit what was kept
+	$(PY) -m tests.chaos $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
 check: lint types  ## lint and types of both languages, generated files up to date
 

@@ -1,0 +1,38 @@
+"""What the workers of a chaos run play: each result tells which run and attempt made it."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import anyio
+
+from worker.runtime import Context, agent
+
+
+def _signed(ctx: Context) -> dict[str, Any]:
+    return {"run": ctx.run, "attempt": ctx.attempt}
+
+
+@agent("quick")
+async def quick(ctx: Context, input: Any) -> dict[str, Any]:
+    """Return at once."""
+    return _signed(ctx)
+
+
+@agent("steady")
+async def steady(ctx: Context, input: dict[str, float]) -> dict[str, Any]:
+    """Stream for `seconds`."""
+    for i in range(max(1, round(input["seconds"] / 0.05))):
+        await ctx.stream(f"{i} ")
+        await anyio.sleep(0.05)
+    return _signed(ctx)
+
+
+@agent("shaky")
+async def shaky(ctx: Context, input: Any) -> dict[str, Any]:
+    """Fail every other time."""
+    await anyio.sleep(0.02)
+    if random.random() < 0.5:
+        raise RuntimeError("as it happens")
+    return _signed(ctx)

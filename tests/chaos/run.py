@@ -1,0 +1,187 @@
+"""Real workers under real signals, a bad network and a host that dies, and then an audit of what was kept."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+from pydantic import SecretStr
+
+from tests.chaos import history
+from tests.chaos.history import Verdict
+from tests.chaos.proxy import ChaosProxy
+from tests.deployment import Deployment, WorkerProcess, deployed
+from worker.backend import Backend
+from worker.client import Client, RetryPolicy, TaskSpec
+from worker.errors import BackendError
+
+WORKERS = 3
+LEASE_MS = 2000
+FAULT_RATE = 0.2
+DRAIN_S = 60.0  # for what is left when the chaos is over
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a chaos run does.
+
+    Attributes:
+        seconds: How long things go wrong.
+        seed: Of what goes wrong, when, and of the tasks. Processes and sockets have a timing of their own, so
+            the same seed gives the same plan and not the same run.
+        tasks: How many are submitted.
+    """
+
+    seconds: float
+    seed: int
+    tasks: int = 1000
+
+
+@dataclass
+class Outcome:
+    """What became of it."""
+
+    tasks: int
+    verdict: Verdict
+    faults: dict[str, int]
+
+
+async def chaos(plan: Plan, folder: Path, say: Callable[[str], None] = lambda line: None) -> Outcome:
+    """Run the plan in `folder` and return what the audit found."""
+    chance = random.Random(plan.seed)
+    async with (
+        deployed(folder, lease_ms=LEASE_MS, synchronous="normal") as at,
+        ChaosProxy(at.host.url, rate=0.0, seed=plan.seed) as proxy,
+    ):
+        workers = [_Worker(at, proxy.url, f"w{i}") for i in range(WORKERS)]
+        await at.know("quick", "steady", "shaky")
+        proxy.rate = FAULT_RATE
+        accepted: list[str] = []
+        async with anyio.create_task_group() as group:
+            group.start_soon(_submit, plan, at, proxy.url, accepted, random.Random(plan.seed + 1))
+            for number, worker in enumerate(workers):
+                group.start_soon(_torment, worker, plan, random.Random(plan.seed + 10 + number), say)
+            group.start_soon(_torment_host, at, plan, chance, say)
+        say(f"quiet: {len(accepted)} tasks, faults {dict(proxy.faults)}")
+        proxy.rate = 0.0
+        for worker in workers:
+            worker.revive()
+        await _drain(at)
+        # The last ends are settled by loops that run right after them.
+        await anyio.sleep(2 * LEASE_MS / 1000)
+        tables = await _read(at)
+    return Outcome(len(tables["tasks"]), history.check(tables, accepted, settled=True), dict(proxy.faults))
+
+
+class _Worker:
+    """A name under which one process after the other works."""
+
+    def __init__(self, at: Deployment, url: str, name: str) -> None:
+        self._at = at
+        self._url = url
+        self.name = name
+        self.process: WorkerProcess = self._start()
+
+    def _start(self) -> WorkerProcess:
+        options = ("--concurrency", "10", "--grace", "1", "--agents", "tests.chaos.agents")
+        return self._at.worker(self.name, *options, url=self._url)
+
+    def kill(self) -> None:
+        self.process.send(signal.SIGKILL)
+
+    def revive(self) -> None:
+        """See to it that a process works under this name."""
+        if self.process.poll() is None:
+            self.process.send(signal.SIGCONT)
+        else:
+            self.process = self._start()
+
+
+async def _torment(worker: _Worker, plan: Plan, chance: random.Random, say: Callable[[str], None]) -> None:
+    over_at = anyio.current_time() + plan.seconds
+    while (left := over_at - anyio.current_time()) > 0:
+        await anyio.sleep(min(left, chance.uniform(1.0, 6.0)))
+        what = chance.choice(("kill", "stop", "terminate"))
+        say(f"{worker.name}: {what}")
+        if what == "kill":
+            worker.kill()
+        elif what == "stop":
+            worker.process.send(signal.SIGSTOP)
+            await anyio.sleep(chance.uniform(0.1, 3.0) * LEASE_MS / 1000)
+        else:
+            worker.process.send(signal.SIGTERM)
+        await anyio.sleep(chance.uniform(0.0, 2.0))
+        worker.revive()
+
+
+async def _torment_host(
+    at: Deployment, plan: Plan, chance: random.Random, say: Callable[[str], None]
+) -> None:
+    over_at = anyio.current_time() + plan.seconds
+    while (left := over_at - anyio.current_time()) > 0:
+        await anyio.sleep(min(left, chance.uniform(4.0, 10.0)))
+        kill = chance.random() < 0.7
+        say(f"host: {'kill' if kill else 'restart'}")
+        await anyio.to_thread.run_sync(at.host.kill if kill else at.host.stop)
+        await anyio.sleep(chance.uniform(0.0, 1.5))
+        await anyio.to_thread.run_sync(at.host.start)
+
+
+async def _submit(plan: Plan, at: Deployment, url: str, accepted: list[str], chance: random.Random) -> None:
+    """Submit over the bad network, in bursts over three quarters of the time."""
+    begun = anyio.current_time()
+    left = plan.tasks
+    async with Client.connect(url, SecretStr(at.keys["operator"]), deadline_s=60.0) as client:
+        while left > 0:
+            burst = [_spec(plan, plan.tasks - left + i, chance) for i in range(min(left, 25))]
+            left -= len(burst)
+            answers = await client.submit_many(burst)
+            refused = [answer for answer in answers if isinstance(answer, Exception)]
+            if refused:
+                raise refused[0]
+            ids = [answer.task for answer in answers if not isinstance(answer, Exception)]
+            accepted.extend(ids)
+            if chance.random() < 0.3:
+                await client.cancel(chance.choice(ids))
+            due = begun + (1 - left / plan.tasks) * plan.seconds * 0.75
+            await anyio.sleep(max(0.0, due - anyio.current_time()))
+
+
+def _spec(plan: Plan, number: int, chance: random.Random) -> TaskSpec:
+    agent = chance.choices(("quick", "steady", "shaky"), (6, 2, 2))[0]
+    return TaskSpec(
+        agent=agent,
+        input=json.dumps({"seconds": chance.uniform(0.05, 0.5)}),
+        tenant=f"tenant{number % 3}",
+        priority=chance.choice((0, 0, 0, 5)),
+        delay_ms=chance.choice((None, None, None, chance.uniform(0, 2000))),
+        dedup_key=f"chaos-{plan.seed}-{number}",
+        retry=RetryPolicy(max_attempts=30 if agent == "shaky" else 10, initial_ms=50, max_ms=500),
+    )
+
+
+async def _drain(at: Deployment) -> None:
+    """Wait until every task has ended, or so long that it never will."""
+    with anyio.move_on_after(DRAIN_S):
+        while True:
+            tables = await _read(at, "tasks")
+            if all(task["status"] in history.ENDED for task in tables["tasks"]):
+                return
+            await anyio.sleep(0.5)
+
+
+async def _read(at: Deployment, *names: str) -> history.Tables:
+    async with Backend(at.host.url, admin_key=SecretStr(at.host.admin_key)) as backend:
+        for attempt in range(5):
+            try:
+                return await history.read(backend, names or history.TABLES)
+            except BackendError:
+                if attempt == 4:
+                    raise
+                await anyio.sleep(1.0)
+    raise AssertionError
