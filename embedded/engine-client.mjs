@@ -332,7 +332,7 @@ export class EngineClient {
     this.#runListener(run);
     if (run.caller !== "Scheduler") return;
     for (const line of run.logLines) this.#log(`${run.path}: ${line}`); // it has no caller to tell
-    if (run.error !== undefined) this.#log(`${run.path}: [ERROR] ${run.error}`);
+    if (run.error !== undefined) this.#log(`${run.path}: [ERROR] ${run.error.trimEnd()}`);
   }
 
   /**

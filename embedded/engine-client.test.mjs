@@ -115,7 +115,7 @@ test("a call over its limit is answered as timed out, and what waited behind it 
   expect(threads).toHaveLength(2);
   expect(replies.map(([name]) => name)).toEqual(["a:slow"]);
   expect(replies[0][1].message).toMatch(
-    /^\[Request ID: [0-9a-f]{16}\] Server Error\nFunction execution timed out \(maximum duration: 1s\)$/,
+    /^\[Request ID: [0-9a-f]{16}\] Server Error\nFunction execution timed out \(maximum duration: 1s\)\n$/,
   );
   expect(threads[1].sent.map(({ op, path }) => path ?? op)).toEqual(["load", "a:first", "a:second"]);
   expect(lines).toEqual([

@@ -1,6 +1,7 @@
 /** The text of failures that the host itself gives for a call, in the form clients know from Convex. */
 
 import { randomBytes } from "node:crypto";
+import { endText } from "./engine/errors.mjs";
 import { textInFieldOrder } from "./engine/field-order.mjs";
 
 const PREFIX = /^\[Request ID: [^\n]*\] Server Error\n/; // a client may have named its request as it likes
@@ -19,7 +20,7 @@ export function requestId() {
 export function serverError(message, data, logLines = []) {
   return {
     ok: false,
-    message: `[Request ID: ${requestId()}] Server Error\n${message}`,
+    message: `[Request ID: ${requestId()}] Server Error\n${endText(message)}`,
     logLines,
     ...(data === undefined ? {} : { data: textInFieldOrder(data, JSON.parse(data)) }),
   };

@@ -101,7 +101,7 @@ export async function startHost(options, operator, core = openCore(options, oper
       for (const line of reply.logLines) log(`${path}: ${line}`); // there is no caller to tell
       if (reply.ok) return void engine.finishAction(job, { ok: true });
       const message = withoutRequestId(reply.message);
-      log(`${path}: [ERROR] ${message}`);
+      log(`${path}: [ERROR] ${message.trimEnd()}`);
       void engine.finishAction(job, { ok: false, message });
     });
   });

@@ -125,7 +125,7 @@ export class ActionsClient {
     const origin = /** @type {const} */ ({ kind: "http", path, caller, job: undefined, request });
     const reply = await this.#run(origin, { type: "http", ...exchange }, onPart, gone);
     for (const line of reply.logLines) this.#log(`${path}: ${line}`);
-    if (!reply.ok) this.#log(`${path}: [ERROR] ${withoutRequestId(reply.message)}`);
+    if (!reply.ok) this.#log(`${path}: [ERROR] ${withoutRequestId(reply.message).trimEnd()}`);
     return reply.ok ? reply : failureOf(reply, request.id);
   }
 
@@ -196,7 +196,7 @@ export class ActionsClient {
   /** @returns {Failure} */
   #refusal() {
     const message = `Too many concurrent requests. Your backend is limited to ${this.#most} concurrent actions.`;
-    return { ...serverError(message), code: "TooManyConcurrentRequests" };
+    return { ok: false, code: "TooManyConcurrentRequests", message, logLines: [] };
   }
 
   /** @param {number} id  of a run that is over its limit */

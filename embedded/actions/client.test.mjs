@@ -109,7 +109,7 @@ test("an action that throws is answered in Convex's form, with frames of its own
 
 test("what escapes an action's promise chain ends that action and no other", async () => {
   const [escaped, other] = await Promise.all([act("acts:escapes"), act("acts:copy", { from: "x", to: "y" })]);
-  expect(escaped.message).toMatch(/Server Error\nuncaughtException: out of the chain$/);
+  expect(escaped.message).toMatch(/Server Error\nuncaughtException: out of the chain\n$/);
   expect(other.ok).toBe(true);
 });
 

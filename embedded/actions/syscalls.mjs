@@ -16,6 +16,7 @@ import { requestMetadata } from "../request-context.mjs";
  * @typedef {(host: Host, args: any, origin: Origin) => Promise<Reply> | string} Syscall  a text is JSON
  */
 
+const CALLS = new Set(["1.0/actions/query", "1.0/actions/mutation", "1.0/actions/action"]);
 const METHODS = { query: "runQuery", mutation: "runMutation", action: "runAction" };
 
 /** @type {Record<string, Syscall>} */
@@ -64,7 +65,8 @@ export async function answerSyscall(host, op, argsText, origin) {
     const reply = await syscall(host, JSON.parse(argsText), origin);
     if (typeof reply === "string") return { ok: true, value: reply };
     if (reply.ok) return { ok: true, value: reply.value };
-    const message = withoutRequestId(reply.message);
+    const text = withoutRequestId(reply.message);
+    const message = CALLS.has(op) ? text : text.trimEnd(); // only what ended another function ends its line
     return { ok: false, message, ...(reply.data === undefined ? {} : { data: reply.data }) };
   } catch (error) {
     return { ok: false, message: /** @type {Error} */ (error).message };

@@ -14,7 +14,7 @@ describe("an action over its limit", () => {
   afterAll(() => host.stop());
 
   const text = (name) =>
-    new RegExp(`Server Error\\nAction \`${name}\` execution timed out \\(maximum duration 3s\\)$`);
+    new RegExp(`Server Error\\nAction \`${name}\` execution timed out \\(maximum duration 3s\\)\n$`);
 
   test("that waits is answered, and what it calls then has no effect", async () => {
     const answer = await host.reply("action", "acts:sleep", { ms: 4_000 });

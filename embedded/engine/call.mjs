@@ -7,7 +7,7 @@
 import { addLogLine, formatLogLine } from "../log-lines.mjs";
 import { ofHost } from "../request-context.mjs";
 import { checkArgs, checkReturns } from "./call-values.mjs";
-import { CallError, uncaughtText } from "./errors.mjs";
+import { CallError, endText, uncaughtText } from "./errors.mjs";
 import { Usage } from "./limits.mjs";
 import { answerSyscall } from "./syscalls/index.mjs";
 import { encodeInt64 } from "./values.mjs";
@@ -128,17 +128,24 @@ export class Call {
         "Cross component call depth limit exceeded. Do you have an infinite loop in your app?",
       );
     }
+    const run = (/** @type {Usage} */ usage, /** @type {Reads | null} */ reads) => {
+      try {
+        return this.#run(entry, args, usage, reads, false).value;
+      } catch (error) {
+        throw error instanceof CallError ? new CallError(endText(error.message), error.data) : error;
+      }
+    };
     if (snapshot) {
       const usage = new Usage(this.usage.limits);
       usage.tighten(budget);
-      return store.without(this.#logStart, () => this.#run(entry, args, usage, null, false).value);
+      return store.without(this.#logStart, () => run(usage, null));
     }
     const { usage, reads } = this.frame;
     const outer = usage.tighten(budget);
     const written = usage.writes();
     const mark = store.savepoint();
     try {
-      const { value } = this.#run(entry, args, usage, reads, false);
+      const value = run(usage, reads);
       store.release();
       return value;
     } catch (error) {

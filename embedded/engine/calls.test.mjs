@@ -19,7 +19,7 @@ describe("finding a function", () => {
 
   test("an unknown function is named in the refusal", () => {
     expect(() => engine.call("items:nothing")).toThrow(
-      /^\[Request ID: [0-9a-f]{16}\] Server Error\nCould not find function for 'items:nothing'\. Did you forget to run `npx convex dev`\?$/,
+      /^\[Request ID: [0-9a-f]{16}\] Server Error\nCould not find function for 'items:nothing'\. Did you forget to run `npx convex dev`\?\n$/,
     );
   });
 
@@ -110,7 +110,7 @@ describe("arguments and results", () => {
     const echo = (/** @type {unknown} */ value) => () => engine.call("items:echo", { value });
     expect(echo(Array(8192).fill(0))).not.toThrow();
     expect(echo(Array(8193).fill(0))).toThrow(
-      /Error\nInvalid arguments for items\.js:echo: Array length is too long \(8193 > maximum length 8192\)$/,
+      /Error\nInvalid arguments for items\.js:echo: Array length is too long \(8193 > maximum length 8192\)\n$/,
     );
     const object = (/** @type {number} */ fields) =>
       Object.fromEntries(Array.from({ length: fields }, (_, i) => [`f${i}`, 0]));
@@ -121,7 +121,7 @@ describe("arguments and results", () => {
     expect(echo(deep(63))).toThrow("Value is too nested (nested 65 levels deep > maximum nesting 64)");
     expect(engine.call("items:make", { kind: "array", count: 8192 })).toHaveLength(8192);
     expect(() => engine.call("items:make", { kind: "array", count: 8193 })).toThrow(
-      /Error\nFunction items\.js:make return value invalid: Array length is too long \(8193 > maximum length 8192\)$/,
+      /Error\nFunction items\.js:make return value invalid: Array length is too long \(8193 > maximum length 8192\)\n$/,
     );
     expect(() => engine.call("items:make", { kind: "nested", count: 64 })).not.toThrow();
     expect(() => engine.call("items:make", { kind: "nested", count: 65 })).toThrow("nested 65 levels deep");
@@ -165,7 +165,7 @@ describe("errors", () => {
   });
 
   test("something else than an error can be thrown", () => {
-    expect(failureOf("runtime:throwText").message).toMatch(/\nUncaught only a text$/);
+    expect(failureOf("runtime:throwText").message).toMatch(/\nUncaught only a text\n$/);
   });
 
   test("the data of a ConvexError reaches the client, and what was written is gone", () => {
@@ -180,10 +180,25 @@ describe("errors", () => {
     expect(failureOf("items:addThenFail", { group: "a" }).data).toBeUndefined();
   });
 
-  test("an error keeps one prefix through nested calls", () => {
-    const { message } = failureOf("items:passOn", { inner: "items:failWithData" });
-    expect(message.match(/Uncaught/g)).toHaveLength(1);
-    expect(message).toContain("handler (../convex/items.ts");
+  test("an error says Uncaught for each call that it left, with the frames of each", () => {
+    expect(failureOf("items:passOn", { inner: "items:failWithData" }).message).toMatch(
+      /\nUncaught ConvexError: Uncaught ConvexError: \{.*\}\n {4}at handler \(\.\.\/convex\/items\.ts:\d+:\d+\)\n\n$/,
+    );
+  });
+
+  test("the frames of a call are its own, those that await it included", () => {
+    expect(failureOf("runtime:helped").message).toMatch(
+      /\nUncaught Error: Uncaught Error: helped\n {4}at helper \(.*\n {4}at async handler \(.*\n\n {4}at async handler \(.*\n$/,
+    );
+  });
+
+  test("what the host refuses of a call ends its line, for its caller too", () => {
+    expect(failureOf("items:passOn", { inner: "items:patch" }).message).toMatch(
+      /\nUncaught Error: ArgumentValidationError: [^]*[^\n]\n\n$/,
+    );
+    expect(failureOf("items:passOn", { inner: "items:none" }).message).toMatch(
+      /\nUncaught Error: Could not find public function for [^\n]*\n( {4}at [^\n]*\n)*$/,
+    );
   });
 
   test("data of a ConvexError passes through nested calls", () => {

@@ -70,7 +70,8 @@ export function isFault(error) {
 const MAX_FRAMES = 10;
 const MAX_MESSAGE_BYTES = 1 << 16;
 const HARNESS = "convex/src/server/impl/"; // Convex leaves its own frames out at both ends
-const CALL_BEGIN = /^\s+at (?:Object\.)?start \(prelude\.js:/;
+const CALL_BEGIN = /^\s+at (?:(?:Object\.)?start \(prelude\.js:|Script\.runInContext \(node:vm:)/; // its first step, or a later one
+const ASYNC = /^\s+at async /;
 const FRAME = /^\s+at (?:(.*) \()?(.+):(\d+):(\d+)\)?$/;
 
 /** Turns positions in the bundle into positions in the app's files; the map is read at the first error. */
@@ -96,10 +97,11 @@ export class StackMapper {
   frames(stack) {
     /** @type {{ source: string, text: string }[]} */
     const frames = [];
+    let isBelow = false;
     for (const line of stack.split("\n")) {
       const [, name, file, row, column] = FRAME.exec(line) ?? [];
-      if (CALL_BEGIN.test(line)) break; // what lies below belongs to the function that made this call
-      if (file !== this.#bundleName) continue;
+      isBelow ||= CALL_BEGIN.test(line); // then come the frames of the function that made this call, and at last those that await this one
+      if (file !== this.#bundleName || (isBelow && !ASYNC.test(line))) continue;
       this.#map ??= new SourceMap(JSON.parse(this.#mapText));
       const origin = this.#map.findEntry(Number(row) - 1, Number(column) - 1);
       if (!("originalSource" in origin) || origin.originalSource === undefined) continue;
@@ -123,17 +125,26 @@ function frameName(name) {
 }
 
 /**
- * The text of an error that left a function. An error that came out of a nested call keeps that call's text and gains this one's frames.
+ * The text of an error that left a function, each of its lines with a newline. An error that came out of a nested call says "Uncaught"
+ * once for each function that it left, with the frames of each.
  *
  * @param {Thrown} thrown
  * @param {StackMapper} mapper
  */
 export function uncaughtText({ name, message, stack, uncatchable = false }, mapper) {
   const text = [name, message].filter((part) => part !== "").join(": ");
-  const head = message.startsWith("Uncaught ") ? message.trimEnd() : ["Uncaught", text].join(" ").trimEnd();
   const frames = mapper.frames(stack.startsWith(text) ? stack.slice(text.length) : stack);
-  const shown = cut(uncatchable ? message : head);
-  return frames === "" ? shown : `${shown}\n${frames}`;
+  const shown = cut(uncatchable ? message : text === "" ? "Uncaught" : `Uncaught ${text}`);
+  return `${shown}\n${frames}`;
+}
+
+/**
+ * The text of what ended a function, as clients, callers and `_scheduled_functions` get it.
+ *
+ * @param {string} message  of `uncaughtText`, or one of the host's own
+ */
+export function endText(message) {
+  return message.endsWith("\n") ? message : `${message}\n`;
 }
 
 /** @param {string} text @returns {string} its first 64 KiB, as Convex keeps them */

@@ -6,7 +6,7 @@
 import { wallTime } from "../clock.mjs";
 import { Call } from "./call.mjs";
 import { MAX_RERUNS } from "./conflicts.mjs";
-import { CallError, SystemError } from "./errors.mjs";
+import { CallError, endText, SystemError } from "./errors.mjs";
 import { Reads } from "./reads.mjs";
 import { expected, failure, refusal } from "./replies.mjs";
 import { RunMarker } from "./run-marker.mjs";
@@ -261,7 +261,7 @@ export class FunctionRuns {
     } catch (error) {
       this.#store.rollback(mark);
       const { message } = expected(error);
-      if (!(error instanceof SystemError)) return { ok: false, message };
+      if (!(error instanceof SystemError)) return { ok: false, message: endText(message) };
       return { ok: false, message, retry: error === this.#conflicts?.last ? "conflict" : "system" };
     } finally {
       this.#marker.end();
@@ -286,7 +286,7 @@ export class FunctionRuns {
     try {
       return call.run(entry, args);
     } catch (error) {
-      run.error = /** @type {Error} */ (error).message;
+      run.error = endText(/** @type {Error} */ (error).message);
       outcome = error instanceof SystemError ? "fault" : "error";
       throw error;
     } finally {

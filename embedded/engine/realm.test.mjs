@@ -147,12 +147,12 @@ describe("what is thrown", () => {
   };
 
   test.each([
-    ["undefined", /\nUncaught undefined$/],
-    ["null", /\nUncaught null$/],
-    ["number", /\nUncaught 42$/],
-    ["object", /\nUncaught #<Object>$/],
-    ["instance", /\nUncaught #<Thing>$/],
-    ["array", /\nUncaught \[object Array\]$/],
+    ["undefined", /\nUncaught undefined\n$/],
+    ["null", /\nUncaught null\n$/],
+    ["number", /\nUncaught 42\n$/],
+    ["object", /\nUncaught #<Object>\n$/],
+    ["instance", /\nUncaught #<Thing>\n$/],
+    ["array", /\nUncaught \[object Array\]\n$/],
     ["custom", /\nUncaught Custom: of its own\n {4}at .*runtime\.ts/],
     ["noMessage", /\nUncaught RangeError\n {4}at /],
     ["noName", /\nUncaught nameless\n {4}at /],

@@ -1,7 +1,7 @@
 /** The engine's answers to a message: what a client, or the operator, is told of an error, and what ends the batch instead. */
 
 import { requestId } from "../failures.mjs";
-import { isFault, OperatorError } from "./errors.mjs";
+import { endText, isFault, OperatorError } from "./errors.mjs";
 
 /**
  * What a client may be told of; a fault of the disk ends the batch instead.
@@ -32,7 +32,7 @@ export function refusal(error) {
 export function failure({ message, data, code }, logLines = []) {
   return {
     ok: false,
-    message: `[Request ID: ${requestId()}] Server Error\n${message}`,
+    message: `[Request ID: ${requestId()}] Server Error\n${code === undefined ? endText(message) : message}`,
     logLines,
     ...(data === undefined ? {} : { data }),
     ...(code === undefined ? {} : { code }),

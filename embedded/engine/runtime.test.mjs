@@ -52,7 +52,7 @@ test("a promise that never resolves fails the call and undoes it", () => {
 
 test("a rejected promise that nobody awaits fails the call, and a later handler is in time", () => {
   expect(() => engine.call("runtime:leaveRejection")).toThrow(
-    /Server Error\nUncaught Error: Invalid argument `id` for `db\.delete`: Unable to decode ID: Invalid ID length 8$/,
+    /Server Error\nUncaught Error: Invalid argument `id` for `db\.delete`: Unable to decode ID: Invalid ID length 8\n$/,
   );
   expect(engine.call("jobs:bag")).toEqual([]);
   expect(engine.call("runtime:catchLate")).toBe("caught");

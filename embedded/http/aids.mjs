@@ -70,7 +70,7 @@ function faultsText({ faults }) {
 /** @param {Host} host @param {{ clear?: boolean }} request @returns {Promise<any>} */
 async function recording({ engine }, request) {
   const reply = await engine.ask({ op: "recording", ...request });
-  if (!reply.ok) throw new HttpError(400, "NotRecording", withoutRequestId(reply.message));
+  if (!reply.ok) throw new HttpError(400, "NotRecording", withoutRequestId(reply.message).trimEnd());
   return JSON.parse(reply.value);
 }
 

@@ -17,7 +17,7 @@ const METHODS = new Set(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIO
 const BODILESS = new Set(["GET", "HEAD", "OPTIONS"]); // for Convex, whatever the client sends
 const EMPTY_STATUSES = new Set([204, 304]);
 const OWN_HEADERS = new Set(["connection", "keep-alive", "transfer-encoding"]); // node writes these itself
-const FRAMES = /(\n {4}at .*)+\n?$/;
+const FRAMES = /\n( {4}at .*\n)*$/; // of the handler; what it has called has its frames in the message
 
 /**
  * Answer one request with the HTTP action that is routed for it; never throws.

@@ -53,6 +53,27 @@ section("Errors and logs", (line) => {
         }
       });
 
+      test.each(CLIENTS)("through calls of functions, on %s", async (name) => {
+        const client = clients.shared(name);
+        const prefix = { plain: "Uncaught Error", data: "Uncaught ConvexError", specific: "Uncaught Error" };
+        for (const [kind, outer] of Object.entries(prefix)) {
+          for (const { message } of await failures([
+            client.query(api.errors.queryThroughQuery, { kind }),
+            client.mutation(api.errors.mutationThroughMutation, { kind }),
+            client.action(api.errors.actionThroughMutation, { kind }),
+            client.action(api.errors.actionThroughAction, { kind }),
+          ])) {
+            const rest = message.replace(HEAD, "").replace(/\n {2}Called by client$/, "");
+            expect(rest).toMatch(new RegExp(`^${outer}: Uncaught \\w+: .*\n( {4}at .*\n)+\n( {4}at .*\n)*$`));
+          }
+        }
+      });
+
+      test("without frames, each ends its line", async () => {
+        const { errorMessage } = await postRaw("query", "errors:nothing", {});
+        expect(errorMessage).toMatch(/^.*\n[^\n]*Could not find public function[^\n]*\n$/);
+      });
+
       test("each call has an id of its own", async () => {
         const client = clients.shared("http");
         const errors = await failures(

@@ -116,7 +116,7 @@ section("Functions and calls", (line) => {
             .replace(/\[Request ID: .*?\]/, "[Request ID: …]");
         }),
       );
-      expect(socket?.replace(/\s*Called by client$/, "")).toBe(http);
+      expect(socket?.replace(/\n {2}Called by client$/, "")).toBe(http);
     });
   });
 
