@@ -13,8 +13,18 @@
  * @typedef {OidcProvider | CustomJwtProvider} AuthProvider
  */
 
-/** `auth.config` cannot be used; the message is Convex's, on one line. */
-export class AuthConfigError extends Error {}
+/** `auth.config` cannot be used; the message is for the operator, on one line. */
+export class AuthConfigError extends Error {
+  /**
+   * @param {string} message
+   * @param {string} [reason]  Convex's, where it says less
+   */
+  constructor(message, reason = message) {
+    super(message);
+    /** What Convex tells the client that pushes. */
+    this.text = `The pushed auth config is invalid: ${reason}`;
+  }
+}
 
 const SEE_DOCS = "To learn more, see the auth documentation at https://docs.convex.dev/auth.";
 const SHARED_ISSUER = /^https:\/\/api\.workos\.com\/?$/;
@@ -28,7 +38,7 @@ export function parseProviders(config) {
   if (config === undefined) return [];
   if (config === null) throw new AuthConfigError(`auth config file is missing default export. ${SEE_DOCS}`);
   const providers = isRecord(config) ? config.providers : undefined;
-  if (!Array.isArray(providers)) throw mismatch("missing field `providers`");
+  if (!Array.isArray(providers)) throw mismatch("missing field `providers` ");
   return providers.map(parseProvider);
 }
 
@@ -73,7 +83,7 @@ export function describeProviders(providers) {
  */
 function parseProvider(provider, index) {
   const where = `Provider at index ${index}`;
-  if (!isRecord(provider)) throw mismatch(`${where} is not an object`);
+  if (!isRecord(provider)) throw unmatched(`${where} is not an object`);
   const { type = "oidc", applicationID, domain, issuer, jwks, algorithm } = provider;
   if ("applicationId" in provider || "applicationid" in provider) {
     throw mismatch(
@@ -83,7 +93,7 @@ function parseProvider(provider, index) {
   if (type === "customJwt") {
     if (domain !== undefined) throw mismatch(`${where} is a customJwt so cannot have a 'domain' specified`);
     if (algorithm !== "RS256" && algorithm !== "ES256")
-      throw mismatch(
+      throw unmatched(
         `${where}: unknown algorithm ${JSON.stringify(algorithm)}, expected \`RS256\` or \`ES256\``,
       );
     checkAudience(where, issuer, applicationID);
@@ -126,7 +136,7 @@ function isAbsent(value) {
  * @param {unknown} value
  */
 function text(where, field, value) {
-  if (typeof value !== "string") throw mismatch(`${where} needs the text \`${field}\``);
+  if (typeof value !== "string") throw unmatched(`${where} needs the text \`${field}\``);
   return value;
 }
 
@@ -147,9 +157,17 @@ function providerUrl(given) {
   return url;
 }
 
+const MISMATCH = "auth config file must include a list of provider credentials:";
+
 /** @param {string} why */
 function mismatch(why) {
-  return new AuthConfigError(`auth config file must include a list of provider credentials: ${why}`);
+  return new AuthConfigError(`${MISMATCH} ${why.trimEnd()}`, `${MISMATCH} ${why}`);
+}
+
+/** @param {string} why  which Convex does not tell */
+function unmatched(why) {
+  const reason = `${MISMATCH} data did not match any variant of untagged enum SerializedAuthInfo `;
+  return new AuthConfigError(`${MISMATCH} ${why}`, reason);
 }
 
 /**

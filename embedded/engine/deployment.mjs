@@ -91,7 +91,7 @@ export function prepareDeployment(
       throw new OperatorError(oneLine(error.message), { code: error.code, text });
     }
     if (error instanceof AuthConfigError) {
-      throw new OperatorError(oneLine(error.message), { code: "InvalidAuthConfig", text: error.message });
+      throw new OperatorError(oneLine(error.message), { code: "InvalidAuthConfig", text: error.text });
     }
     if (REFUSALS.some((kind) => error instanceof kind)) {
       throw new OperatorError(oneLine(/** @type {Error} */ (error).message));

@@ -59,6 +59,11 @@ describe("a push that cannot be served is refused through the CLI and changes no
       /Environment variable AUTH_X is used in auth config file but its value was not set\./, // the dot is the CLI's, which knows the code
     ],
     [
+      "an auth.config whose provider has no audience",
+      { "auth.config.ts": 'export default { providers: [{ domain: "https://a.example" }] };' },
+      /The pushed auth config is invalid: auth config file must include a list of\s+provider credentials: data did not match any variant of untagged enum\s+SerializedAuthInfo/,
+    ],
+    [
       "a module for Node",
       {
         "mail.ts":
