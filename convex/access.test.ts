@@ -51,6 +51,9 @@ async function table(): Promise<[Public, Record<string, unknown>, Role[]][]> {
     [api.runs.tail, { run, after: -1 }, ["submit", "operator"]],
     [api.agents.sync, { agents: [] }, ["operator"]],
     [api.agents.list, {}, ["submit", "operator"]],
+    [api.tasks.pause, { task }, ["submit", "operator"]],
+    [api.tasks.resume, { task }, ["submit", "operator"]],
+    [api.tasks.retry, { task }, ["submit", "operator"]],
     [api.tasks.cancel, { task }, ["submit", "operator"]],
     [api.worker.crashed, { session, blamed: null }, ["worker"]],
   ];
@@ -247,7 +250,7 @@ describe("bad input", () => {
     ["no queues", { queues: [] }, "1 to 50"],
     ["no capacity", { capacity: 0 }, "capacity"],
     ["too much capacity", { capacity: 1_001 }, "1 to 1000"],
-    ["an agent's bad name", { agents: [{ name: "a b", description: "" }] }, "agents.name"],
+    ["an agent's bad name", { agents: [{ name: "a b", description: "", capabilities: [] }] }, "agents.name"],
   ])("a worker with %s is refused", async (_, bad, text) => {
     const register = {
       worker: "w",
@@ -327,7 +330,7 @@ describe("agents", () => {
       worker: "w",
       incarnation: "1",
       queues: ["default"],
-      agents: [{ name: "writer", description: "" }],
+      agents: [{ name: "writer", description: "", capabilities: [] }],
       labels: [],
       llm: true,
       capacity: 1,

@@ -19,15 +19,19 @@ export const list = submitQuery({
       llm: v.union(vLlm, v.null()),
       retry: vRetry,
       timeoutMs: v.union(v.number(), v.null()),
+      capabilities: v.array(v.string()),
     }),
   ),
   handler: async (ctx) =>
-    (await Agents.listAgents(ctx)).map(({ name, kind, description, llm, retry, timeoutMs }) => ({
-      name,
-      kind,
-      description,
-      llm,
-      retry,
-      timeoutMs,
-    })),
+    (await Agents.listAgents(ctx)).map(
+      ({ name, kind, description, llm, retry, timeoutMs, capabilities = [] }) => ({
+        name,
+        kind,
+        description,
+        llm,
+        retry,
+        timeoutMs,
+        capabilities,
+      }),
+    ),
 });

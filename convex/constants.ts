@@ -38,6 +38,7 @@ export const MAX_EVENTS = 200; // of a task, in a page
 export const MAX_AGENTS = 200; // of a worker, or in one call of agents:sync
 export const MAX_QUEUES = 50;
 export const MAX_LABELS = 20; // of a task or a worker
+export const MAX_CAPABILITIES = 20; // of an agent; also how many agents of one capability a submit looks at
 export const MAX_KEY_CHARS = 256; // of a dedup or limit key
 export const MAX_CAPACITY = 1_000;
 export const MAX_LIVE_WORKERS = 500; // that one dispatch pass considers

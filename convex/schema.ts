@@ -49,8 +49,15 @@ export default defineSchema({
     llm: v.union(vLlm, v.null()),
     retry: vRetry,
     timeoutMs: v.union(v.number(), v.null()),
+    capabilities: v.optional(v.array(v.string())), // sorted
     configHash: v.string(),
   }).index("by_name", ["name"]),
+
+  // Which agents can do what; as their rows say. Written with them.
+  capabilities: defineTable({ capability: v.string(), agent: v.string() }).index("by_capability_and_agent", [
+    "capability",
+    "agent",
+  ]),
 
   // Written by: submit, dispatch, and the end of a run. Three writes for each attempt; never by a heartbeat.
   tasks: defineTable({
@@ -74,9 +81,13 @@ export default defineSchema({
     labels: v.array(v.string()), // sorted; a worker must carry all of them
     key: v.union(v.string(), v.null()), // the submitter's own limit key
     dedupKey: v.optional(v.string()),
+    dedupUntil: v.optional(v.number()), // from then on the key is free again
     parent: v.optional(v.id("tasks")), // the task that spawned it
     run: v.union(v.id("runs"), v.null()), // the live or the last run
     cancelRequested: v.boolean(),
+    pauseRequested: v.optional(v.boolean()), // it is paused when it next comes in line
+    resumeAt: v.optional(v.number()), // paused: when it is due once it is resumed
+    retriedAt: v.optional(v.number()), // by hand, the last time: its deadlines count from then
     output: v.union(v.string(), v.null()), // JSON text; null when it is in `outputs`, or there is none
     outputId: v.union(v.id("outputs"), v.null()),
     error: v.union(vFault, v.null()),

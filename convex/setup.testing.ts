@@ -72,6 +72,7 @@ export class Deployment {
       incarnation?: string;
       llm?: boolean;
       brings?: string[];
+      can?: string[];
       labels?: string[];
     } = {},
   ): Promise<TestWorker> {
@@ -80,7 +81,11 @@ export class Deployment {
       worker: name,
       incarnation: more.incarnation ?? "1",
       queues: ["default"],
-      agents: (more.brings ?? ["echo"]).map((agent) => ({ name: agent, description: "says what it hears" })),
+      agents: (more.brings ?? ["echo"]).map((agent) => ({
+        name: agent,
+        description: "says what it hears",
+        capabilities: more.can ?? [],
+      })),
       labels: more.labels ?? [],
       llm: more.llm ?? true,
       capacity: more.capacity ?? 10,

@@ -1,7 +1,12 @@
 import { v } from "convex/values";
+import type { Doc } from "./_generated/dataModel";
+import type { QueryCtx } from "./_generated/server";
 import { submitMutation, submitQuery } from "./functions";
 import { MAX_EVENTS } from "./constants";
+import { refuse } from "./errors";
 import { history as readHistory } from "./model/events";
+import { checkScope, type Caller } from "./model/keys";
+import * as Steer from "./model/steer";
 import { submit as submitTasks } from "./model/submit";
 import * as Tasks from "./model/tasks";
 import { knownId } from "./model/text";
@@ -37,8 +42,42 @@ export const list = submitQuery({
 export const cancel = submitMutation({
   args: { task: v.string() },
   returns: v.object({ status: vTaskStatus }),
-  handler: async (ctx, { task }) => ({ status: await Tasks.cancel(ctx, knownId(ctx, "tasks", task)) }),
+  handler: async (ctx, { task }) => ({
+    status: await Tasks.cancel(ctx, (await inScope(ctx, ctx.caller, task))._id),
+  }),
 });
+
+export const pause = submitMutation({
+  args: { task: v.string() },
+  returns: v.object({ status: vTaskStatus }),
+  handler: async (ctx, { task }) => ({
+    status: await Steer.pause(ctx, await inScope(ctx, ctx.caller, task)),
+  }),
+});
+
+export const resume = submitMutation({
+  args: { task: v.string() },
+  returns: v.object({ status: vTaskStatus }),
+  handler: async (ctx, { task }) => ({
+    status: await Steer.resume(ctx, await inScope(ctx, ctx.caller, task), Date.now()),
+  }),
+});
+
+export const retry = submitMutation({
+  args: { task: v.string() },
+  returns: v.object({ status: vTaskStatus }),
+  handler: async (ctx, { task }) => ({
+    status: await Steer.retry(ctx, await inScope(ctx, ctx.caller, task), Date.now()),
+  }),
+});
+
+/** A task that somebody named and may change. */
+async function inScope(ctx: QueryCtx, caller: Caller, text: string): Promise<Doc<"tasks">> {
+  const task = await ctx.db.get("tasks", knownId(ctx, "tasks", text));
+  if (task === null) throw refuse("not_found", `No task ${text}.`);
+  checkScope(caller, task.queue);
+  return task;
+}
 
 export const history = submitQuery({
   args: { task: v.string(), cursor: v.optional(v.union(v.string(), v.null())) },

@@ -65,16 +65,27 @@ export const vAgentSpec = v.object({
   llm: vLlm,
   retry: v.optional(vRetry.partial()),
   timeoutMs: v.optional(v.number()),
+  capabilities: v.optional(v.array(v.string())), // what a task can ask for instead of its name
 });
 export type AgentSpec = Infer<typeof vAgentSpec>;
 
+// What a worker says of each Python agent that it brings.
+export const vAgentOffer = v.object({
+  name: v.string(),
+  description: v.string(),
+  capabilities: v.array(v.string()),
+});
+export type AgentOffer = Infer<typeof vAgentOffer>;
+
 export const vTaskSpec = v.object({
-  agent: v.string(),
+  agent: v.optional(v.string()), // this or a capability
+  capability: v.optional(v.string()),
   input: v.string(), // JSON text
   queue: v.optional(v.string()),
   tenant: v.optional(v.string()),
   priority: v.optional(v.number()),
   dedupKey: v.optional(v.string()),
+  dedupForMs: v.optional(v.number()), // how long the key names this task; default: as long as the task is kept
   delayMs: v.optional(v.number()),
   runAt: v.optional(v.number()),
   timeoutMs: v.optional(v.number()),
@@ -142,7 +153,7 @@ export const vAssignment = v.object({
 });
 export type Assignment = Infer<typeof vAssignment>;
 
-export const vControlKind = v.union(v.literal("cancel"), v.literal("drain"));
+export const vControlKind = v.union(v.literal("cancel"), v.literal("pause"), v.literal("drain"));
 
 export const vControl = v.object({
   control: v.id("controls"),
@@ -213,6 +224,10 @@ export const vEventType = v.union(
   v.literal("task_failed"),
   v.literal("task_cancelled"),
   v.literal("task_set_aside"),
+  v.literal("task_paused"),
+  v.literal("task_resumed"),
+  v.literal("retry_requested"), // by hand: its attempts begin anew
+  v.literal("pause_requested"),
   v.literal("cancel_requested"),
   v.literal("run_assigned"),
   v.literal("run_refused"),

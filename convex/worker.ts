@@ -6,14 +6,14 @@ import { blameLate, isLive } from "./model/runs";
 import * as Sessions from "./model/sessions";
 import { sync as syncOnce } from "./model/sync";
 import { readText } from "./model/text";
-import { vChunk, vFinished, vInbox, vRegistered, vSynced } from "./validators";
+import { vAgentOffer, vChunk, vFinished, vInbox, vRegistered, vSynced } from "./validators";
 
 export const register = workerMutation({
   args: {
     worker: v.string(),
     incarnation: v.string(),
     queues: v.array(v.string()),
-    agents: v.array(v.object({ name: v.string(), description: v.string() })),
+    agents: v.array(vAgentOffer),
     labels: v.array(v.string()),
     llm: v.boolean(),
     capacity: v.number(),

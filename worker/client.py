@@ -51,18 +51,23 @@ class RetryPolicy(Wire):
 
 
 class TaskSpec(Wire):
-    """A task to submit. `input` is JSON text; without a `dedup_key` each call makes a new task.
+    """A task to submit, for an agent or for any that has a capability. `input` is JSON text.
+
+    Without a `dedup_key` each call makes a new task; with one it names the task that was submitted with it,
+    as long as that is kept, or for its `dedup_for_ms`.
 
     It runs on a worker that carries all its `labels`, and counts against the limits of its queue, agent,
     tenant and `key`. It fails if it has not begun or ended within the times given, from its submission.
     """
 
-    agent: str
+    agent: str | None = None
+    capability: str | None = None
     input: str
     queue: str | None = None
     tenant: str | None = None
     priority: float | None = None
     dedup_key: str | None = None
+    dedup_for_ms: float | None = None
     delay_ms: float | None = None
     run_at: float | None = None
     timeout_ms: float | None = None
@@ -118,6 +123,7 @@ class AgentSpec(Wire):
     llm: LlmSpec
     retry: RetryPolicy | None = None
     timeout_ms: float | None = None
+    capabilities: list[str] | None = None
 
 
 class AgentView(Wire):
@@ -128,6 +134,7 @@ class AgentView(Wire):
     description: str
     llm: LlmSpec | None
     timeout_ms: float | None
+    capabilities: list[str]
 
 
 class TaskPage(Wire):
@@ -242,6 +249,21 @@ class Client:
     async def cancel(self, task: str) -> TaskStatus:
         """Cancel a task, at once while it waits, else through its worker; return its status now."""
         status: TaskStatus = (await self._mutation("tasks:cancel", {"task": task}))["status"]
+        return status
+
+    async def pause(self, task: str) -> TaskStatus:
+        """Pause a task: at once in line, else when its run is handed back; return its status now."""
+        status: TaskStatus = (await self._mutation("tasks:pause", {"task": task}))["status"]
+        return status
+
+    async def resume(self, task: str) -> TaskStatus:
+        """Let a paused task go on from where it stood in line; return its status now."""
+        status: TaskStatus = (await self._mutation("tasks:resume", {"task": task}))["status"]
+        return status
+
+    async def retry(self, task: str) -> TaskStatus:
+        """Give a failed, cancelled or skipped task its attempts anew; return its status now."""
+        status: TaskStatus = (await self._mutation("tasks:retry", {"task": task}))["status"]
         return status
 
     async def history(self, task: str) -> list[Event]:

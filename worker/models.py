@@ -56,7 +56,7 @@ class Control(Wire):
     """
 
     control: str
-    kind: Literal["cancel", "drain"]
+    kind: Literal["cancel", "pause", "drain"]
     run: str | None
     reason: str
 
@@ -66,6 +66,7 @@ class AgentOffer(Wire):
 
     name: str
     description: str
+    capabilities: list[str] = Field(default_factory=list)
 
 
 class RegisterRequest(Wire):

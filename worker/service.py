@@ -397,7 +397,10 @@ class Worker:
             worker=self._identity.name,
             incarnation=secrets.token_hex(8),
             queues=list(self._identity.queues),
-            agents=[AgentOffer(name=a.name, description=a.description) for a in self._environment.agents],
+            agents=[
+                AgentOffer(name=a.name, description=a.description, capabilities=list(a.capabilities))
+                for a in self._environment.agents
+            ],
             labels=list(self._identity.labels),
             llm=self._environment.model is not None,
             capacity=self._identity.concurrency,

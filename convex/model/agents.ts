@@ -10,7 +10,8 @@ import {
   MAX_PROMPT_BYTES,
 } from "../constants";
 import { refuse } from "../errors";
-import type { AgentSpec, Retry } from "../validators";
+import type { AgentOffer, AgentSpec, Retry } from "../validators";
+import { checkCapabilities, indexCapabilities } from "./capabilities";
 import { checkInteger, checkName, checkNumber, fitsIn, sha256 } from "./text";
 
 export function findAgent(ctx: QueryCtx, name: string): Promise<Doc<"agents"> | null> {
@@ -58,8 +59,18 @@ export async function syncAgents(
       spec.timeoutMs === undefined
         ? null
         : checkNumber(`agents.${name}.timeoutMs`, spec.timeoutMs, 1, MAX_DELAY_MS);
-    const configHash = await sha256(JSON.stringify([description, llm, retry, timeoutMs]));
-    const agent = { name, kind: "llm" as const, description, llm, retry, timeoutMs, configHash };
+    const capabilities = checkCapabilities(name, spec.capabilities ?? []);
+    const configHash = await sha256(JSON.stringify([description, llm, retry, timeoutMs, capabilities]));
+    const agent = {
+      name,
+      kind: "llm" as const,
+      description,
+      llm,
+      retry,
+      timeoutMs,
+      capabilities,
+      configHash,
+    };
     const known = await findAgent(ctx, name);
     if (known !== null && known.kind !== "llm") {
       throw refuse(
@@ -70,6 +81,7 @@ export async function syncAgents(
     const changed = known?.configHash !== configHash;
     if (known === null) await ctx.db.insert("agents", agent);
     else if (changed) await ctx.db.replace("agents", known._id, agent);
+    if (changed) await indexCapabilities(ctx, name, known?.capabilities ?? [], capabilities);
     answer.push({ name, changed });
   }
   return answer;
@@ -82,16 +94,14 @@ function checkDescription(name: string, description: string): void {
 }
 
 /** Enter the Python agents that a worker brings, so that tasks can name them. */
-export async function bringAgents(
-  ctx: MutationCtx,
-  agents: { name: string; description: string }[],
-): Promise<string[]> {
+export async function bringAgents(ctx: MutationCtx, agents: AgentOffer[]): Promise<string[]> {
   if (agents.length > MAX_AGENTS) {
     throw refuse("invalid_argument", `agents: ${agents.length} given, at most ${MAX_AGENTS} for a worker.`);
   }
-  for (const { name, description } of agents) {
+  for (const { name, description, ...offer } of agents) {
     checkName("agents.name", name);
     checkDescription(name, description);
+    const capabilities = checkCapabilities(name, offer.capabilities);
     const known = await findAgent(ctx, name);
     if (known?.kind === "llm") {
       throw refuse(
@@ -99,12 +109,20 @@ export async function bringAgents(
         `agents: ${name} is an LLM agent of this deployment; rename the Python agent.`,
       );
     }
-    const agent = { name, kind: "python" as const, description, llm: null, configHash: description };
+    const before = known?.capabilities ?? [];
+    const agent = {
+      name,
+      kind: "python" as const,
+      description,
+      llm: null,
+      capabilities,
+      configHash: description,
+    };
     if (known === null) {
       await ctx.db.insert("agents", { ...agent, retry: DEFAULT_RETRY, timeoutMs: null });
-    } else if (known.description !== description) {
-      await ctx.db.patch("agents", known._id, agent);
-    }
+    } else if (known.description === description && before.join() === capabilities.join()) continue;
+    else await ctx.db.patch("agents", known._id, agent);
+    await indexCapabilities(ctx, name, before, capabilities);
   }
   return agents.map(({ name }) => name);
 }

@@ -1,4 +1,7 @@
-/** Deadlines of a task: to have begun, and to be over. They count from its submission, over all its attempts. */
+/**
+ * Deadlines of a task: to have begun, and to be over. They count over all its attempts, from its submission or from when it
+ * was last tried again by hand.
+ */
 import type { Id } from "../_generated/dataModel";
 import type { MutationCtx } from "../_generated/server";
 import { end, isLive } from "./runs";
@@ -11,7 +14,7 @@ import { wakeIfStarved } from "./loops";
 export async function missStart(ctx: MutationCtx, id: Id<"tasks">): Promise<void> {
   const task = await ctx.db.get("tasks", id);
   if (task === null || hasEnded(task) || task.attempt > 0) return;
-  const waited = task.startBy! - task._creationTime;
+  const waited = task.startBy! - (task.retriedAt ?? task._creationTime);
   const error = fault("start_deadline", `it had not begun within ${Math.round(waited)} ms of its submission`);
   await leaveLine(ctx, task);
   await close(ctx, task, "failed", null, { attempt: 0, code: error.code }, { error });
@@ -21,7 +24,7 @@ export async function missStart(ctx: MutationCtx, id: Id<"tasks">): Promise<void
 export async function missEnd(ctx: MutationCtx, id: Id<"tasks">, now: number): Promise<void> {
   const task = await ctx.db.get("tasks", id);
   if (task === null || hasEnded(task)) return;
-  const had = task.endBy! - task._creationTime;
+  const had = task.endBy! - (task.retriedAt ?? task._creationTime);
   const error = fault("end_deadline", `it was not over within ${Math.round(had)} ms of its submission`);
   const run = task.run === null ? null : await ctx.db.get("runs", task.run);
   if (run !== null && isLive(run)) {

@@ -22,7 +22,7 @@ import {
   SET_ASIDE_MS,
 } from "../constants";
 import { refuse } from "../errors";
-import type { Fault, Inbox } from "../validators";
+import type { AgentOffer, Fault, Inbox } from "../validators";
 import { bringAgents } from "./agents";
 import { checkScope, type Caller } from "./keys";
 import { wakeIfStarved, wakeTimersBy } from "./loops";
@@ -60,7 +60,7 @@ export type Registration = {
   worker: string;
   incarnation: string;
   queues: string[];
-  agents: { name: string; description: string }[];
+  agents: AgentOffer[];
   labels: string[];
   llm: boolean;
   capacity: number;

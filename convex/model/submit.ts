@@ -7,6 +7,7 @@ import { refuse, type Refusal } from "../errors";
 import type { Submitted, TaskSpec } from "../validators";
 import { findAgent, listAgents, retryPolicy } from "./agents";
 import { setAlarm } from "./alarms";
+import { agentWith } from "./capabilities";
 import { record } from "./events";
 import { checkScope, type Caller } from "./keys";
 import { checkJson, checkKey, checkLabels, checkName, checkNumber, keepText } from "./text";
@@ -19,7 +20,7 @@ export type Link = { parent?: Id<"tasks"> };
 
 /**
  * Accept tasks. Each item is taken or refused by itself; what was taken is durable when this commits.
- * A dedup key that its tenant has used names the task that exists.
+ * A dedup key that its tenant has used names the task that exists, for as long as that task said.
  *
  * @param caller - null: the control plane itself, which serves every queue
  * @param link - the same for all of them
@@ -34,14 +35,13 @@ export async function submit(
     throw refuse("invalid_argument", `tasks: ${specs.length} given, at most ${MAX_SUBMIT} in a call.`);
   }
   const now = Date.now();
-  const agents = new Map<string, Doc<"agents"> | null>();
+  const agents: Agents = new Map();
   const answers: Submitted[] = [];
   const dueAts: number[] = [];
   for (const spec of specs) {
     try {
-      if (!agents.has(spec.agent)) agents.set(spec.agent, await findAgent(ctx, spec.agent));
-      const checked = await check(ctx, caller, spec, agents.get(spec.agent)!, now);
-      const known = await duplicateOf(ctx, checked);
+      const checked = await check(ctx, caller, spec, agents, now);
+      const known = await duplicateOf(ctx, checked, now);
       if (known === null) dueAts.push(checked.dueAt);
       answers.push({
         ok: true,
@@ -59,6 +59,9 @@ export async function submit(
   return answers;
 }
 
+/** Each agent that a call names, read once. */
+type Agents = Map<string, Doc<"agents"> | null>;
+
 type Checked = Pick<
   Doc<"tasks">,
   | "tenant"
@@ -73,20 +76,20 @@ type Checked = Pick<
   | "labels"
   | "key"
   | "dueAt"
-> & { input: string; dedupKey: string | undefined };
+> &
+  Partial<Pick<Doc<"tasks">, "dedupKey" | "dedupUntil">> & { input: string };
 
 async function check(
   ctx: QueryCtx,
   caller: Caller | null,
   spec: TaskSpec,
-  agent: Doc<"agents"> | null,
+  agents: Agents,
   now: number,
 ): Promise<Checked> {
-  if (agent === null) throw await unknownAgent(ctx, spec.agent);
-  const { dedupKey } = spec;
   const queue = checkName("queue", spec.queue ?? "default");
   if (caller !== null) checkScope(caller, queue);
-  if (dedupKey !== undefined) checkKey("dedupKey", dedupKey);
+  const labels = checkLabels("labels", spec.labels ?? []);
+  const agent = await agentOf(ctx, spec, { queue, labels }, agents);
   return {
     tenant: checkName("tenant", spec.tenant ?? "default"),
     queue,
@@ -100,26 +103,62 @@ async function check(
         : checkNumber("timeoutMs", spec.timeoutMs, 1, MAX_DELAY_MS),
     startBy: within("startWithinMs", spec.startWithinMs, now),
     endBy: within("endWithinMs", spec.endWithinMs, now),
-    labels: checkLabels("labels", spec.labels ?? []),
+    labels,
     key: spec.key === undefined ? null : checkKey("key", spec.key),
     dueAt: dueTime(spec, now),
     input: checkJson("input", spec.input),
-    dedupKey,
+    ...dedup(spec, now),
   };
 }
 
-async function duplicateOf(ctx: QueryCtx, { tenant, dedupKey }: Checked): Promise<Id<"tasks"> | null> {
+async function agentOf(
+  ctx: QueryCtx,
+  { agent: name, capability }: TaskSpec,
+  where: { queue: string; labels: string[] },
+  agents: Agents,
+): Promise<Doc<"agents">> {
+  const refusal = refuse("invalid_argument", "agent and capability: give one of them.");
+  if (name !== undefined) {
+    if (capability !== undefined) throw refusal;
+    if (!agents.has(name)) agents.set(name, await findAgent(ctx, name));
+    const found = agents.get(name);
+    if (!found) throw await unknownAgent(ctx, name);
+    return found;
+  }
+  if (capability === undefined) throw refusal;
+  const wanted = JSON.stringify([capability, where]); // no agent has such a name
+  if (!agents.has(wanted)) agents.set(wanted, await agentWith(ctx, capability, where));
+  return agents.get(wanted)!;
+}
+
+function dedup({ dedupKey, dedupForMs }: TaskSpec, now: number): Pick<Checked, "dedupKey" | "dedupUntil"> {
+  if (dedupKey === undefined) {
+    if (dedupForMs === undefined) return {};
+    throw refuse("invalid_argument", "dedupForMs: it says how long a dedupKey counts; give that too.");
+  }
+  checkKey("dedupKey", dedupKey);
+  if (dedupForMs === undefined) return { dedupKey };
+  return { dedupKey, dedupUntil: now + checkNumber("dedupForMs", dedupForMs, 1, MAX_DELAY_MS) };
+}
+
+/** The task that a dedup key names: the last that was submitted with it, for as long as that one said. */
+async function duplicateOf(
+  ctx: QueryCtx,
+  { tenant, dedupKey }: Checked,
+  now: number,
+): Promise<Id<"tasks"> | null> {
   if (dedupKey === undefined) return null;
   const known = await ctx.db
     .query("tasks")
     .withIndex("by_tenant_and_dedupKey", (q) => q.eq("tenant", tenant).eq("dedupKey", dedupKey))
+    .order("desc")
     .first();
-  return known?._id ?? null;
+  return known === null || (known.dedupUntil !== undefined && known.dedupUntil <= now) ? null : known._id;
 }
 
 async function insert(
   ctx: MutationCtx,
-  { input, dedupKey, ...checked }: Checked,
+  { input, ...checked }: Checked,
   link: Link,
   now: number,
 ): Promise<Id<"tasks">> {
@@ -127,7 +166,6 @@ async function insert(
   const id = await ctx.db.insert("tasks", {
     ...checked,
     ...link,
-    ...(dedupKey === undefined ? {} : { dedupKey }),
     input: kept.inline,
     inputId: kept.id,
     status: checked.dueAt > now ? "delayed" : "pending",

@@ -17,10 +17,10 @@ export function checkName(field: string, name: string): string {
   return name;
 }
 
-/** Labels as they are kept: sorted, each once. */
-export function checkLabels(field: string, labels: readonly string[]): string[] {
-  if (labels.length > MAX_LABELS) {
-    throw refuse("invalid_argument", `${field}: ${labels.length} given, at most ${MAX_LABELS}.`);
+/** Names as they are kept, such as labels: sorted, each once. */
+export function checkLabels(field: string, labels: readonly string[], most: number = MAX_LABELS): string[] {
+  if (labels.length > most) {
+    throw refuse("invalid_argument", `${field}: ${labels.length} given, at most ${most}.`);
   }
   return [...new Set(labels.map((label) => checkName(field, label)))].sort();
 }

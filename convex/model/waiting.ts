@@ -31,7 +31,7 @@ export function rankOf(dueAt: number, priority: number): number {
 }
 
 /**
- * Put a task in line, now or at `dueAt`. The caller then wakes the loop that will take it out (`wakeFor`), once for all the
+ * Put a task in line, now or at `dueAt`; one that is to be paused is paused instead. The caller then wakes the loop that will take it out (`wakeFor`), once for all the
  * tasks of its transaction.
  *
  * @param since - from when its waiting counts: a task that comes back through no fault of its own keeps its place
@@ -39,11 +39,16 @@ export function rankOf(dueAt: number, priority: number): number {
  */
 export async function putInLine(
   ctx: MutationCtx,
-  task: Pick<Doc<"tasks">, "_id" | "kind" | "priority" | keyof Constraints>,
+  task: Pick<Doc<"tasks">, "_id" | "kind" | "priority" | "pauseRequested" | keyof Constraints>,
   dueAt: number,
   now: number,
   since: number = dueAt,
-): Promise<"pending" | "delayed"> {
+): Promise<"pending" | "delayed" | "paused"> {
+  if (task.pauseRequested === true) {
+    await ctx.db.patch("tasks", task._id, { pauseRequested: false, resumeAt: dueAt });
+    await record(ctx, task, "task_paused", null, {});
+    return "paused";
+  }
   const { tenant, queue, agent, kind, labels, key, priority } = task;
   const rank = rankOf(since, priority);
   const waiting = { lane: laneOf(task), task: task._id, tenant, queue, agent, kind, labels, key, rank };

@@ -28,6 +28,7 @@ class Agent:
     name: str
     description: str
     play: AgentFunction
+    capabilities: tuple[str, ...] = ()
 
 
 class Registry:
@@ -68,17 +69,21 @@ class Registry:
 registry = Registry()
 
 
-def agent(name: str, *, description: str = "") -> Callable[[AgentFunction], AgentFunction]:
+def agent(
+    name: str, *, description: str = "", capabilities: Iterable[str] = ()
+) -> Callable[[AgentFunction], AgentFunction]:
     """Register the decorated `async def play(ctx, input)` as the agent `name`.
 
     `input` is the task's input, parsed from JSON; what the function returns becomes the task's output and
-    must be JSON. The function itself stays as it is and can be called by a test.
+    must be JSON. A task can ask for one of its `capabilities` instead of its name. The function itself stays
+    as it is and can be called by a test.
     """
 
     def register(play: AgentFunction) -> AgentFunction:
         if not inspect.iscoroutinefunction(play):
             raise SignalboxError(f"The agent {name!r} must be an `async def` function: {_place(play)}")
-        registry.add(Agent(name, description or (inspect.getdoc(play) or "").partition("\n")[0], play))
+        first_line = (inspect.getdoc(play) or "").partition("\n")[0]
+        registry.add(Agent(name, description or first_line, play, tuple(capabilities)))
         return play
 
     return register

@@ -1,0 +1,112 @@
+/** What people do to a single task: pause it, resume it, try it again. A second time the same changes nothing. */
+import type { Doc } from "../_generated/dataModel";
+import type { MutationCtx } from "../_generated/server";
+import { refuse } from "../errors";
+import type { TaskStatus } from "../validators";
+import { setAlarm } from "./alarms";
+import { record } from "./events";
+import { hasEnded } from "./tasks";
+import { leaveLine, putInLine, wakeFor } from "./waiting";
+
+type Task = Doc<"tasks">;
+
+/**
+ * Pause a task. In line it is paused at once; a run of it is handed back by its worker first; one that waits for something
+ * else is paused when it would come in line. Its deadlines go on.
+ *
+ * @returns its status now
+ */
+export async function pause(ctx: MutationCtx, task: Task): Promise<TaskStatus> {
+  if (hasEnded(task)) {
+    throw refuse("invalid_argument", `task: ${task._id} has ended (${task.status}) and cannot be paused.`);
+  }
+  if (task.status === "paused" || task.pauseRequested === true) return task.status;
+  if (task.status === "pending" || task.status === "delayed") {
+    const resumeAt = await dueTimeOf(ctx, task);
+    await leaveLine(ctx, task);
+    await ctx.db.patch("tasks", task._id, { status: "paused", resumeAt, updated: ctx.db.vars.commitTs });
+    await record(ctx, task, "task_paused", null, {});
+    return "paused";
+  }
+  await ctx.db.patch("tasks", task._id, { pauseRequested: true, updated: ctx.db.vars.commitTs });
+  const run = task.status === "running" ? await ctx.db.get("runs", task.run!) : null;
+  if (run !== null) {
+    await ctx.db.insert("controls", {
+      session: run.session,
+      kind: "pause",
+      run: run._id,
+      reason: "paused by its submitter",
+    });
+  }
+  await record(ctx, task, "pause_requested", run?._id ?? null, {});
+  return task.status;
+}
+
+async function dueTimeOf(ctx: MutationCtx, task: Task): Promise<number> {
+  if (task.status !== "delayed") return task.dueAt;
+  const row = await ctx.db
+    .query("delayed")
+    .withIndex("by_task", (q) => q.eq("task", task._id))
+    .unique();
+  return row?.dueAt ?? task.dueAt;
+}
+
+/** Let a paused task go on from where it stood in line; one whose pause was only asked for is not paused any more. */
+export async function resume(ctx: MutationCtx, task: Task, now: number): Promise<TaskStatus> {
+  if (hasEnded(task)) {
+    throw refuse("invalid_argument", `task: ${task._id} has ended (${task.status}); try it again instead.`);
+  }
+  if (task.status !== "paused") {
+    if (task.pauseRequested === true) {
+      await ctx.db.patch("tasks", task._id, { pauseRequested: false, updated: ctx.db.vars.commitTs });
+      await record(ctx, task, "task_resumed", null, {});
+    }
+    return task.status;
+  }
+  const dueAt = task.resumeAt ?? task.dueAt;
+  const status = await putInLine(ctx, task, dueAt, now, task.dueAt);
+  await ctx.db.patch("tasks", task._id, { status, resumeAt: undefined, updated: ctx.db.vars.commitTs });
+  await record(ctx, task, "task_resumed", null, {});
+  await wakeFor(ctx, [dueAt], now);
+  return status;
+}
+
+export const RETRYABLE: readonly TaskStatus[] = ["failed", "cancelled", "skipped"];
+
+/**
+ * Give a task that did not succeed its attempts anew, and its deadlines from now on. One that has not ended stays as it is.
+ *
+ * @returns its status now
+ */
+export async function retry(ctx: MutationCtx, task: Task, now: number): Promise<TaskStatus> {
+  if (!hasEnded(task)) return task.status;
+  if (!RETRYABLE.includes(task.status)) {
+    throw refuse("invalid_argument", `task: ${task._id} ${task.status}; there is nothing to try again.`);
+  }
+  const { startBy, endBy, retriedAt = task._creationTime } = task;
+  // The first run of a task begins by `startBy`, and only one that had none can still miss that.
+  const anew = {
+    startBy: startBy === null || task.attempt > 0 ? null : now + startBy - retriedAt,
+    endBy: endBy === null ? null : now + endBy - retriedAt,
+  };
+  const status = await putInLine(ctx, { ...task, pauseRequested: false }, now, now);
+  await ctx.db.patch("tasks", task._id, {
+    ...anew,
+    status,
+    dueAt: now,
+    retriedAt: now,
+    failures: 0,
+    losses: 0,
+    releases: 0,
+    cancelRequested: false,
+    pauseRequested: false,
+    error: null,
+    endedAt: null,
+    updated: ctx.db.vars.commitTs,
+  });
+  if (anew.startBy !== null) await setAlarm(ctx, "startBy", task._id, anew.startBy);
+  if (anew.endBy !== null) await setAlarm(ctx, "endBy", task._id, anew.endBy);
+  await record(ctx, task, "retry_requested", null, { attempt: task.attempt });
+  await wakeFor(ctx, [now], now);
+  return status;
+}
