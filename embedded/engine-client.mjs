@@ -9,6 +9,7 @@ import { Worker } from "node:worker_threads";
 import { wallTime } from "./clock.mjs";
 import { serverError } from "./failures.mjs";
 import { Guard, GUARD_BYTES, readRun } from "./guard.mjs";
+import { SMALL_HEAP } from "./memory.mjs";
 
 /**
  * @typedef {import("./auth.mjs").Caller} Caller
@@ -73,7 +74,10 @@ export class EngineError extends Error {
  * @returns {Thread}
  */
 function spawnEngineThread(workerData) {
-  return new Worker(new URL("./engine/thread.mjs", import.meta.url), { workerData });
+  return new Worker(new URL("./engine/thread.mjs", import.meta.url), {
+    workerData,
+    resourceLimits: SMALL_HEAP,
+  });
 }
 
 export class EngineClient {

@@ -1,8 +1,8 @@
 /** Starts the embedded host: `node embedded/main.mjs --functions convex --data .signalbox/host`. */
 
-import "./memory.mjs";
 import { openCore, StartError } from "./core.mjs";
 import { operatorLine } from "./log-lines.mjs";
+import { keepSmall } from "./memory.mjs";
 import { parseOptions, UsageError } from "./options.mjs";
 
 const STOP_LIMIT_MS = 8_000; // a supervisor sends SIGKILL after 10 s
@@ -41,6 +41,7 @@ async function main() {
       );
     });
   }
+  keepSmall();
   process.stdout.write(`${JSON.stringify(host.ready)}\n`);
 }
 
