@@ -2,6 +2,7 @@
 
 import { requestId } from "../failures.mjs";
 import { AIDS_GET, AIDS_POST } from "./aids.mjs";
+import { readBody } from "./body.mjs";
 import { clientVersion, deprecation } from "./client-version.mjs";
 import { asHttpError, HttpError } from "./errors.mjs";
 import { answerByUrl, CALL_GET, CALL_POST, namesFunction } from "./function-calls.mjs";
@@ -61,6 +62,8 @@ export async function serveApi(host, request, response) {
     const isGet = request.method === "GET" || request.method === "HEAD";
     const text = TEXT_ROUTES[url.pathname];
     if (text !== undefined && isGet) return send(response, 200, "text/plain; charset=utf-8", text);
+    if (url.pathname === "/echo" && request.method === "POST")
+      return send(response, 200, "application/octet-stream", await readBody(request)); // `npx convex network-test`
     if (url.pathname === "/metrics" && isGet) {
       if (!isLocal(request) && !host.authenticator.fromHeader(request.headers.authorization).admin)
         throw new HttpError(403, "Forbidden", "/metrics is for this machine and for the admin key");
@@ -153,11 +156,11 @@ export function sendError(host, response, error) {
  * @param {Response} response
  * @param {number} status
  * @param {string} type
- * @param {string} text
+ * @param {string | Buffer} content
  */
-function send(response, status, type, text) {
-  response.writeHead(status, { "content-type": type, "content-length": Buffer.byteLength(text) });
-  response.end(text); // a text goes out together with its headers, in one write
+function send(response, status, type, content) {
+  response.writeHead(status, { "content-type": type, "content-length": Buffer.byteLength(content) });
+  response.end(content); // a text goes out together with its headers, in one write
 }
 
 /**

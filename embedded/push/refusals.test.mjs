@@ -93,6 +93,28 @@ describe("a push that cannot be served is refused through the CLI and changes no
   });
 });
 
+describe("what the CLI can do with Convex alone is refused in one line", () => {
+  const rows = path.join(temporaryFolder(), "rows.json");
+  beforeAll(() => writeFileSync(rows, '[{ "n": "imported" }]'));
+  afterAll(() => rmSync(path.dirname(rows), { recursive: true }));
+
+  test.concurrent.each([
+    ["export", ["--path", `${rows}.zip`]],
+    ["import", ["--table", "rows", rows, "--append", "--yes"]],
+  ])("%s", async (command, flags) => {
+    const { code, stderr } = await project.run([command, ...flags], running);
+    expect([code, stderr.replaceAll(/\s+/g, " ")]).toEqual([
+      1,
+      expect.stringContaining(`npx convex ${command} needs Convex itself: this host has no snapshots`),
+    ]);
+  });
+});
+
+test("network-test passes", async () => {
+  const { code, stderr } = await project.run(["network-test"], running);
+  expect([code, stderr]).toEqual([0, expect.stringContaining("Network test passed.")]);
+});
+
 /** A body as the CLI sends it. */
 const pushOf = (modules, more = {}) => ({
   adminKey: ADMIN_KEY,

@@ -54,6 +54,8 @@ export const PUSH_POST_ROUTES = {
     const { functions = "convex/", serverVersion = null } = serving.pushed ?? {};
     return { config: { functions }, moduleHashes: [], udfServerVersion: serverVersion, nodeVersion: null };
   }),
+  "/api/export/request/zip": noSnapshots("npx convex export"),
+  "/api/import/start_upload": noSnapshots("npx convex import"),
   "/api/run_test_function": runTestFunction,
   "/api/update_environment_variables": updateEnvironment,
   "/api/v1/update_environment_variables": updateEnvironment,
@@ -88,6 +90,23 @@ function withKey(answer) {
     const body = await readPushBody(request);
     await requireAdmin(host, keyHeader(body.adminKey));
     return JSON.stringify(await answer(host, body));
+  };
+}
+
+/**
+ * What the CLI begins an export or import of a snapshot with, which this host does not have.
+ *
+ * @param {string} command
+ * @returns {Route}
+ */
+function noSnapshots(command) {
+  return async (host, request) => {
+    await requireAdmin(host, request.headers.authorization);
+    throw new HttpError(
+      400,
+      "SnapshotsUnavailable",
+      `${command} needs Convex itself: this host has no snapshots, its data are the one file host.sqlite`,
+    );
   };
 }
 

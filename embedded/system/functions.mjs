@@ -48,6 +48,7 @@ export function systemFunctions(facts) {
       "componentId",
     ]),
     native("cli/convexUrl:cloudUrl", {}, () => JSON.stringify(facts.environment.CONVEX_CLOUD_URL ?? null)),
+    native("cli/queryImport:list", {}, () => "[]"), // none is under way, as the CLI wants to know first
     native("frontend/components:list", {}, () => "[]"),
   ];
 }
