@@ -20,7 +20,26 @@ export function inFieldOrder(value) {
  * @returns {string} `json` itself when its fields are in order, else the text in which they are
  */
 export function textInFieldOrder(json, value) {
-  return isInOrder(value) ? json : JSON.stringify(sorted(value));
+  if (isInOrder(value)) return json;
+  return hasNumber(value) ? written(value) : JSON.stringify(sorted(value));
+}
+
+/** @param {Encoded} value @returns {boolean} whether a field's name may be an integer, which JavaScript puts first, by value */
+function hasNumber(value) {
+  if (typeof value !== "object" || value === null) return false;
+  if (Array.isArray(value)) return value.some(hasNumber);
+  for (const field in value) {
+    if (/^\d/.test(field) || hasNumber(/** @type {Encoded} */ (value[field]))) return true;
+  }
+  return false;
+}
+
+/** @param {Encoded} value @returns {string} its text, in an order that no object of JavaScript can have */
+function written(value) {
+  if (typeof value !== "object" || value === null) return JSON.stringify(value);
+  if (Array.isArray(value)) return `[${value.map(written).join(",")}]`;
+  const fields = Object.keys(value).sort();
+  return `{${fields.map((field) => `${JSON.stringify(field)}:${written(/** @type {Encoded} */ (value[field]))}`).join(",")}}`;
 }
 
 /** @param {Encoded} value @returns {boolean} */

@@ -19,3 +19,10 @@ test("a field named __proto__ stays one", () => {
   const value = JSON.parse('{"b":1,"__proto__":{"z":1}}');
   expect(JSON.stringify(inFieldOrder(value))).toBe('{"__proto__":{"z":1},"b":1}');
 });
+
+test("in a text, names that are integers have their places as texts", () => {
+  const value = { b: [{ 9: 1, 10: 2, a: { 2: "x", 11: null } }], a: 1 };
+  expect(textInFieldOrder(JSON.stringify(value), value)).toBe(
+    '{"a":1,"b":[{"10":2,"9":1,"a":{"11":null,"2":"x"}}]}',
+  );
+});
