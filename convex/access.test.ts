@@ -25,6 +25,7 @@ async function table(): Promise<[Public, Record<string, unknown>, Role[]][]> {
   const task = await at.submit();
   await at.pass();
   const run = (await at.task(task)).run!;
+  const { group } = await at.t.mutation(api.groups.create, { key: KEYS.submit });
   const register = {
     worker: "x",
     incarnation: "1",
@@ -40,12 +41,20 @@ async function table(): Promise<[Public, Record<string, unknown>, Role[]][]> {
     [api.worker.register, register, ["worker"]],
     [api.worker.inbox, { session }, ["worker"]],
     [api.worker.input, { session, run }, ["worker"]],
+    [api.worker.upstream, { session, run, after: 0 }, ["worker"]],
     [api.worker.sync, body, ["worker"]],
     [api.worker.drain, { session, final: false }, ["worker"]],
     [api.tasks.submit, { tasks: [] }, ["submit", "operator"]],
     [api.tasks.get, { task }, ["submit", "operator"]],
     [api.tasks.list, {}, ["submit", "operator"]],
     [api.tasks.history, { task }, ["submit", "operator"]],
+    [api.tasks.links, { task }, ["submit", "operator"]],
+    [api.tasks.children, { task }, ["submit", "operator"]],
+    [api.groups.create, { name: "g" }, ["submit", "operator"]],
+    [api.groups.get, { group }, ["submit", "operator"]],
+    [api.groups.list, {}, ["submit", "operator"]],
+    [api.groups.seal, { group }, ["submit", "operator"]],
+    [api.groups.cancel, { group }, ["submit", "operator"]],
     [api.runs.watch, { task, forMs: 1 }, ["submit", "operator"]],
     [api.runs.follow, { task, run: null, after: -1 }, ["submit", "operator"]],
     [api.runs.tail, { run, after: -1 }, ["submit", "operator"]],
@@ -60,9 +69,18 @@ async function table(): Promise<[Public, Record<string, unknown>, Role[]][]> {
 }
 
 function call(fn: Public, args: Record<string, unknown>, key: string): Promise<unknown> {
-  const isQuery = ["inbox", "input", "get", "list", "history", "follow", "tail"].includes(
-    getFunctionName(fn).split(":")[1]!,
-  );
+  const isQuery = [
+    "inbox",
+    "input",
+    "get",
+    "list",
+    "history",
+    "follow",
+    "tail",
+    "links",
+    "children",
+    "upstream",
+  ].includes(getFunctionName(fn).split(":")[1]!);
   return isQuery
     ? at.t.query(fn as FunctionReference<"query">, { key, ...args })
     : at.t.mutation(fn as FunctionReference<"mutation">, { key, ...args });

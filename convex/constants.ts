@@ -61,3 +61,15 @@ export const LONGEST_SLEEP_MS = 24 * 3_600_000; // of the timers: no row, howeve
 export const WATCHDOG_MS = 60_000;
 export const WATCHDOG_BATCH = 100;
 export const SET_ASIDE_MS = 600_000; // until an item that a loop could not handle comes again
+
+// Structure.
+export const MAX_AFTER = 100; // dependencies of a task
+export const MAX_EDGES = 2_000; // dependencies in a call of submit: with their tasks far below 4,096 index ranges
+export const MAX_GROUPS_OF_TASK = 2; // the one it joins, and the one made for its own onComplete
+export const UPSTREAM_BYTES = 1024 * 1024; // of outputs in a page, and at least one
+export const LINKS_SHOWN = 100; // of each kind, of a task
+export const SETTLE_BATCH = 64; // settlements of a pass
+export const SETTLE_EDGES = 500; // edges that a pass settles: each is up to seven documents
+export const CANCEL_PAGE = 50; // tasks of a subtree or group that one step cancels
+export const CALLBACK_TRIES = 8; // then it has failed, for all to see
+export const CALLBACK_RETRY = { maxAttempts: CALLBACK_TRIES, initialMs: 10_000, base: 2, maxMs: 600_000 };

@@ -1,17 +1,23 @@
 import { defineSchema, defineTable } from "convex/server";
 import { v } from "convex/values";
 import {
+  vAfterMode,
   vAlarmKind,
+  vCallbackState,
   vChunk,
   vControlKind,
   vEventData,
   vEventType,
   vFault,
+  vGroupResult,
   vLlm,
+  vOnComplete,
+  vOnFailure,
   vRetry,
   vRole,
   vRunKind,
   vRunState,
+  vSettlement,
   vTaskStatus,
   vUsage,
 } from "./validators";
@@ -96,6 +102,9 @@ export default defineSchema({
     startedAt: v.union(v.number(), v.null()),
     endedAt: v.union(v.number(), v.null()),
     updated: v.commitTs(),
+    // Absent in a task that uses none of it.
+    followed: v.optional(v.literal(true)), // something waits for its end: a dependent or a group
+    treeCancelled: v.optional(v.literal(true)), // cancelled with all its children, also those still to come
   })
     // eslint-disable-next-line @convex-dev/no-duplicate-indexes -- newest first, and no rewrite when the status changes
     .index("by_tenant", ["tenant"])
@@ -117,7 +126,7 @@ export default defineSchema({
 
   // Written when a loop falls asleep or wakes. Every submit reads it, so nothing busy stands here.
   loops: defineTable({
-    name: v.union(v.literal("dispatch"), v.literal("timers")),
+    name: v.union(v.literal("dispatch"), v.literal("timers"), v.literal("settle")),
     state: v.id("loopState"),
     running: v.boolean(),
     starved: v.boolean(), // dispatch: asleep although work waits, because no worker has room for it
@@ -222,4 +231,65 @@ export default defineSchema({
   })
     .index("by_task_and_at", ["task", "at"])
     .index("by_at", ["at"]),
+
+  // An edge: `task` comes after `on`. In: submit. Settled by: submit when `on` has ended already, else the settle loop.
+  deps: defineTable({
+    task: v.id("tasks"),
+    on: v.id("tasks"),
+    ref: v.union(v.string(), v.null()), // the name that the submitter gave to `on`
+    onFailure: vOnFailure,
+    blocked: v.union(v.id("blocked"), v.null()), // null: `task` waited for nothing when it was submitted
+    open: v.boolean(),
+  })
+    .index("by_on_and_open", ["on", "open"])
+    .index("by_task", ["task"]),
+
+  // A task that waits for others. In: submit. Written by: the settle loop. Out: that loop, or what ends the task.
+  blocked: defineTable({ task: v.id("tasks"), mode: vAfterMode, open: v.number() }).index("by_task", [
+    "task",
+  ]),
+
+  // `task` was submitted by a run of `parent`. Insert only.
+  children: defineTable({ parent: v.id("tasks"), task: v.id("tasks") }).index("by_parent", ["parent"]),
+
+  // Written when a group is made, sealed, completed, and by its callback. Every submit into it reads it, so its counts stand apart.
+  groups: defineTable({
+    tenant: v.string(),
+    name: v.union(v.string(), v.null()), // the submitter's own, once for each tenant
+    task: v.union(v.id("tasks"), v.null()), // the one task, when the group was made for it
+    sealed: v.boolean(), // nothing joins any more
+    tally: v.id("tallies"),
+    onComplete: v.union(vOnComplete, v.null()),
+    waiter: v.union(v.id("tasks"), v.null()), // the task to wake when it is complete
+    result: v.union(vGroupResult, v.null()),
+    completedAt: v.union(v.number(), v.null()),
+    callbackState: vCallbackState,
+    tries: v.number(), // calls of the callback that were begun
+    callbackError: v.union(v.string(), v.null()),
+    followUp: v.union(v.id("tasks"), v.null()),
+  })
+    // eslint-disable-next-line @convex-dev/no-duplicate-indexes -- newest first
+    .index("by_tenant", ["tenant"])
+    .index("by_tenant_and_name", ["tenant", "name"]),
+
+  // The counts of a group. Written by: the settle loop only, after the group was made.
+  tallies: defineTable({
+    total: v.number(),
+    succeeded: v.number(),
+    failed: v.number(),
+    cancelled: v.number(),
+    skipped: v.number(),
+  }),
+
+  // A task of a group. In: submit. Written by: the settle loop, once, when the task has ended.
+  members: defineTable({ group: v.id("groups"), task: v.id("tasks"), ended: v.boolean() })
+    .index("by_group_and_ended", ["group", "ended"])
+    .index("by_task", ["task"]),
+
+  // What the settle loop is to do. In: whatever ends a task that something waits for, submits, the API. Out: that loop.
+  settlements: defineTable({
+    work: vSettlement,
+    at: v.number(), // 0: at once; else not before, for one that was set aside
+    suspect: v.boolean(), // the loop died on it once
+  }).index("by_at", ["at"]),
 });

@@ -4,13 +4,14 @@ import type { QueryCtx } from "./_generated/server";
 import { submitMutation, submitQuery } from "./functions";
 import { MAX_EVENTS } from "./constants";
 import { refuse } from "./errors";
+import * as Children from "./model/children";
 import { history as readHistory } from "./model/events";
 import { checkScope, type Caller } from "./model/keys";
 import * as Steer from "./model/steer";
 import { submit as submitTasks } from "./model/submit";
 import * as Tasks from "./model/tasks";
 import { knownId } from "./model/text";
-import { vEventView, vSubmitted, vTaskSpec, vTaskStatus, vTaskView } from "./validators";
+import { vEventView, vSubmitted, vTaskLinks, vTaskSpec, vTaskStatus, vTaskView } from "./validators";
 
 export const submit = submitMutation({
   args: { tasks: v.array(vTaskSpec) },
@@ -40,11 +41,29 @@ export const list = submitQuery({
 });
 
 export const cancel = submitMutation({
-  args: { task: v.string() },
+  args: { task: v.string(), subtree: v.optional(v.boolean()) },
   returns: v.object({ status: vTaskStatus }),
-  handler: async (ctx, { task }) => ({
-    status: await Tasks.cancel(ctx, (await inScope(ctx, ctx.caller, task))._id),
-  }),
+  handler: async (ctx, { task, subtree = false }) => {
+    const { _id } = await inScope(ctx, ctx.caller, task);
+    return { status: await (subtree ? Children.cancelTree(ctx, _id) : Tasks.cancel(ctx, _id)) };
+  },
+});
+
+export const links = submitQuery({
+  args: { task: v.string() },
+  returns: vTaskLinks,
+  handler: (ctx, { task }) => Children.linksOf(ctx, knownId(ctx, "tasks", task)),
+});
+
+export const children = submitQuery({
+  args: {
+    task: v.string(),
+    limit: v.optional(v.number()),
+    cursor: v.optional(v.union(v.string(), v.null())),
+  },
+  returns: v.object({ tasks: v.array(vTaskView), cursor: v.union(v.string(), v.null()) }),
+  handler: (ctx, { task, limit = 50, cursor = null }) =>
+    Children.listChildren(ctx, knownId(ctx, "tasks", task), limit, cursor),
 });
 
 export const pause = submitMutation({

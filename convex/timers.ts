@@ -4,16 +4,16 @@
  */
 import { v, type Infer } from "convex/values";
 import { internal } from "./_generated/api";
-import type { Doc } from "./_generated/dataModel";
 import { internalMutation, internalQuery, type MutationCtx } from "./_generated/server";
 import { ACCEPT_MS, SET_ASIDE_MS, TIMER_BATCH, WATCHDOG_BATCH } from "./constants";
 import { nextAlarm } from "./model/alarms";
 import { due, expired, expireRun, expireSession, nextDelayed, nextLease } from "./model/expiry";
 import { look, withRoom } from "./model/look";
-import { loop, startDispatch, startTimers, stateOf, wakeDispatch, wakeTimersBy } from "./model/loops";
+import { isDead, loop, startDispatch, startTimers, stateOf, wakeDispatch, wakeTimersBy } from "./model/loops";
 import { plan } from "./model/plan";
 import { ring } from "./model/ring";
 import { endRun as endRunOf, endRuns as endRunsPage, leaseMs } from "./model/sessions";
+import { reviveSettle } from "./model/settlements";
 import { moveToReady, setAside } from "./model/waiting";
 import { vFault } from "./validators";
 
@@ -137,15 +137,11 @@ export const watchdog = internalMutation({
       .take(WATCHDOG_BATCH);
     for (const watch of watches) await ctx.db.delete("watches", watch._id);
     await reviveDispatch(ctx);
+    await reviveSettle(ctx, now);
     await reviveTimers(ctx, now);
     return null;
   },
 });
-
-async function isDead(ctx: MutationCtx, state: Doc<"loopState">): Promise<boolean> {
-  const job = state.job && (await ctx.db.system.get("_scheduled_functions", state.job));
-  return !job || (job.state.kind !== "pending" && job.state.kind !== "inProgress");
-}
 
 /**
  * A pass that ran out of time or memory cannot catch that itself. It is started again for one item alone, and if it dies on

@@ -77,6 +77,38 @@ export const vAgentOffer = v.object({
 });
 export type AgentOffer = Infer<typeof vAgentOffer>;
 
+// What becomes of a task when one that it comes after does not succeed. run: as if it had.
+export const vOnFailure = v.union(v.literal("fail"), v.literal("skip"), v.literal("run"));
+export type OnFailure = Infer<typeof vOnFailure>;
+
+// all: when each of them has. any: when the first has succeeded.
+export const vAfterMode = v.union(v.literal("all"), v.literal("any"));
+export type AfterMode = Infer<typeof vAfterMode>;
+
+export const vAfter = v.object({
+  on: v.string(), // a task, or #NAME for the one of the same call whose ref is NAME
+  onFailure: v.optional(vOnFailure), // default: fail
+});
+export type After = Infer<typeof vAfter>;
+
+// The task that is submitted when a group is complete; the summary is its input.
+export const vFollowUp = v.object({
+  agent: v.string(),
+  queue: v.optional(v.string()),
+  priority: v.optional(v.number()),
+  timeoutMs: v.optional(v.number()),
+  labels: v.optional(v.array(v.string())),
+  key: v.optional(v.string()),
+});
+export type FollowUp = Infer<typeof vFollowUp>;
+
+// context: JSON text, handed on as it is.
+export const vOnComplete = v.union(
+  v.object({ callback: v.string(), context: v.optional(v.string()) }), // a name of callbacks.ts
+  v.object({ task: vFollowUp, context: v.optional(v.string()) }),
+);
+export type OnComplete = Infer<typeof vOnComplete>;
+
 export const vTaskSpec = v.object({
   agent: v.optional(v.string()), // this or a capability
   capability: v.optional(v.string()),
@@ -94,11 +126,16 @@ export const vTaskSpec = v.object({
   endWithinMs: v.optional(v.number()),
   labels: v.optional(v.array(v.string())), // a worker must carry all of them
   key: v.optional(v.string()), // the submitter's own limit key: an account, a customer, a repository
+  ref: v.optional(v.string()), // what other tasks of the same call know it by
+  after: v.optional(v.array(vAfter)), // it waits for these
+  afterMode: v.optional(vAfterMode), // default: all
+  group: v.optional(v.string()), // an open group, which it joins
+  onComplete: v.optional(vOnComplete), // called once when it has ended
 });
 export type TaskSpec = Infer<typeof vTaskSpec>;
 
 // What rings at a time, beside delayed tasks, deadlines of runs and leases.
-export const vAlarmKind = v.union(v.literal("startBy"), v.literal("endBy"));
+export const vAlarmKind = v.union(v.literal("startBy"), v.literal("endBy"), v.literal("callback"));
 export type AlarmKind = Infer<typeof vAlarmKind>;
 
 export const vSubmitted = v.union(
@@ -223,6 +260,8 @@ export const vEventType = v.union(
   v.literal("task_succeeded"),
   v.literal("task_failed"),
   v.literal("task_cancelled"),
+  v.literal("task_skipped"),
+  v.literal("task_unblocked"), // nothing that it waited for is open any more
   v.literal("task_set_aside"),
   v.literal("task_paused"),
   v.literal("task_resumed"),
@@ -244,3 +283,94 @@ export const vEventView = v.object({
   at: v.number(), // milliseconds, from the commit timestamp
 });
 export type EventView = Infer<typeof vEventView>;
+
+export const vCounts = v.object({
+  total: v.number(),
+  succeeded: v.number(),
+  failed: v.number(),
+  cancelled: v.number(),
+  skipped: v.number(),
+});
+export type Counts = Infer<typeof vCounts>;
+
+// failed: some task of it failed. canceled: none failed, some were cancelled. success: else; skipped tasks count as done.
+export const vGroupResult = v.union(v.literal("success"), v.literal("failed"), v.literal("canceled"));
+export type GroupResult = Infer<typeof vGroupResult>;
+
+export const vCallbackState = v.union(
+  v.literal("none"),
+  v.literal("pending"),
+  v.literal("done"),
+  v.literal("failed"),
+);
+
+/** What a callback is told, and the input of a follow-up task. */
+export const vGroupSummary = v.object({
+  group: v.id("groups"),
+  name: v.union(v.string(), v.null()),
+  task: v.union(v.id("tasks"), v.null()), // the one task, when the group was made for it
+  counts: vCounts,
+  result: vGroupResult,
+  context: v.union(v.string(), v.null()), // JSON text
+});
+export type GroupSummary = Infer<typeof vGroupSummary>;
+
+export const vGroupView = v.object({
+  group: v.id("groups"),
+  tenant: v.string(),
+  name: v.union(v.string(), v.null()),
+  counts: vCounts, // as far as it has been counted; exact once the group is complete
+  sealed: v.boolean(),
+  result: v.union(vGroupResult, v.null()), // null until it is complete
+  callback: v.object({
+    state: vCallbackState,
+    name: v.union(v.string(), v.null()), // the callback, or the follow-up task's agent
+    tries: v.number(),
+    error: v.union(v.string(), v.null()), // of the last try
+    task: v.union(v.id("tasks"), v.null()), // the follow-up
+  }),
+  createdAt: v.number(),
+  completedAt: v.union(v.number(), v.null()),
+});
+export type GroupView = Infer<typeof vGroupView>;
+
+/** A task that another one waits for, or that waits for it. */
+export const vDependency = v.object({
+  task: v.id("tasks"),
+  ref: v.union(v.string(), v.null()),
+  agent: v.string(),
+  status: vTaskStatus,
+  onFailure: vOnFailure,
+});
+export type Dependency = Infer<typeof vDependency>;
+
+/** What a task hangs together with; of each list the first, `more` says whether something was left out. */
+export const vTaskLinks = v.object({
+  parent: v.union(v.id("tasks"), v.null()),
+  waitsFor: v.number(), // how many of `after` are open, while it waits
+  after: v.array(vDependency),
+  dependents: v.array(vDependency),
+  children: v.array(v.object({ task: v.id("tasks"), agent: v.string(), status: vTaskStatus })),
+  groups: v.array(v.id("groups")),
+  more: v.boolean(),
+});
+export type TaskLinks = Infer<typeof vTaskLinks>;
+
+export const vUpstream = v.object({
+  task: v.id("tasks"),
+  ref: v.union(v.string(), v.null()),
+  status: vTaskStatus,
+  output: v.union(v.string(), v.null()), // JSON text
+  error: v.union(vFault, v.null()),
+});
+export type Upstream = Infer<typeof vUpstream>;
+
+// What the settle loop is to do. `after`: how far it has come, the creation time of the last row that it took.
+export const vSettlement = v.union(
+  v.object({ kind: v.literal("ended"), task: v.id("tasks"), status: vTaskStatus }),
+  v.object({ kind: v.literal("joined"), group: v.id("groups"), tasks: v.number() }),
+  v.object({ kind: v.literal("sealed"), group: v.id("groups") }),
+  v.object({ kind: v.literal("cancelTree"), task: v.id("tasks"), after: v.number() }),
+  v.object({ kind: v.literal("cancelGroup"), group: v.id("groups"), after: v.number() }),
+);
+export type Settlement = Infer<typeof vSettlement>;

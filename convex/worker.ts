@@ -1,12 +1,15 @@
 import { v } from "convex/values";
-import { internalQuery } from "./_generated/server";
+import type { Doc, Id } from "./_generated/dataModel";
+import { internalQuery, type QueryCtx } from "./_generated/server";
 import { refuse } from "./errors";
 import { workerMutation, workerQuery } from "./functions";
+import { upstream as readUpstream } from "./model/deps";
+import type { Caller } from "./model/keys";
 import { blameLate, isLive } from "./model/runs";
 import * as Sessions from "./model/sessions";
 import { sync as syncOnce } from "./model/sync";
 import { readText } from "./model/text";
-import { vAgentOffer, vChunk, vFinished, vInbox, vRegistered, vSynced } from "./validators";
+import { vAgentOffer, vChunk, vFinished, vInbox, vRegistered, vSynced, vUpstream } from "./validators";
 
 export const register = workerMutation({
   args: {
@@ -53,18 +56,35 @@ export const sync = workerMutation({
   handler: (ctx, body) => syncOnce(ctx, ctx.caller, body),
 });
 
+/** The run, if the caller's session holds it. */
+async function heldRun(
+  ctx: QueryCtx & { caller: Caller },
+  session: Id<"sessions">,
+  id: Id<"runs">,
+): Promise<Doc<"runs">> {
+  await Sessions.sessionOf(ctx, ctx.caller, session);
+  const run = await ctx.db.get("runs", id);
+  if (run?.session !== session || !isLive(run)) {
+    throw refuse("session_ended", `Run ${id} is not this session's any more.`);
+  }
+  return run;
+}
+
 export const input = workerQuery({
   args: { session: v.id("sessions"), run: v.id("runs") },
   returns: v.string(),
   handler: async (ctx, { session, run: id }) => {
-    await Sessions.sessionOf(ctx, ctx.caller, session);
-    const run = await ctx.db.get("runs", id);
-    if (run?.session !== session || !isLive(run)) {
-      throw refuse("session_ended", `Run ${id} is not this session's any more.`);
-    }
+    const run = await heldRun(ctx, session, id);
     const task = (await ctx.db.get("tasks", run.task))!;
     return (await readText(ctx, { inline: task.input, id: task.inputId }))!;
   },
+});
+
+export const upstream = workerQuery({
+  args: { session: v.id("sessions"), run: v.id("runs"), after: v.number() },
+  returns: v.object({ items: v.array(vUpstream), next: v.union(v.number(), v.null()) }),
+  handler: async (ctx, { session, run: id, after }) =>
+    readUpstream(ctx, (await heldRun(ctx, session, id)).task, after),
 });
 
 export const drain = workerMutation({

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from worker import client, models
+from worker import client, groups, models
 
 CONTRACT: dict[str, Any] = json.loads((Path(__file__).parent / "contract.json").read_text(encoding="utf-8"))
 
@@ -99,6 +99,10 @@ def only(shape: Any, kind: str) -> Any:
         ("worker:inbox", None, models.Inbox),
         ("worker:drain", None, models.DrainReply),
         ("tasks:list", None, client.TaskPage),
+        ("tasks:children", None, client.TaskPage),
+        ("tasks:links", None, client.TaskLinks),
+        ("groups:list", None, groups.GroupPage),
+        ("worker:upstream", None, models.UpstreamPage),
     ],
 )
 def test_a_model_and_its_validator_say_the_same(
@@ -113,6 +117,13 @@ def test_a_submitted_task_and_its_view_say_the_same() -> None:
     tasks, _ = only(arguments_of("tasks:submit"), "object")["tasks"]
     assert shape_of(client.TaskSpec, omits_none=True) == only(tasks, "array")
     assert union([shape_of(client.TaskView), "null"]) == answer_of("tasks:get")
+
+
+def test_a_new_group_says_the_same() -> None:
+    on_complete, _ = only(arguments_of("groups:create"), "object")["onComplete"]
+    given = [shape_of(model, omits_none=True) for model in (groups.Callback, groups.FollowUpTask)]
+    assert union(given) == on_complete
+    assert union([shape_of(groups.GroupView), "null"]) == answer_of("groups:get")
 
 
 def test_agents_history_and_streams_say_the_same() -> None:
@@ -133,7 +144,7 @@ def test_agents_history_and_streams_say_the_same() -> None:
 def test_every_public_function_is_called_by_one_of_the_two_clients() -> None:
     sources = [
         Path(module.__file__ or "").read_text(encoding="utf-8")
-        for module in (client, __import__("worker.api").api)
+        for module in (client, groups, __import__("worker.api").api)
     ]
     unused = [name for name in CONTRACT if not any(f'"{name}"' in source for source in sources)]
     assert unused == []

@@ -8,7 +8,15 @@ from pydantic import BaseModel, SecretStr, ValidationError
 
 from worker.backend import Backend, Json
 from worker.errors import ProtocolError
-from worker.models import DrainReply, Inbox, Registered, RegisterRequest, SyncReply, SyncRequest
+from worker.models import (
+    DrainReply,
+    Inbox,
+    Registered,
+    RegisterRequest,
+    SyncReply,
+    SyncRequest,
+    UpstreamPage,
+)
 
 M = TypeVar("M", bound=BaseModel)
 INBOX = "worker:inbox"  # the subscription needs the name too
@@ -47,6 +55,11 @@ class Api:
                 "worker:input did not answer with text; are worker and control plane of one version?"
             )
         return value
+
+    async def upstream(self, session: str, run: str, after: int, *, timeout: float) -> UpstreamPage:
+        """Return how the tasks have ended that a run's task comes after, behind the first `after`."""
+        args: dict[str, Json] = {"session": session, "run": run, "after": after}
+        return _parsed(UpstreamPage, await self._query("worker:upstream", args, timeout))
 
     async def drain(self, session: str, *, final: bool, timeout: float) -> DrainReply:
         """Stop new runs for a session, or sign it off for good."""

@@ -12,21 +12,9 @@ from pydantic import Field, SecretStr
 
 from worker.backend import Backend, Json, retry
 from worker.errors import function_error
-from worker.models import Chunk, LlmSpec, RunError, RunKind, Usage, Wire
+from worker.groups import After, Groups, OnComplete
+from worker.models import Chunk, LlmSpec, RunError, RunKind, TaskStatus, Usage, Wire
 
-TaskStatus = Literal[
-    "waiting",
-    "pending",
-    "delayed",
-    "running",
-    "sleeping",
-    "waiting_event",
-    "paused",
-    "succeeded",
-    "failed",
-    "cancelled",
-    "skipped",
-]
 ENDED: frozenset[TaskStatus] = frozenset({"succeeded", "failed", "cancelled", "skipped"})
 SUBMIT_PAGE = 200  # tasks in a call, as the control plane bounds it
 SUBMIT_BYTES = 4 * 1024 * 1024  # of inputs in a call, a quarter of what a mutation's arguments may hold
@@ -76,6 +64,11 @@ class TaskSpec(Wire):
     end_within_ms: float | None = None
     labels: list[str] | None = None
     key: str | None = None
+    ref: str | None = None
+    after: list[After] | None = None
+    after_mode: Literal["all", "any"] | None = None
+    group: str | None = None
+    on_complete: OnComplete | None = None
 
 
 class Submitted(Wire):
@@ -113,6 +106,36 @@ class Event(Wire):
     run: str | None
     data: dict[str, str | float | bool | None]
     at: float
+
+
+class Dependency(Wire):
+    """A task that another one waits for, or that waits for it."""
+
+    task: str
+    ref: str | None
+    agent: str
+    status: TaskStatus
+    on_failure: Literal["fail", "skip", "run"]
+
+
+class Child(Wire):
+    """A task that a run of another one submitted."""
+
+    task: str
+    agent: str
+    status: TaskStatus
+
+
+class TaskLinks(Wire):
+    """What a task hangs together with; `more` if a list was cut."""
+
+    parent: str | None
+    waits_for: int
+    after: list[Dependency]
+    dependents: list[Dependency]
+    children: list[Child]
+    groups: list[str]
+    more: bool
 
 
 class AgentSpec(Wire):
@@ -167,8 +190,8 @@ class StreamUpdate(Wire):
     chunks: list[Chunk] = Field(default_factory=list)
 
 
-class Client:
-    """`tasks:*`, `runs:*` and `agents:*` of one deployment, called with a submit or operator key.
+class Client(Groups):
+    """`tasks:*`, `groups:*`, `runs:*` and `agents:*` of one deployment, called with a submit or operator key.
 
     Every call that changes something is idempotent, and is repeated within its deadline when the
     connection fails.
@@ -246,9 +269,15 @@ class Client:
             await self._query("tasks:list", {k: v for k, v in args.items() if v is not None})
         )
 
-    async def cancel(self, task: str) -> TaskStatus:
-        """Cancel a task, at once while it waits, else through its worker; return its status now."""
-        status: TaskStatus = (await self._mutation("tasks:cancel", {"task": task}))["status"]
+    async def cancel(self, task: str, *, subtree: bool = False) -> TaskStatus:
+        """Cancel a task, at once while it waits, else through its worker; return its status now.
+
+        Args:
+            task: Its id.
+            subtree: With all that its runs have submitted and will submit, at whatever depth.
+        """
+        args = {"task": task, "subtree": subtree}
+        status: TaskStatus = (await self._mutation("tasks:cancel", args))["status"]
         return status
 
     async def pause(self, task: str) -> TaskStatus:
@@ -265,6 +294,15 @@ class Client:
         """Give a failed, cancelled or skipped task its attempts anew; return its status now."""
         status: TaskStatus = (await self._mutation("tasks:retry", {"task": task}))["status"]
         return status
+
+    async def links(self, task: str) -> TaskLinks:
+        """Return what a task hangs together with: dependencies, dependents, parent, children, groups."""
+        return TaskLinks.model_validate(await self._query("tasks:links", {"task": task}))
+
+    async def children(self, task: str, *, limit: int = 50, cursor: str | None = None) -> TaskPage:
+        """Return a page of the tasks that runs of a task have submitted, oldest first."""
+        args = {"task": task, "limit": limit, "cursor": cursor}
+        return TaskPage.model_validate(await self._query("tasks:children", args))
 
     async def history(self, task: str) -> list[Event]:
         """Return everything that happened to a task, oldest first."""

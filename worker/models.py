@@ -13,6 +13,19 @@ from pydantic.alias_generators import to_camel
 
 RunKind = Literal["llm", "python"]
 ChunkKind = Literal["text", "reasoning", "log"]
+TaskStatus = Literal[
+    "waiting",
+    "pending",
+    "delayed",
+    "running",
+    "sleeping",
+    "waiting_event",
+    "paused",
+    "succeeded",
+    "failed",
+    "cancelled",
+    "skipped",
+]
 
 
 class Wire(BaseModel):
@@ -208,3 +221,20 @@ class DrainReply(Wire):
     """Whether the session is still alive after a drain."""
 
     live: bool
+
+
+class Upstream(Wire):
+    """How a task has ended that a run's task comes after; `output` is JSON text."""
+
+    task: str
+    ref: str | None
+    status: TaskStatus
+    output: str | None
+    error: RunError | None
+
+
+class UpstreamPage(Wire):
+    """A page of them; `next` is how many have been given so far, None on the last page."""
+
+    items: list[Upstream]
+    next: int | None

@@ -31,6 +31,12 @@ export async function stateOf(ctx: MutationCtx, row: Doc<"loops">): Promise<Doc<
   return (await ctx.db.get("loopState", row.state))!;
 }
 
+/** Whether a loop that should have a pass has none: it ran out of time or memory, or was cancelled by hand. */
+export async function isDead(ctx: MutationCtx, state: Doc<"loopState">): Promise<boolean> {
+  const job = state.job && (await ctx.db.system.get("_scheduled_functions", state.job));
+  return !job || (job.state.kind !== "pending" && job.state.kind !== "inProgress");
+}
+
 /** Wake dispatch because there is new work. While the loop runs this is one read. */
 export async function wakeDispatch(ctx: MutationCtx): Promise<void> {
   const row = await loop(ctx, "dispatch");

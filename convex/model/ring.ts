@@ -2,6 +2,7 @@
 import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx } from "../_generated/server";
 import { missEnd, missStart } from "./deadlines";
+import { retryCallback } from "./groups";
 
 /** Ring one alarm. It is gone from here on; whoever needs another sets it anew. */
 export async function ring(ctx: MutationCtx, id: Id<"alarms">, now: number): Promise<void> {
@@ -17,4 +18,5 @@ const HANDLERS: Record<
 > = {
   startBy: (ctx, task) => missStart(ctx, task as Id<"tasks">),
   endBy: (ctx, task, now) => missEnd(ctx, task as Id<"tasks">, now),
+  callback: (ctx, group) => retryCallback(ctx, group as Id<"groups">),
 };

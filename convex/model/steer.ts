@@ -100,6 +100,7 @@ export async function retry(ctx: MutationCtx, task: Task, now: number): Promise<
     releases: 0,
     cancelRequested: false,
     pauseRequested: false,
+    treeCancelled: undefined,
     error: null,
     endedAt: null,
     updated: ctx.db.vars.commitTs,

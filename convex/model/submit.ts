@@ -2,14 +2,18 @@
 import { ConvexError } from "convex/values";
 import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
-import { MAX_DELAY_MS, MAX_PRIORITY, MAX_SUBMIT } from "../constants";
+import { MAX_DELAY_MS, MAX_EDGES, MAX_PRIORITY, MAX_SUBMIT } from "../constants";
 import { refuse, type Refusal } from "../errors";
 import type { Submitted, TaskSpec } from "../validators";
+import { arrange } from "./after";
 import { findAgent, listAgents, retryPolicy } from "./agents";
 import { setAlarm } from "./alarms";
 import { agentWith } from "./capabilities";
+import { adopt } from "./children";
 import { record } from "./events";
 import { checkScope, type Caller } from "./keys";
+import { checkLinks, Followed, link as linkUp, linkedFields } from "./links";
+import { settleLater } from "./settlements";
 import { checkJson, checkKey, checkLabels, checkName, checkNumber, keepText } from "./text";
 import { putInLine, wakeFor } from "./waiting";
 
@@ -34,33 +38,67 @@ export async function submit(
   if (specs.length > MAX_SUBMIT) {
     throw refuse("invalid_argument", `tasks: ${specs.length} given, at most ${MAX_SUBMIT} in a call.`);
   }
+  const edges = specs.reduce((sum, { after = [] }) => sum + after.length, 0);
+  if (edges > MAX_EDGES) {
+    throw refuse("invalid_argument", `after: ${edges} in all tasks of this call, at most ${MAX_EDGES}.`);
+  }
   const now = Date.now();
+  const parent = link.parent === undefined ? null : await ctx.db.get("tasks", link.parent);
   const agents: Agents = new Map();
-  const answers: Submitted[] = [];
+  const checkSpec = (spec: TaskSpec) => check(ctx, caller, spec, agents, now);
+  const { order, refused, refs } = arrange(specs);
+  const answers = new Array<Submitted>(specs.length);
+  for (const [i, { field, why }] of refused) {
+    answers[i] = { ok: false, code: "invalid_argument", message: `${field}: ${why}.` };
+  }
+  const given = (ref: string) => answers[refs.get(ref)!]!;
+  const followed = new Followed(ctx);
+  const joined = new Map<Id<"groups">, number>();
   const dueAts: number[] = [];
-  for (const spec of specs) {
+  for (const i of order) {
     try {
-      const checked = await check(ctx, caller, spec, agents, now);
+      const spec = parent === null ? specs[i]! : asChild(specs[i]!, parent);
+      const checked = await checkSpec(spec);
       const known = await duplicateOf(ctx, checked, now);
-      if (known === null) dueAts.push(checked.dueAt);
-      answers.push({
-        ok: true,
-        task: known ?? (await insert(ctx, checked, link, now)),
-        duplicate: known !== null,
-      });
+      if (known !== null) {
+        answers[i] = { ok: true, task: known, duplicate: true };
+        continue;
+      }
+      const links = await checkLinks(ctx, caller, checked.tenant, spec, followed, given, checkSpec);
+      const inLine = links === null || links.standing.now === "run";
+      const task = await insert(ctx, checked, link, linkedFields(links), inLine, now);
+      if (links !== null) await linkUp(ctx, task, checked.tenant, links, followed);
+      if (parent !== null) await adopt(ctx, parent, task);
+      if (links !== null && links.group !== null) joined.set(links.group, (joined.get(links.group) ?? 0) + 1);
+      if (inLine) dueAts.push(checked.dueAt);
+      answers[i] = { ok: true, task, duplicate: false };
     } catch (error) {
       // A check of this item; it comes before the item's first write. Anything else undoes the whole call.
       if (!(error instanceof ConvexError)) throw error;
       const { code, message } = error.data as Refusal;
-      answers.push({ ok: false, code, message });
+      answers[i] = { ok: false, code, message };
     }
   }
+  for (const [group, tasks] of joined) await settleLater(ctx, { kind: "joined", group, tasks });
   await wakeFor(ctx, dueAts, now);
   return answers;
 }
 
 /** Each agent that a call names, read once. */
 type Agents = Map<string, Doc<"agents"> | null>;
+
+/** A child belongs to its parent's tenant, and to its queue unless it names another. */
+function asChild(spec: TaskSpec, { tenant, queue }: Doc<"tasks">): TaskSpec {
+  if (spec.tenant !== undefined && spec.tenant !== tenant) {
+    throw refuse("forbidden", `tenant: a child of a task of ${tenant} belongs there too.`);
+  }
+  return { queue, ...spec, tenant };
+}
+
+/** Refuse a spec that could not be submitted now. */
+export async function checkTask(ctx: QueryCtx, caller: Caller, spec: TaskSpec): Promise<void> {
+  await check(ctx, caller, spec, new Map(), Date.now());
+}
 
 type Checked = Pick<
   Doc<"tasks">,
@@ -160,15 +198,18 @@ async function insert(
   ctx: MutationCtx,
   { input, ...checked }: Checked,
   link: Link,
+  linked: Partial<Doc<"tasks">>,
+  inLine: boolean,
   now: number,
 ): Promise<Id<"tasks">> {
   const kept = await keepText(ctx, input);
   const id = await ctx.db.insert("tasks", {
     ...checked,
     ...link,
+    ...linked,
     input: kept.inline,
     inputId: kept.id,
-    status: checked.dueAt > now ? "delayed" : "pending",
+    status: !inLine ? "waiting" : checked.dueAt > now ? "delayed" : "pending",
     attempt: 0,
     failures: 0,
     losses: 0,
@@ -187,7 +228,7 @@ async function insert(
   const { tenant, agent, queue, dueAt, startBy, endBy } = checked;
   if (startBy !== null) await setAlarm(ctx, "startBy", id, startBy);
   if (endBy !== null) await setAlarm(ctx, "endBy", id, endBy);
-  await putInLine(ctx, { ...checked, _id: id }, dueAt, now);
+  if (inLine) await putInLine(ctx, { ...checked, _id: id }, dueAt, now);
   await record(ctx, { _id: id, tenant }, "task_submitted", null, { agent, queue });
   return id;
 }

@@ -7,6 +7,7 @@ import type { EventType, EventData, TaskStatus, TaskView } from "../validators";
 import { clearAlarm } from "./alarms";
 import { record } from "./events";
 import { wakeTimersBy } from "./loops";
+import { settleLater } from "./settlements";
 import { checkInteger, readText } from "./text";
 import { leaveLine } from "./waiting";
 
@@ -47,6 +48,7 @@ const CLOSED = {
   succeeded: "task_succeeded",
   failed: "task_failed",
   cancelled: "task_cancelled",
+  skipped: "task_skipped",
 } as const satisfies Record<string, EventType>;
 
 /** The end of a task: written once, with the event that tells of it. */
@@ -67,6 +69,7 @@ export async function close(
   if (task.startBy !== null) await clearAlarm(ctx, "startBy", task._id);
   if (task.endBy !== null) await clearAlarm(ctx, "endBy", task._id);
   await record(ctx, task, CLOSED[status], run, data);
+  if (task.followed) await settleLater(ctx, { kind: "ended", task: task._id, status });
 }
 
 export function view(task: Doc<"tasks">, output: string | null): TaskView {

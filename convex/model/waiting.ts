@@ -119,6 +119,8 @@ export async function leaveLine(ctx: MutationCtx, task: Pick<Doc<"tasks">, "_id"
       await deleteRow(ctx, "delayed", task._id);
       return;
     case "waiting":
+      await deleteRow(ctx, "blocked", task._id);
+      return;
     case "sleeping":
     case "waiting_event":
     case "paused":
@@ -132,7 +134,11 @@ export async function leaveLine(ctx: MutationCtx, task: Pick<Doc<"tasks">, "_id"
   }
 }
 
-async function deleteRow(ctx: MutationCtx, table: "ready" | "delayed", task: Id<"tasks">): Promise<void> {
+async function deleteRow(
+  ctx: MutationCtx,
+  table: "ready" | "delayed" | "blocked",
+  task: Id<"tasks">,
+): Promise<void> {
   const row = await ctx.db
     .query(table)
     .withIndex("by_task", (q) => q.eq("task", task))

@@ -23,8 +23,9 @@ from worker.cli.common import (
     with_json,
 )
 from worker.cli.reading import Reading, StartsOver
-from worker.client import ENDED, RetryPolicy, StreamUpdate, TaskSpec, TaskStatus, TaskView
+from worker.client import ENDED, RetryPolicy, StreamUpdate, TaskSpec, TaskView
 from worker.errors import SettingsError
+from worker.models import TaskStatus
 
 STATUSES = list(get_args(TaskStatus))
 _PAGE = 100  # tasks in a call, as the control plane bounds it
