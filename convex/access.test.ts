@@ -64,6 +64,9 @@ async function table(): Promise<[Public, Record<string, unknown>, Role[]][]> {
     [api.tasks.resume, { task }, ["submit", "operator"]],
     [api.tasks.retry, { task }, ["submit", "operator"]],
     [api.tasks.cancel, { task }, ["submit", "operator"]],
+    [api.worker.steps, { session, run, cursor: null }, ["worker"]],
+    [api.tasks.signal, { task, name: "x", data: "1", id: "1" }, ["submit", "operator"]],
+    [api.tasks.state, { task }, ["submit", "operator"]],
     [api.worker.crashed, { session, blamed: null }, ["worker"]],
   ];
 }
@@ -72,6 +75,8 @@ function call(fn: Public, args: Record<string, unknown>, key: string): Promise<u
   const isQuery = [
     "inbox",
     "input",
+    "steps",
+    "state",
     "get",
     "list",
     "history",

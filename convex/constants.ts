@@ -49,6 +49,19 @@ export const INBOX_BYTES = 1024 * 1024; // of inputs; the runs behind it show as
 export const INBOX_CONTROLS = 64;
 export const INBOX_WATCHES = 64;
 
+// Steps, waits, signals.
+export const MAX_STEPS = 10_000; // of a task: it is read before each of its runs
+export const MAX_STEP_CHARS = 200; // of a step's key
+export const STEPS_PAGE = 200;
+export const STEPS_PAGE_BYTES = 1024 * 1024;
+export const MAX_SIGNALS = 1_000; // that wait in one task
+export const MAX_SIGNAL_BYTES = 8 * 1024;
+export const SIGNAL_PAGE = 100; // that a run is told before it begins; the others follow as these are taken
+export const SIGNAL_MEMORY_MS = 3_600_000; // a signal that comes again under its id within an hour is known
+export const MAX_STATE_BYTES = 8 * 1024; // of what a run says of itself
+export const MAX_SILENT = 32; // runs of a worker that are told to be silent
+export const WAKE_BATCH = 100; // tasks that one transaction wakes for an event
+
 // Loops.
 export const DISPATCH_BATCH = 100; // assignments of a pass: about 600 documents touched, milliseconds of user time
 export const DISPATCH_LANES = 64; // lanes that a pass looks at; the next pass goes on behind them

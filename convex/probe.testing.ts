@@ -1,6 +1,8 @@
 /** What tests look at and break from the inside; part of no deployment, since its name has two dots. */
 import { v } from "convex/values";
 import { internalMutation, internalQuery } from "./_generated/server";
+import { moveToReady } from "./model/waiting";
+import { wakeWaiters as wakeAll } from "./model/waits";
 
 export const removeTask = internalMutation({
   args: { task: v.id("tasks") },
@@ -67,5 +69,46 @@ export const ownerlessRuns = internalQuery({
       if (live && (await ctx.db.get("sessions", run.session))!.ended !== null) count += 1;
     }
     return count;
+  },
+});
+
+/** An event of a tenant, as whoever emits it tells it. */
+export const wakeWaiters = internalMutation({
+  args: { tenant: v.string(), name: v.string(), data: v.string() },
+  returns: v.number(),
+  handler: (ctx, { tenant, name, data }) => wakeAll(ctx, tenant, name, data),
+});
+
+/** As if a run had kept so many steps. */
+export const setSteps = internalMutation({
+  args: { run: v.id("runs"), steps: v.number() },
+  returns: v.null(),
+  handler: async (ctx, { run, steps }) => {
+    await ctx.db.patch("runs", run, { steps });
+    return null;
+  },
+});
+
+/** As if so many signals lay with a task. */
+export const setSignals = internalMutation({
+  args: { task: v.id("tasks"), signals: v.number() },
+  returns: v.null(),
+  handler: async (ctx, { task, signals }) => {
+    await ctx.db.patch("tasks", task, { signals });
+    return null;
+  },
+});
+
+/** As if something brought a delayed task back before its time. */
+export const hurry = internalMutation({
+  args: { task: v.id("tasks") },
+  returns: v.null(),
+  handler: async (ctx, { task }) => {
+    const row = await ctx.db
+      .query("delayed")
+      .withIndex("by_task", (q) => q.eq("task", task))
+      .unique();
+    await moveToReady(ctx, row!._id);
+    return null;
   },
 });

@@ -5,6 +5,7 @@ import {
   vAlarmKind,
   vCallbackState,
   vChunk,
+  vClocks,
   vControlKind,
   vEventData,
   vEventType,
@@ -18,6 +19,7 @@ import {
   vRunKind,
   vRunState,
   vSettlement,
+  vStepKind,
   vTaskStatus,
   vUsage,
 } from "./validators";
@@ -94,6 +96,8 @@ export default defineSchema({
     pauseRequested: v.optional(v.boolean()), // it is paused when it next comes in line
     resumeAt: v.optional(v.number()), // paused: when it is due once it is resumed
     retriedAt: v.optional(v.number()), // by hand, the last time: its deadlines count from then
+    steps: v.optional(v.number()), // kept by the runs that have ended
+    signals: v.optional(v.number()), // sent and not taken by a run that has ended
     output: v.union(v.string(), v.null()), // JSON text; null when it is in `outputs`, or there is none
     outputId: v.union(v.id("outputs"), v.null()),
     error: v.union(vFault, v.null()),
@@ -175,6 +179,7 @@ export default defineSchema({
     seq: v.number(),
     state: v.union(v.literal("idle"), v.literal("busy"), v.literal("ended")),
     expiresAt: v.number(),
+    clocks: v.optional(vClocks), // as the last sync told them
   })
     .index("by_session", ["session"])
     .index("by_state_and_expiresAt", ["state", "expiresAt"]),
@@ -192,6 +197,8 @@ export default defineSchema({
     endedAt: v.union(v.number(), v.null()),
     usage: v.union(vUsage, v.null()),
     error: v.union(vFault, v.null()),
+    steps: v.optional(v.number()), // of its task, with those of earlier runs
+    consumed: v.optional(v.number()), // signals that this run has taken
   })
     .index("by_session_and_state", ["session", "state"])
     .index("by_task_and_attempt", ["task", "attempt"])
@@ -206,7 +213,53 @@ export default defineSchema({
     kind: vControlKind,
     run: v.union(v.id("runs"), v.null()),
     reason: v.string(),
+    signal: v.optional(v.id("signals")),
   }).index("by_session", ["session"]),
+
+  // What a task has done for good. In: the owner's sync, the end of a run that waits. The result of a wait is filled in by
+  // whatever ends it. Kept until the task ends.
+  steps: defineTable({
+    task: v.id("tasks"),
+    key: v.string(),
+    kind: vStepKind,
+    result: v.union(v.string(), v.null()), // JSON text; null when it is in `outputs`, or the wait is not over
+    resultId: v.union(v.id("outputs"), v.null()),
+    at: v.union(v.number(), v.null()), // sleep, and an event with a time limit: when it is over
+  }).index("by_task_and_key", ["task", "key"]),
+
+  // A task that waits for an event. In: the end of its run. Out: the event, a signal, the time limit, or what ends the task.
+  waits: defineTable({
+    tenant: v.string(),
+    event: v.string(),
+    task: v.id("tasks"),
+    step: v.id("steps"),
+    limited: v.boolean(), // an alarm is set
+  })
+    .index("by_tenant_and_event", ["tenant", "event"])
+    .index("by_task", ["task"]),
+
+  // Sent to one task. In: tasks:signal. Written when a run takes it. A taken one is remembered for a while by its id.
+  signals: defineTable({
+    task: v.id("tasks"),
+    id: v.string(), // the sender's
+    name: v.string(),
+    data: v.string(), // JSON text; empty once it is taken
+    taken: v.boolean(),
+  })
+    .index("by_task_and_id", ["task", "id"])
+    // eslint-disable-next-line @convex-dev/no-duplicate-indexes -- in the order in which they came
+    .index("by_task_and_taken", ["task", "taken"])
+    .index("by_task_and_taken_and_name", ["task", "taken", "name"]),
+
+  // What a run says of itself, the newest alone. Written by: the owner's sync.
+  progress: defineTable({
+    run: v.id("runs"),
+    done: v.union(v.number(), v.null()),
+    total: v.union(v.number(), v.null()),
+    message: v.string(),
+    state: v.union(v.string(), v.null()), // JSON text
+    at: v.number(),
+  }).index("by_run", ["run"]),
 
   // Somebody looks at a run, until when. Written by viewers, removed by the watchdog.
   watches: defineTable({ session: v.id("sessions"), run: v.id("runs"), until: v.number() })

@@ -5,7 +5,7 @@ import { api, internal } from "./_generated/api";
 import type { Id } from "./_generated/dataModel";
 import { sha256 } from "./model/text";
 import { startBackend, type Backend } from "./backends.testing";
-import type { Finished, Outcome, TaskSpec } from "./validators";
+import type { Clocks, Finished, Outcome, ProgressReport, StepReport, TaskSpec } from "./validators";
 
 export const KEYS = { worker: "sbw_test", submit: "sbs_test", operator: "sbo_test" } as const;
 
@@ -16,6 +16,14 @@ export const probe = {
   keyRows: makeFunctionReference<"query", Record<string, never>, string>("probe:keyRows"),
   ownerlessRuns: makeFunctionReference<"query", Record<string, never>, number>("probe:ownerlessRuns"),
   pendingJobs: makeFunctionReference<"query", Record<string, never>, string[]>("probe:pendingJobs"),
+  wakeWaiters: makeFunctionReference<"mutation", { tenant: string; name: string; data: string }, number>(
+    "probe:wakeWaiters",
+  ),
+  hurry: makeFunctionReference<"mutation", { task: Id<"tasks"> }, null>("probe:hurry"),
+  setSteps: makeFunctionReference<"mutation", { run: Id<"runs">; steps: number }, null>("probe:setSteps"),
+  setSignals: makeFunctionReference<"mutation", { task: Id<"tasks">; signals: number }, null>(
+    "probe:setSignals",
+  ),
   strandDispatch: makeFunctionReference<"mutation", { again: boolean }, null>("probe:strandDispatch"),
 };
 
@@ -58,6 +66,22 @@ export class Deployment {
 
   async task(task: Id<"tasks">) {
     return (await this.t.query(api.tasks.get, { key: KEYS.submit, task }))!;
+  }
+
+  state(task: Id<"tasks">) {
+    return this.t.query(api.tasks.state, { key: KEYS.submit, task });
+  }
+
+  signal(task: Id<"tasks">, name: string, data = "null", id: string = crypto.randomUUID()) {
+    return this.t.mutation(api.tasks.signal, { key: KEYS.submit, task, name, data, id });
+  }
+
+  async pause(task: Id<"tasks">) {
+    return (await this.t.mutation(api.tasks.pause, { key: KEYS.submit, task })).status;
+  }
+
+  async resume(task: Id<"tasks">) {
+    return (await this.t.mutation(api.tasks.resume, { key: KEYS.submit, task })).status;
   }
 
   async history(task: Id<"tasks">) {
@@ -127,12 +151,32 @@ export class TestWorker {
     chunks: { run: Id<"runs">; seq: number; call: number; attempt: number; kind: "text"; text: string }[];
     finished: Finished[];
     acknowledged: Id<"controls">[];
+    steps?: StepReport[];
+    progress?: ProgressReport[];
+    clocks?: Clocks;
   }) {
     return this.t.mutation(api.worker.sync, { key: KEYS.worker, ...body });
   }
 
   sync(more: Parameters<TestWorker["body"]>[0] = {}) {
     return this.send(this.body(more));
+  }
+
+  /** The session's one assigned run, accepted. */
+  async begin() {
+    const [assigned] = (await this.inbox()).assigned;
+    if (assigned === undefined) throw new Error("nothing is assigned");
+    await this.sync({ accepted: [assigned.run] });
+    return assigned;
+  }
+
+  /** Report a step of a run. */
+  step(run: Id<"runs">, key: string, result = "1", more: Partial<StepReport> = {}) {
+    return this.sync({ steps: [{ run, key, kind: "step", result, signal: null, ...more }] });
+  }
+
+  steps(run: Id<"runs">, cursor: string | null = null) {
+    return this.t.query(api.worker.steps, { key: KEYS.worker, session: this.session, run, cursor });
   }
 
   finish(run: Id<"runs">, outcome: Outcome = { kind: "succeeded", output: null }) {

@@ -9,9 +9,19 @@ import { history as readHistory } from "./model/events";
 import { checkScope, type Caller } from "./model/keys";
 import * as Steer from "./model/steer";
 import { submit as submitTasks } from "./model/submit";
+import { stateOf } from "./model/progress";
+import { send } from "./model/send";
 import * as Tasks from "./model/tasks";
 import { knownId } from "./model/text";
-import { vEventView, vSubmitted, vTaskLinks, vTaskSpec, vTaskStatus, vTaskView } from "./validators";
+import {
+  vEventView,
+  vSubmitted,
+  vTaskLinks,
+  vTaskSpec,
+  vTaskState,
+  vTaskStatus,
+  vTaskView,
+} from "./validators";
 
 export const submit = submitMutation({
   args: { tasks: v.array(vTaskSpec) },
@@ -103,4 +113,18 @@ export const history = submitQuery({
   returns: v.object({ events: v.array(vEventView), cursor: v.union(v.string(), v.null()) }),
   handler: (ctx, { task, cursor = null }) =>
     readHistory(ctx, knownId(ctx, "tasks", task), { cursor, numItems: MAX_EVENTS }),
+});
+
+/** Tell a task something, once for each id. */
+export const signal = submitMutation({
+  args: { task: v.string(), name: v.string(), data: v.string(), id: v.string() },
+  returns: v.object({ duplicate: v.boolean() }),
+  handler: async (ctx, { task, name, data, id }) =>
+    send(ctx, await inScope(ctx, ctx.caller, task), { name, data, id }, Date.now()),
+});
+
+export const state = submitQuery({
+  args: { task: v.string() },
+  returns: vTaskState,
+  handler: (ctx, { task }) => stateOf(ctx, knownId(ctx, "tasks", task)),
 });

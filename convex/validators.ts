@@ -30,6 +30,7 @@ export const vRunState = v.union(
   v.literal("cancelled"),
   v.literal("lost"),
   v.literal("released"),
+  v.literal("suspended"),
 );
 export type RunState = Infer<typeof vRunState>;
 
@@ -135,7 +136,12 @@ export const vTaskSpec = v.object({
 export type TaskSpec = Infer<typeof vTaskSpec>;
 
 // What rings at a time, beside delayed tasks, deadlines of runs and leases.
-export const vAlarmKind = v.union(v.literal("startBy"), v.literal("endBy"), v.literal("callback"));
+export const vAlarmKind = v.union(
+  v.literal("startBy"),
+  v.literal("endBy"),
+  v.literal("callback"),
+  v.literal("wait"),
+);
 export type AlarmKind = Infer<typeof vAlarmKind>;
 
 export const vSubmitted = v.union(
@@ -154,6 +160,14 @@ export const vOutcome = v.union(
   }),
   v.object({ kind: v.literal("cancelled") }),
   v.object({ kind: v.literal("released") }),
+  v.object({
+    kind: v.literal("suspended"), // it waits without a worker; the next run goes on behind its finished steps
+    step: v.string(),
+    until: v.union(
+      v.object({ ms: v.number() }), // from now
+      v.object({ event: v.string(), timeoutMs: v.union(v.number(), v.null()) }),
+    ),
+  }),
 );
 export type Outcome = Infer<typeof vOutcome>;
 
@@ -168,6 +182,61 @@ export const vChunk = v.object({
   text: v.string(),
 });
 export type Chunk = Infer<typeof vChunk>;
+
+// What a run has done for good. step: a function's result. sleep, event: a wait. spawn: tasks that it submitted.
+export const vStepKind = v.union(
+  v.literal("step"),
+  v.literal("sleep"),
+  v.literal("event"),
+  v.literal("spawn"),
+);
+export type StepKind = Infer<typeof vStepKind>;
+
+export const vStepReport = v.object({
+  run: v.id("runs"),
+  key: v.string(),
+  kind: v.union(v.literal("step"), v.literal("event")),
+  result: v.string(), // JSON text
+  signal: v.union(v.id("signals"), v.null()), // event: the signal that is consumed with it
+});
+export type StepReport = Infer<typeof vStepReport>;
+
+export const vStepView = v.object({
+  key: v.string(),
+  kind: vStepKind,
+  result: v.union(v.string(), v.null()), // null: the wait is not over
+  remainingMs: v.union(v.number(), v.null()), // sleep, and an event with a time limit: until it is over
+});
+
+export const vSignal = v.object({ signal: v.id("signals"), name: v.string(), data: v.string() }); // data: JSON text
+
+// The newest of each run; what is null or absent stays as it was.
+export const vProgressReport = v.object({
+  run: v.id("runs"),
+  progress: v.union(
+    v.object({ done: v.number(), total: v.union(v.number(), v.null()), message: v.string() }),
+    v.null(),
+  ),
+  state: v.union(v.string(), v.null()), // JSON text
+});
+export type ProgressReport = Infer<typeof vProgressReport>;
+
+// What a run that says nothing is waiting for. agent: its own code, outside of every step.
+export const vWaitsOn = v.union(v.literal("model"), v.literal("step"), v.literal("agent"));
+
+export const vClocks = v.object({
+  inboxAgeMs: v.number(), // since the loop that takes assignments last turned
+  silent: v.array(
+    v.object({
+      run: v.id("runs"),
+      ms: v.number(), // since its last token or step
+      on: vWaitsOn,
+      name: v.union(v.string(), v.null()), // the model or the step
+      attempt: v.union(v.number(), v.null()), // model: which try of the call
+    }),
+  ),
+});
+export type Clocks = Infer<typeof vClocks>;
 
 export const vFinished = v.object({
   run: v.id("runs"),
@@ -187,16 +256,24 @@ export const vAssignment = v.object({
   timeoutMs: v.union(v.number(), v.null()),
   isolate: v.boolean(),
   once: v.boolean(),
+  steps: v.number(), // kept by earlier runs of the task: worker:steps tells them
+  signals: v.number(), // that nobody has taken yet: worker:steps tells them too
 });
 export type Assignment = Infer<typeof vAssignment>;
 
-export const vControlKind = v.union(v.literal("cancel"), v.literal("pause"), v.literal("drain"));
+export const vControlKind = v.union(
+  v.literal("cancel"),
+  v.literal("drain"),
+  v.literal("pause"),
+  v.literal("signal"),
+);
 
 export const vControl = v.object({
   control: v.id("controls"),
   kind: vControlKind,
   run: v.union(v.id("runs"), v.null()),
   reason: v.string(),
+  signal: v.union(vSignal, v.null()), // kind "signal" only
 });
 
 export const vInbox = v.object({
@@ -267,6 +344,9 @@ export const vEventType = v.union(
   v.literal("task_resumed"),
   v.literal("retry_requested"), // by hand: its attempts begin anew
   v.literal("pause_requested"),
+  v.literal("task_suspended"),
+  v.literal("task_woken"),
+  v.literal("task_signalled"),
   v.literal("cancel_requested"),
   v.literal("run_assigned"),
   v.literal("run_refused"),
@@ -374,3 +454,31 @@ export const vSettlement = v.union(
   v.object({ kind: v.literal("cancelGroup"), group: v.id("groups"), after: v.number() }),
 );
 export type Settlement = Infer<typeof vSettlement>;
+
+/** How a task stands between its steps. */
+export const vTaskState = v.object({
+  task: v.id("tasks"),
+  status: vTaskStatus,
+  run: v.union(v.id("runs"), v.null()),
+  progress: v.union(
+    v.object({ done: v.number(), total: v.union(v.number(), v.null()), message: v.string() }),
+    v.null(),
+  ),
+  state: v.union(v.string(), v.null()), // JSON text
+  at: v.union(v.number(), v.null()), // when these two were last told
+  steps: v.number(),
+  waitsFor: v.union(v.string(), v.null()), // the event, while it waits for one
+  // The three clocks of its live run; null when there is none.
+  clocks: v.union(
+    v.object({
+      heartbeatAt: v.number(), // its worker's process
+      inboxAgeMs: v.union(v.number(), v.null()), // its worker's inbox loop
+      silentMs: v.union(v.number(), v.null()), // its last token or step; null: it moves
+      on: v.union(vWaitsOn, v.null()),
+      name: v.union(v.string(), v.null()),
+      attempt: v.union(v.number(), v.null()),
+    }),
+    v.null(),
+  ),
+});
+export type TaskState = Infer<typeof vTaskState>;

@@ -7,9 +7,23 @@ import { upstream as readUpstream } from "./model/deps";
 import type { Caller } from "./model/keys";
 import { blameLate, isLive } from "./model/runs";
 import * as Sessions from "./model/sessions";
+import { readSteps } from "./model/steps";
 import { sync as syncOnce } from "./model/sync";
 import { readText } from "./model/text";
-import { vAgentOffer, vChunk, vFinished, vInbox, vRegistered, vSynced, vUpstream } from "./validators";
+import {
+  vAgentOffer,
+  vChunk,
+  vClocks,
+  vFinished,
+  vInbox,
+  vProgressReport,
+  vRegistered,
+  vSignal,
+  vStepReport,
+  vStepView,
+  vSynced,
+  vUpstream,
+} from "./validators";
 
 export const register = workerMutation({
   args: {
@@ -51,6 +65,9 @@ export const sync = workerMutation({
     chunks: v.array(vChunk),
     finished: v.array(vFinished),
     acknowledged: v.array(v.id("controls")),
+    steps: v.optional(v.array(vStepReport)),
+    progress: v.optional(v.array(vProgressReport)),
+    clocks: v.optional(vClocks),
   },
   returns: vSynced,
   handler: (ctx, body) => syncOnce(ctx, ctx.caller, body),
@@ -85,6 +102,18 @@ export const upstream = workerQuery({
   returns: v.object({ items: v.array(vUpstream), next: v.union(v.number(), v.null()) }),
   handler: async (ctx, { session, run: id, after }) =>
     readUpstream(ctx, (await heldRun(ctx, session, id)).task, after),
+});
+
+/** What earlier runs of the task have done, a page at a time, and on the first page the signals that wait for it. */
+export const steps = workerQuery({
+  args: { session: v.id("sessions"), run: v.id("runs"), cursor: v.union(v.string(), v.null()) },
+  returns: v.object({
+    steps: v.array(vStepView),
+    cursor: v.union(v.string(), v.null()),
+    signals: v.array(vSignal),
+  }),
+  handler: async (ctx, { session, run, cursor }) =>
+    readSteps(ctx, await heldRun(ctx, session, run), cursor, Date.now()),
 });
 
 export const drain = workerMutation({

@@ -52,7 +52,7 @@ def python(schema: dict[str, Any], definitions: dict[str, Any], *, omits_none: b
         fields = {}
         for name, field in schema["properties"].items():
             shape = python(field, definitions, omits_none=omits_none)
-            leaves_out = omits_none and field.get("default", ...) is None
+            leaves_out = field.get("omitted", omits_none and field.get("default", ...) is None)
             # A field that is left out when it is None is optional on the wire and never null there.
             fields[name] = (union(s for s in shape if s != "null") if leaves_out else shape, leaves_out)
         return union([("object", fields)])
@@ -103,6 +103,8 @@ def only(shape: Any, kind: str) -> Any:
         ("tasks:links", None, client.TaskLinks),
         ("groups:list", None, groups.GroupPage),
         ("worker:upstream", None, models.UpstreamPage),
+        ("tasks:state", None, client.TaskState),
+        ("worker:steps", None, models.StepsPage),
     ],
 )
 def test_a_model_and_its_validator_say_the_same(

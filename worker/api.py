@@ -13,6 +13,7 @@ from worker.models import (
     Inbox,
     Registered,
     RegisterRequest,
+    StepsPage,
     SyncReply,
     SyncRequest,
     UpstreamPage,
@@ -60,6 +61,11 @@ class Api:
         """Return how the tasks have ended that a run's task comes after, behind the first `after`."""
         args: dict[str, Json] = {"session": session, "run": run, "after": after}
         return _parsed(UpstreamPage, await self._query("worker:upstream", args, timeout))
+
+    async def steps(self, session: str, run: str, cursor: str | None, *, timeout: float) -> StepsPage:
+        """Return a page of what earlier runs of the task have done."""
+        args: dict[str, Json] = {"session": session, "run": run, "cursor": cursor}
+        return _parsed(StepsPage, await self._query("worker:steps", args, timeout))
 
     async def drain(self, session: str, *, final: bool, timeout: float) -> DrainReply:
         """Stop new runs for a session, or sign it off for good."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from types import TracebackType
@@ -13,7 +14,7 @@ from pydantic import Field, SecretStr
 from worker.backend import Backend, Json, retry
 from worker.errors import function_error
 from worker.groups import After, Groups, OnComplete
-from worker.models import Chunk, LlmSpec, RunError, RunKind, TaskStatus, Usage, Wire
+from worker.models import Chunk, LlmSpec, Progress, RunError, RunKind, TaskStatus, Usage, WaitsOn, Wire
 
 ENDED: frozenset[TaskStatus] = frozenset({"succeeded", "failed", "cancelled", "skipped"})
 SUBMIT_PAGE = 200  # tasks in a call, as the control plane bounds it
@@ -97,6 +98,34 @@ class TaskView(Wire):
     due_at: float
     started_at: float | None
     ended_at: float | None
+
+
+class RunClocks(Wire):
+    """The three clocks of a live run: its worker's heartbeat and inbox loop, its own last token or step.
+
+    `silent_ms` is None while it moves; else `on` says what it waits for, `name` which model or step.
+    """
+
+    heartbeat_at: float
+    inbox_age_ms: float | None
+    silent_ms: float | None
+    on: WaitsOn | None
+    name: str | None
+    attempt: int | None
+
+
+class TaskState(Wire):
+    """How a task stands between its steps; `state` is JSON text that its run has set."""
+
+    task: str
+    status: TaskStatus
+    run: str | None
+    progress: Progress | None
+    state: str | None
+    at: float | None
+    steps: int
+    waits_for: str | None
+    clocks: RunClocks | None
 
 
 class Event(Wire):
@@ -279,6 +308,22 @@ class Client(Groups):
         args = {"task": task, "subtree": subtree}
         status: TaskStatus = (await self._mutation("tasks:cancel", args))["status"]
         return status
+
+    async def signal(self, task: str, name: str, data: Json = None, *, id: str | None = None) -> bool:
+        """Tell a task something; one that waits for it wakes. Return whether it was new.
+
+        Args:
+            task: Whom to tell.
+            name: What it asks for.
+            data: What it gets: any JSON.
+            id: Makes a repeat harmless; each call without one is a signal of its own.
+        """
+        args = {"task": task, "name": name, "data": json.dumps(data), "id": id or str(uuid.uuid4())}
+        return not (await self._mutation("tasks:signal", args))["duplicate"]
+
+    async def state(self, task: str) -> TaskState:
+        """Return what a task's last run says of itself, and how a live one stands."""
+        return TaskState.model_validate(await self._query("tasks:state", {"task": task}))
 
     async def pause(self, task: str) -> TaskStatus:
         """Pause a task: at once in line, else when its run is handed back; return its status now."""

@@ -6,7 +6,7 @@ fields they do not know, so that a newer control plane can serve an older worker
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -32,6 +32,16 @@ class Wire(BaseModel):
     """A value on the wire: camelCase there, snake_case here, never changed once made."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True)
+
+
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+# A field that is left out on the wire when it is None.
+OMITTED: Any = Field(
+    default=None, exclude_if=lambda value: value is None, json_schema_extra={"omitted": True}
+)
 
 
 class LlmSpec(Wire):
@@ -60,6 +70,16 @@ class Assignment(Wire):
     timeout_ms: float | None
     isolate: bool
     once: bool
+    steps: int = 0
+    signals: int = 0
+
+
+class Signal(Wire):
+    """Something that a task was told; `data` is JSON text."""
+
+    signal: str
+    name: str
+    data: str
 
 
 class Control(Wire):
@@ -69,9 +89,10 @@ class Control(Wire):
     """
 
     control: str
-    kind: Literal["cancel", "pause", "drain"]
+    kind: Literal["cancel", "drain", "pause", "signal"]
     run: str | None
     reason: str
+    signal: Signal | None = None
 
 
 class AgentOffer(Wire):
@@ -164,7 +185,28 @@ class Released(Wire):
     kind: Literal["released"] = "released"
 
 
-Outcome = Annotated[Succeeded | Failed | Cancelled | Released, Field(discriminator="kind")]
+class UntilTime(Wire):
+    """Some milliseconds from the moment when the control plane hears of it."""
+
+    ms: float
+
+
+class UntilEvent(Wire):
+    """An event of the tenant, or a signal to the task; None: however long that takes."""
+
+    event: str
+    timeout_ms: float | None
+
+
+class Suspended(Wire):
+    """The task waits without a worker; its next run goes on behind its finished steps."""
+
+    kind: Literal["suspended"] = "suspended"
+    step: str
+    until: UntilTime | UntilEvent
+
+
+Outcome = Annotated[Succeeded | Failed | Cancelled | Released | Suspended, Field(discriminator="kind")]
 
 
 class Usage(Wire):
@@ -184,8 +226,77 @@ class Finished(Wire):
     usage: Usage | None
 
 
+class StepReport(Wire):
+    """Something that a run has done for good; `result` is JSON text.
+
+    An "event" is a wait that ended in the worker, by the `signal` that it takes.
+    """
+
+    run: str
+    key: str
+    kind: Literal["step", "event"]
+    result: str
+    signal: str | None
+
+
+class Step(Wire):
+    """Something that an earlier run of the task has done; a wait that is not over has no `result`."""
+
+    key: str
+    kind: Literal["step", "sleep", "event", "spawn"]
+    result: str | None
+    remaining_ms: float | None
+
+
+class StepsPage(Wire):
+    """A page of a task's steps; the first one brings the signals that nobody has taken."""
+
+    steps: list[Step]
+    cursor: str | None
+    signals: list[Signal]
+
+
+class Progress(Wire):
+    """How far a run has come."""
+
+    done: float
+    total: float | None
+    message: str
+
+
+class ProgressReport(Wire):
+    """The newest that a run says of itself; None leaves what it said before. `state` is JSON text."""
+
+    run: str
+    progress: Progress | None
+    state: str | None
+
+
+WaitsOn = Literal["model", "step", "agent"]
+
+
+class Silence(Wire):
+    """A run from which nothing has come for `ms`, and what it waits for."""
+
+    run: str
+    ms: float
+    on: WaitsOn
+    name: str | None
+    attempt: int | None
+
+
+class Clocks(Wire):
+    """How this worker stands: its inbox loop, and the runs that have been silent for long."""
+
+    inbox_age_ms: float
+    silent: list[Silence]
+
+
 class SyncRequest(Wire):
-    """All that a worker has to say, in one mutation; a retry repeats it word for word."""
+    """All that a worker has to say, in one mutation; a retry repeats it word for word.
+
+    The last three are left out while there is nothing to say.
+    """
 
     session: str
     seq: int
@@ -193,6 +304,9 @@ class SyncRequest(Wire):
     chunks: list[Chunk]
     finished: list[Finished]
     acknowledged: list[str]
+    steps: list[StepReport] | None = OMITTED
+    progress: list[ProgressReport] | None = OMITTED
+    clocks: Clocks | None = OMITTED
 
 
 class RunResult(Wire):

@@ -36,8 +36,8 @@ from worker.models import (
 )
 
 INLINE_BYTES = 8 * 1024
-TaskStatus = Literal["pending", "running", "succeeded", "failed", "cancelled"]
-RunState = Literal["assigned", "running", "succeeded", "failed", "cancelled", "released", "lost"]
+TaskStatus = Literal["pending", "waiting", "running", "succeeded", "failed", "cancelled"]
+RunState = Literal["assigned", "running", "succeeded", "failed", "cancelled", "released", "suspended", "lost"]
 
 
 @dataclass(slots=True)
@@ -192,7 +192,7 @@ class FakeControlPlane:
     async def finished(self, tasks: Iterable[FakeTask] | None = None) -> None:
         """Wait until these tasks (by default all) have ended."""
         while True:
-            if all(t.status not in {"pending", "running"} for t in tasks or self.tasks.values()):
+            if all(t.status not in {"pending", "waiting", "running"} for t in tasks or self.tasks.values()):
                 return
             await self._ended.wait()
 
@@ -370,6 +370,8 @@ class FakeControlPlane:
         if outcome.kind == "released":
             task.attempt -= 1
             self._again(task)
+        elif outcome.kind == "suspended":
+            task.status, task.run = "waiting", None
         elif outcome.kind == "failed" and outcome.retryable and task.attempt < task.max_attempts:
             self._again(task)
         else:

@@ -19,7 +19,7 @@ export type Standing = {
 
 export type Verdict = Pick<Standing, "failures" | "losses" | "releases" | "isolate"> &
   (
-    | { next: "succeeded" | "cancelled" }
+    | { next: "succeeded" | "cancelled" | "suspended" }
     | { next: "failed"; error: Fault }
     // keepsPlace: the task did nothing wrong, so it goes back to where it stood in line.
     | { next: "retry"; delayMs: number; keepsPlace: boolean; error: Fault | null }
@@ -58,6 +58,8 @@ export function judge(ending: Ending, task: Standing, random: number): Verdict {
       return { ...same, next: "succeeded" };
     case "cancelled":
       return { ...same, next: "cancelled" };
+    case "suspended":
+      return { ...same, next: task.cancelRequested ? "cancelled" : "suspended" };
     case "released": {
       const releases = task.releases + 1;
       if (task.cancelRequested) return { ...same, releases, next: "cancelled" };

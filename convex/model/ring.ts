@@ -3,6 +3,7 @@ import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx } from "../_generated/server";
 import { missEnd, missStart } from "./deadlines";
 import { retryCallback } from "./groups";
+import { timeOut } from "./waits";
 
 /** Ring one alarm. It is gone from here on; whoever needs another sets it anew. */
 export async function ring(ctx: MutationCtx, id: Id<"alarms">, now: number): Promise<void> {
@@ -19,4 +20,5 @@ const HANDLERS: Record<
   startBy: (ctx, task) => missStart(ctx, task as Id<"tasks">),
   endBy: (ctx, task, now) => missEnd(ctx, task as Id<"tasks">, now),
   callback: (ctx, group) => retryCallback(ctx, group as Id<"groups">),
+  wait: (ctx, task, now) => timeOut(ctx, task as Id<"tasks">, now),
 };

@@ -12,6 +12,7 @@ import { judge, type Ending } from "./retry";
 import { close, get as getTask } from "./tasks";
 import { keepText } from "./text";
 import { leaveLine, putInLine, wakeFor } from "./waiting";
+import { suspend, type Suspension } from "./waits";
 
 /**
  * Assign a ready task to a worker's inbox as a new run.
@@ -42,6 +43,7 @@ export async function assign(
     endedAt: null,
     usage: null,
     error: null,
+    ...(task.steps === undefined ? {} : { steps: task.steps }),
   });
   await ctx.db.delete("ready", ready._id);
   await ctx.db.patch("tasks", task._id, {
@@ -90,7 +92,11 @@ export async function end(
   if (task === null) return; // removed by hand: there is nothing to follow
   const verdict = judge(ending, task, Math.random());
   const { failures, losses, releases, isolate } = verdict;
-  const change = { failures, losses, releases, isolate, usage: add(task.usage, usage) };
+  const change = {
+    ...{ failures, losses, releases, isolate, usage: add(task.usage, usage) },
+    ...(run.steps === undefined ? {} : { steps: run.steps }),
+    ...(run.consumed === undefined ? {} : { signals: (task.signals ?? 0) - run.consumed }),
+  };
   const data = { attempt: run.attempt, state, ...(error === null ? {} : { code: error.code }) };
   switch (verdict.next) {
     case "succeeded": {
@@ -108,6 +114,10 @@ export async function end(
       return;
     case "failed":
       await close(ctx, task, "failed", run._id, data, { ...change, error });
+      return;
+    case "suspended":
+      // The states agree: only a run that asked to wait has this verdict.
+      await suspend(ctx, task, run, ending as Suspension, change, now);
       return;
     case "retry": {
       const dueAt = now + verdict.delayMs;
@@ -201,6 +211,8 @@ export async function assignment(
     timeoutMs: task.timeoutMs,
     isolate: task.isolate,
     once: task.retry.maxAttempts === 1,
+    steps: run.steps ?? 0,
+    signals: task.signals ?? 0,
   };
 }
 

@@ -22,7 +22,7 @@ import {
   SET_ASIDE_MS,
 } from "../constants";
 import { refuse } from "../errors";
-import type { AgentOffer, Fault, Inbox } from "../validators";
+import type { AgentOffer, Clocks, Fault, Inbox } from "../validators";
 import { bringAgents } from "./agents";
 import { checkScope, type Caller } from "./keys";
 import { wakeIfStarved, wakeTimersBy } from "./loops";
@@ -201,9 +201,15 @@ async function inboxWith(ctx: QueryCtx, session: Id<"sessions">, runs: Doc<"runs
     live: true,
     ended: null,
     assigned,
-    controls: controls.map(({ _id, kind, run, reason }) => ({ control: _id, kind, run, reason })),
+    controls: await Promise.all(controls.map((row) => controlView(ctx, row))),
     watched: watches.map((watch) => watch.run),
   };
+}
+
+async function controlView(ctx: QueryCtx, { _id, kind, run, reason, signal: id }: Doc<"controls">) {
+  const row = id === undefined ? null : await ctx.db.get("signals", id);
+  const signal = row === null ? null : { signal: row._id, name: row.name, data: row.data };
+  return { control: _id, kind, run, reason, signal: row?.taken === true ? null : signal };
 }
 
 /**
@@ -244,10 +250,11 @@ export async function beat(
   heartbeat: Doc<"heartbeats">,
   seq: number,
   busy: boolean,
+  clocks?: Clocks,
 ): Promise<number> {
   const lease = busy ? leaseMs() : IDLE_LEASE_MS;
   const expiresAt = Date.now() + lease;
-  await ctx.db.patch("heartbeats", heartbeat._id, { seq, state: busy ? "busy" : "idle", expiresAt });
+  await ctx.db.patch("heartbeats", heartbeat._id, { seq, state: busy ? "busy" : "idle", expiresAt, clocks });
   if (busy && heartbeat.state !== "busy") await wakeTimersBy(ctx, expiresAt);
   return lease;
 }

@@ -21,7 +21,7 @@ export async function pause(ctx: MutationCtx, task: Task): Promise<TaskStatus> {
     throw refuse("invalid_argument", `task: ${task._id} has ended (${task.status}) and cannot be paused.`);
   }
   if (task.status === "paused" || task.pauseRequested === true) return task.status;
-  if (task.status === "pending" || task.status === "delayed") {
+  if (task.status === "pending" || task.status === "delayed" || task.status === "sleeping") {
     const resumeAt = await dueTimeOf(ctx, task);
     await leaveLine(ctx, task);
     await ctx.db.patch("tasks", task._id, { status: "paused", resumeAt, updated: ctx.db.vars.commitTs });
@@ -43,7 +43,7 @@ export async function pause(ctx: MutationCtx, task: Task): Promise<TaskStatus> {
 }
 
 async function dueTimeOf(ctx: MutationCtx, task: Task): Promise<number> {
-  if (task.status !== "delayed") return task.dueAt;
+  if (task.status === "pending") return task.dueAt;
   const row = await ctx.db
     .query("delayed")
     .withIndex("by_task", (q) => q.eq("task", task._id))

@@ -5,18 +5,32 @@ import type { MutationCtx, QueryCtx } from "../_generated/server";
 import {
   IDLE_HEARTBEAT_MS,
   MAX_CHUNK_BYTES,
+  MAX_SILENT,
   MAX_SYNC_BYTES,
   MAX_SYNC_ITEMS,
   WATCHED_SYNC_MS,
 } from "../constants";
 import { refuse } from "../errors";
-import type { Chunk, Finished, Outcome, RunState, Synced } from "../validators";
+import type {
+  Chunk,
+  Clocks,
+  Fault,
+  Finished,
+  Outcome,
+  ProgressReport,
+  RunState,
+  StepReport,
+  Synced,
+} from "../validators";
 import { record } from "./events";
 import { wakeIfStarved } from "./loops";
+import { keepProgress } from "./progress";
 import { accept, end, isLive } from "./runs";
 import type { Caller } from "./keys";
 import { beat, heartbeatMs, heartbeatOf, sessionOf } from "./sessions";
+import { keepSteps } from "./steps";
 import { checkJson, fitsIn } from "./text";
+import { refusal } from "./waits";
 
 export type Body = {
   session: Id<"sessions">;
@@ -25,6 +39,9 @@ export type Body = {
   chunks: Chunk[];
   finished: Finished[];
   acknowledged: Id<"controls">[];
+  steps?: StepReport[];
+  progress?: ProgressReport[];
+  clocks?: Clocks;
 };
 
 const FENCED = "the run is no longer this session's";
@@ -54,6 +71,8 @@ export async function sync(ctx: MutationCtx, caller: Caller, body: Body): Promis
   const runs = await Runs.of(ctx, session._id, body);
   const held = new Set(body.chunks.map((chunk) => chunk.run).filter((id) => runs.live(id) !== undefined));
   const results: Synced["results"] = [];
+  // What a run has done comes before its end: then it stands whatever becomes of the run.
+  if (fresh && body.steps !== undefined) await takeSteps(ctx, runs, body.steps, now);
   for (const item of body.finished) {
     const reason = await finish(ctx, runs, item, fresh, now);
     results.push({ run: item.run, accepted: reason === null, reason });
@@ -68,6 +87,9 @@ export async function sync(ctx: MutationCtx, caller: Caller, body: Body): Promis
       ctx,
       body.chunks.filter((chunk) => held.has(chunk.run)),
     );
+    for (const report of body.progress ?? []) {
+      if (runs.own(report.run) !== undefined) await keepProgress(ctx, report, now);
+    }
     if (finishing.length > 0) await wakeIfStarved(ctx);
     for (const id of body.acknowledged) {
       const control = await ctx.db.get("controls", id);
@@ -77,7 +99,7 @@ export async function sync(ctx: MutationCtx, caller: Caller, body: Body): Promis
 
   const watched = inbox.watched.filter((run) => !finishing.includes(run));
   const acknowledged = new Set(body.acknowledged);
-  const lease = await beat(ctx, heartbeat, Math.max(body.seq, heartbeat.seq), holdsMore);
+  const lease = await beat(ctx, heartbeat, Math.max(body.seq, heartbeat.seq), holdsMore, body.clocks);
   return {
     live: true,
     ended: null,
@@ -92,21 +114,29 @@ export async function sync(ctx: MutationCtx, caller: Caller, body: Body): Promis
 }
 
 function checkShape(body: Body): void {
-  const items = body.accepted.length + body.chunks.length + body.finished.length + body.acknowledged.length;
+  const { accepted, chunks, finished, acknowledged, steps = [], progress = [] } = body;
+  const items = [accepted, chunks, finished, acknowledged, steps, progress].reduce(
+    (sum, { length }) => sum + length,
+    0,
+  );
   if (items > MAX_SYNC_ITEMS) {
     throw refuse("invalid_argument", `sync: ${items} items, at most ${MAX_SYNC_ITEMS} in a request.`);
   }
   let size = 0;
-  for (const { text } of body.chunks) size += text.length;
-  for (const { outcome } of body.finished)
-    if (outcome.kind === "succeeded") size += outcome.output?.length ?? 0;
+  for (const { text } of chunks) size += text.length;
+  for (const { result } of steps) size += result.length;
+  for (const { state } of progress) size += state?.length ?? 0;
+  for (const { outcome } of finished) if (outcome.kind === "succeeded") size += outcome.output?.length ?? 0;
   if (size > MAX_SYNC_BYTES) {
     throw refuse(
       "payload_too_large",
       `sync: ${size} characters of text, at most ${MAX_SYNC_BYTES} in a request.`,
     );
   }
-  for (const chunk of body.chunks) {
+  if ((body.clocks?.silent.length ?? 0) > MAX_SILENT) {
+    throw refuse("invalid_argument", `clocks: at most ${MAX_SILENT} silent runs are told.`);
+  }
+  for (const chunk of chunks) {
     if (!fitsIn(chunk.text, MAX_CHUNK_BYTES)) {
       throw refuse(
         "payload_too_large",
@@ -143,9 +173,9 @@ class Runs {
   ) {}
 
   static async of(ctx: MutationCtx, session: Id<"sessions">, body: Body): Promise<Runs> {
-    const finishing = body.finished.map((item) => item.run);
+    const named = [body.chunks, body.steps ?? [], body.progress ?? [], body.finished].flat();
     const byId = new Map<Id<"runs">, Doc<"runs"> | null>();
-    for (const id of [...body.accepted, ...body.chunks.map((chunk) => chunk.run), ...finishing]) {
+    for (const id of [...body.accepted, ...named.map(({ run }) => run)]) {
       if (!byId.has(id)) byId.set(id, await ctx.db.get("runs", id));
     }
     return new Runs(session, byId);
@@ -165,7 +195,11 @@ class Runs {
 
   /** From here on the request finds the run as it now is: named twice, it is ended once. */
   ended(run: Doc<"runs">, state: RunState): void {
-    this.byId.set(run._id, { ...run, state });
+    this.changed(run, { state });
+  }
+
+  changed(run: Doc<"runs">, change: Partial<Doc<"runs">>): void {
+    this.byId.set(run._id, { ...run, ...change });
   }
 
   any(id: Id<"runs">): Doc<"runs"> | null | undefined {
@@ -178,6 +212,33 @@ class Runs {
   }
 }
 
+/** Keep the steps of each run that is held; one that cannot go on ends here, and its worker learns that it is lost. */
+async function takeSteps(
+  ctx: MutationCtx,
+  runs: Runs,
+  reports: readonly StepReport[],
+  now: number,
+): Promise<void> {
+  for (const id of new Set(reports.map(({ run }) => run))) {
+    const run = runs.live(id);
+    if (run === undefined) continue;
+    const its = reports.filter((report) => report.run === id);
+    const { change, fault } = await keepSteps(ctx, run, its);
+    runs.changed(run, change);
+    if (fault === null) continue;
+    await end(ctx, { ...run, ...change }, unretryable(fault), run.usage, now);
+    runs.ended({ ...run, ...change }, "failed");
+    await wakeIfStarved(ctx);
+  }
+}
+
+const unretryable = (error: Fault): Outcome => ({
+  kind: "failed",
+  error,
+  retryable: false,
+  notBeforeMs: null,
+});
+
 /** @returns null when the result stands, else why it was refused */
 async function finish(
   ctx: MutationCtx,
@@ -187,7 +248,7 @@ async function finish(
   now: number,
 ): Promise<string | null> {
   const run = runs.live(id);
-  const kept = checkOutput(outcome);
+  let kept = checkOutput(outcome);
   if (run === undefined) {
     const ended = runs.own(id);
     if (ended?.state === kept.kind) return null;
@@ -196,8 +257,11 @@ async function finish(
   }
   // A repeat writes nothing: its items were applied with the first request, or refused by it.
   if (fresh) {
+    const fault = kept.kind === "suspended" ? await refusal(ctx, run, kept) : null;
+    if (fault !== null) kept = unretryable(fault);
     await end(ctx, run, kept, usage, now);
     runs.ended(run, kept.kind);
+    if (fault !== null) return `the run has ended: ${kept.kind}`;
   }
   return null;
 }
@@ -210,12 +274,7 @@ function checkOutput(outcome: Outcome): Outcome {
     return outcome;
   } catch (error) {
     const { data } = error as { data: { message: string } };
-    return {
-      kind: "failed",
-      error: { code: "invalid_output", message: data.message },
-      retryable: false,
-      notBeforeMs: null,
-    };
+    return unretryable({ code: "invalid_output", message: data.message });
   }
 }
 
@@ -236,11 +295,8 @@ async function refuseAll(
     await ctx.db.patch("heartbeats", heartbeat._id, { seq: body.seq });
     for (const { run } of body.finished) await recordRefusal(ctx, await ctx.db.get("runs", run));
   }
-  const mentioned = [
-    ...body.accepted,
-    ...body.chunks.map((chunk) => chunk.run),
-    ...body.finished.map(({ run }) => run),
-  ];
+  const named = [body.chunks, body.steps ?? [], body.progress ?? [], body.finished].flat();
+  const mentioned = [...body.accepted, ...named.map(({ run }) => run)];
   return {
     live: false,
     ended,

@@ -78,15 +78,31 @@ export function checkJson(field: string, text: string): string {
       `${field}: ${utf8Bytes(text)} bytes; at most ${MAX_TEXT_BYTES} are kept. Store it elsewhere and pass a reference.`,
     );
   }
-  try {
-    JSON.parse(text);
-  } catch {
+  if (!isJson(text)) {
     throw refuse(
       "invalid_argument",
       `${field}: not JSON. Pass the text that JSON.stringify or json.dumps returns.`,
     );
   }
   return text;
+}
+
+export function isJson(text: string): boolean {
+  try {
+    JSON.parse(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** JSON text that stands in a row of its owner. */
+export function checkSmallJson(field: string, text: string, bytes: number): string {
+  if (fitsIn(text, bytes)) return checkJson(field, text);
+  throw refuse(
+    "payload_too_large",
+    `${field}: ${utf8Bytes(text)} bytes, at most ${bytes}. Store it elsewhere and pass a reference.`,
+  );
 }
 
 /** Keep a text beside its owner's row while it is small, else in `outputs`. */

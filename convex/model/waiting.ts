@@ -4,6 +4,7 @@ import type { MutationCtx } from "../_generated/server";
 import { AGEING_MS, SET_ASIDE_MS } from "../constants";
 import { record } from "./events";
 import { wakeDispatch, wakeTimersBy } from "./loops";
+import { forget, waitOf } from "./waits";
 
 type Constraints = Pick<Doc<"tasks">, "queue" | "agent" | "labels" | "tenant" | "key">;
 
@@ -122,7 +123,13 @@ export async function leaveLine(ctx: MutationCtx, task: Pick<Doc<"tasks">, "_id"
       await deleteRow(ctx, "blocked", task._id);
       return;
     case "sleeping":
-    case "waiting_event":
+      await deleteRow(ctx, "delayed", task._id);
+      return;
+    case "waiting_event": {
+      const wait = await waitOf(ctx, task);
+      if (wait !== null) await forget(ctx, wait);
+      return;
+    }
     case "paused":
       return;
     case "running":

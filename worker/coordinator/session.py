@@ -408,7 +408,7 @@ class Session:
     def _obey(self, control: Control) -> None:
         if control.kind == "drain":
             self._steer(self._runs.drain, control.reason)
-        elif control.run is not None:
+        elif control.kind == "cancel" and control.run is not None:
             self._steer(self._runs.cancel, control.run, control.reason)
         self._outbox.acknowledge(control.control)
         self._nudged.set()

@@ -1,0 +1,65 @@
+/** What a run says of itself while it runs, and what its worker says of it. */
+import type { Doc, Id } from "../_generated/dataModel";
+import type { MutationCtx, QueryCtx } from "../_generated/server";
+import { IDLE_LEASE_MS, MAX_LINE_CHARS, MAX_STATE_BYTES } from "../constants";
+import { refuse } from "../errors";
+import type { ProgressReport, TaskState } from "../validators";
+import { isLive } from "./runs";
+import { heartbeatOf, leaseMs } from "./sessions";
+import { fitsIn } from "./text";
+import { waitOf } from "./waits";
+
+/** Keep the newest that a live run says of itself: one row for each run. A state that is too large is left out. */
+export async function keepProgress(ctx: MutationCtx, report: ProgressReport, now: number): Promise<void> {
+  const { run, progress } = report;
+  const state = report.state !== null && fitsIn(report.state, MAX_STATE_BYTES) ? report.state : null;
+  const change = {
+    ...(progress === null ? {} : { ...progress, message: progress.message.slice(0, MAX_LINE_CHARS) }),
+    ...(state === null ? {} : { state }),
+    at: now,
+  };
+  const known = await progressOf(ctx, run);
+  if (known !== null) await ctx.db.patch("progress", known._id, change);
+  else await ctx.db.insert("progress", { run, done: null, total: null, message: "", state: null, ...change });
+}
+
+const progressOf = (ctx: QueryCtx, run: Id<"runs">): Promise<Doc<"progress"> | null> =>
+  ctx.db
+    .query("progress")
+    .withIndex("by_run", (q) => q.eq("run", run))
+    .unique();
+
+/** How a task stands: what its last run said of itself, and the three clocks of a live one. */
+export async function stateOf(ctx: QueryCtx, id: Id<"tasks">): Promise<TaskState> {
+  const task = await ctx.db.get("tasks", id);
+  if (task === null) throw refuse("not_found", `No task ${id}.`);
+  const run = task.run === null ? null : await ctx.db.get("runs", task.run);
+  const said = run === null ? null : await progressOf(ctx, run._id);
+  const wait = await waitOf(ctx, task);
+  const told = said?.done ?? null;
+  return {
+    task: id,
+    status: task.status,
+    run: task.run,
+    progress: told === null ? null : { done: told, total: said!.total, message: said!.message },
+    state: said?.state ?? null,
+    at: said?.at ?? null,
+    steps: run !== null && isLive(run) ? (run.steps ?? 0) : (task.steps ?? 0),
+    waitsFor: wait?.event ?? null,
+    clocks: run !== null && isLive(run) ? await clocksOf(ctx, run) : null,
+  };
+}
+
+/** The three clocks of a live run: its worker's process, its worker's inbox loop, its own last token or step. */
+export async function clocksOf(ctx: QueryCtx, run: Doc<"runs">): Promise<NonNullable<TaskState["clocks"]>> {
+  const { expiresAt, state, clocks } = await heartbeatOf(ctx, run.session);
+  const silent = clocks?.silent.find((item) => item.run === run._id);
+  return {
+    heartbeatAt: expiresAt - (state === "busy" ? leaseMs() : IDLE_LEASE_MS),
+    inboxAgeMs: clocks?.inboxAgeMs ?? null,
+    silentMs: silent?.ms ?? null,
+    on: silent?.on ?? null,
+    name: silent?.name ?? null,
+    attempt: silent?.attempt ?? null,
+  };
+}

@@ -1,0 +1,123 @@
+/** What a task has done for good: a later run of it finds the result and does not do it again. */
+import type { Doc, Id } from "../_generated/dataModel";
+import type { MutationCtx, QueryCtx } from "../_generated/server";
+import {
+  MAX_STEP_CHARS,
+  MAX_STEPS,
+  MAX_TEXT_BYTES,
+  SIGNAL_PAGE,
+  STEPS_PAGE,
+  STEPS_PAGE_BYTES,
+} from "../constants";
+import type { Fault, StepKind, StepReport } from "../validators";
+import { pendingSignals, takeSignal } from "./signals";
+import { fitsIn, isJson, keepText, readText } from "./text";
+
+export function findStep(ctx: QueryCtx, task: Id<"tasks">, key: string): Promise<Doc<"steps"> | null> {
+  return ctx.db
+    .query("steps")
+    .withIndex("by_task_and_key", (q) => q.eq("task", task).eq("key", key))
+    .unique();
+}
+
+/** Why a step cannot be kept under its key; null when it can. `known` is what stands there. */
+export function objection(
+  key: string,
+  kind: StepKind,
+  known: Doc<"steps"> | null,
+  steps: number,
+): Fault | null {
+  if (key.length < 1 || key.length > MAX_STEP_CHARS) {
+    return {
+      code: "invalid_step",
+      message: `A step's name has 1 to ${MAX_STEP_CHARS} characters, not ${key.length}`,
+    };
+  }
+  if (known !== null && known.kind !== kind) {
+    const was = `${JSON.stringify(key)} was a ${known.kind} in an earlier run and is a ${kind} in this one`;
+    return {
+      code: "step_mismatch",
+      message: `Step ${was}: an agent must take the same steps in the same order in each run of a task`,
+    };
+  }
+  if (known === null && steps >= MAX_STEPS) {
+    return { code: "too_many_steps", message: `A task has at most ${MAX_STEPS} steps; let it spawn others` };
+  }
+  return null;
+}
+
+/**
+ * Keep what a live run has done, and take the signals that it has used. A step that stands already stays as it is.
+ *
+ * @returns how the run's row changes, and why the run cannot go on if it cannot
+ */
+export async function keepSteps(
+  ctx: MutationCtx,
+  run: Doc<"runs">,
+  reports: readonly StepReport[],
+): Promise<{ change: Pick<Doc<"runs">, "steps" | "consumed">; fault: Fault | null }> {
+  let steps = run.steps ?? 0;
+  let consumed = run.consumed ?? 0;
+  let fault: Fault | null = null;
+  for (const { key, kind, result, signal } of reports) {
+    const known = await findStep(ctx, run.task, key);
+    fault = objection(key, kind, known, steps) ?? unfit(key, result);
+    if (fault !== null) break;
+    if (known === null) {
+      const kept = await keepText(ctx, result);
+      await insertStep(ctx, run.task, { key, kind, result: kept.inline, resultId: kept.id, at: null });
+      steps += 1;
+    } else if (!hasResult(known)) await resolveStep(ctx, known._id, result); // a wait that ended in the worker
+    if (signal !== null && (await takeSignal(ctx, run.task, signal))) consumed += 1;
+  }
+  const change = { ...(steps > 0 ? { steps } : {}), ...(consumed > 0 ? { consumed } : {}) };
+  if (steps !== (run.steps ?? 0) || consumed !== (run.consumed ?? 0))
+    await ctx.db.patch("runs", run._id, change);
+  return { change, fault };
+}
+
+function unfit(key: string, result: string): Fault | null {
+  const name = JSON.stringify(key);
+  if (!fitsIn(result, MAX_TEXT_BYTES)) {
+    const message = `The result of step ${name} is over ${MAX_TEXT_BYTES} bytes; store it elsewhere and return where`;
+    return { code: "step_too_large", message };
+  }
+  return isJson(result) ? null : { code: "invalid_step", message: `The result of step ${name} is not JSON` };
+}
+
+export const insertStep = (
+  ctx: MutationCtx,
+  task: Id<"tasks">,
+  step: Pick<Doc<"steps">, "key" | "kind" | "result" | "resultId" | "at">,
+): Promise<Id<"steps">> => ctx.db.insert("steps", { task, ...step });
+
+export const hasResult = (step: Doc<"steps">): boolean => step.result !== null || step.resultId !== null;
+
+/** The wait of a step is over. */
+export async function resolveStep(ctx: MutationCtx, id: Id<"steps">, result: string): Promise<void> {
+  const kept = await keepText(ctx, result);
+  await ctx.db.patch("steps", id, { result: kept.inline, resultId: kept.id });
+}
+
+/** A page of a task's steps, by key, and on the first page the signals that nobody has taken. */
+export async function readSteps(ctx: QueryCtx, run: Doc<"runs">, cursor: string | null, now: number) {
+  const rows = await ctx.db
+    .query("steps")
+    .withIndex("by_task_and_key", (q) => q.eq("task", run.task).gt("key", cursor ?? ""))
+    .take(STEPS_PAGE);
+  const steps = [];
+  let bytes = 0;
+  for (const row of rows) {
+    const result = await readText(ctx, { inline: row.result, id: row.resultId });
+    bytes += result?.length ?? 0;
+    if (steps.length > 0 && bytes > STEPS_PAGE_BYTES) break;
+    const remainingMs = row.at === null ? null : Math.max(0, row.at - now);
+    steps.push({ key: row.key, kind: row.kind, result, remainingMs });
+  }
+  const more = steps.length < rows.length || rows.length === STEPS_PAGE;
+  return {
+    steps,
+    cursor: more ? steps.at(-1)!.key : null,
+    signals: cursor === null ? await pendingSignals(ctx, run.task, SIGNAL_PAGE) : [],
+  };
+}
