@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from worker.api import Api
 from worker.backend import Backend
+from worker.errors import BackendOverloaded
 from worker.models import (
     AgentOffer,
     Assignment,
@@ -22,6 +23,7 @@ from worker.models import (
 )
 
 _CALL_S = 30.0
+_TRIES = 10
 
 
 @dataclass
@@ -30,6 +32,7 @@ class SimulatedWorker:
 
     Attributes:
         held: The runs it has accepted, by id.
+        waiting: The runs that it accepts with its next sync.
         live: Whether its last sync found its session alive.
     """
 
@@ -39,9 +42,10 @@ class SimulatedWorker:
     seq: int = 0
     live: bool = True
     held: dict[str, Assignment] = field(default_factory=dict)
-    _waiting: dict[str, Assignment] = field(default_factory=dict)
+    waiting: dict[str, Assignment] = field(default_factory=dict)
     _controls: list[str] = field(default_factory=list)
     cancelled: set[str] = field(default_factory=set)
+    _last: SyncRequest | None = None
 
     @classmethod
     async def register(
@@ -73,7 +77,7 @@ class SimulatedWorker:
     async def sync(self, finished: Iterable[tuple[str, Outcome]] = ()) -> SyncReply:
         """Accept what was assigned, report what is finished, and take in what is new."""
         self.seq += 1
-        accepted, self._waiting = self._waiting, {}
+        accepted, self.waiting = self.waiting, {}
         controls, self._controls = self._controls, []
         done = [Finished(run=run, outcome=outcome, usage=None) for run, outcome in finished]
         body = SyncRequest(
@@ -84,17 +88,31 @@ class SimulatedWorker:
             finished=done,
             acknowledged=controls,
         )
-        reply = await self.api.sync(body, timeout=_CALL_S)
+        reply = await self._send(body)
         self.live = reply.live
         self.held.update(accepted)
         for item in done:
             self.held.pop(item.run, None)
         for run in reply.lost:
             self.held.pop(run, None)
-        self._waiting = {a.run: a for a in reply.assigned if a.run not in self.held}
+        self.waiting = {a.run: a for a in reply.assigned if a.run not in self.held}
         self._controls = [control.control for control in reply.controls]
         self.cancelled |= {c.run for c in reply.controls if c.kind == "cancel" and c.run is not None}
         return reply
+
+    async def repeat(self) -> SyncReply:
+        """Send the last request once more, as a network may."""
+        assert self._last is not None
+        return await self._send(self._last)
+
+    async def _send(self, body: SyncRequest) -> SyncReply:
+        self._last = body
+        for _ in range(_TRIES - 1):
+            try:
+                return await self.api.sync(body, timeout=_CALL_S)
+            except BackendOverloaded:  # a host that conflicts on purpose
+                continue
+        return await self.api.sync(body, timeout=_CALL_S)
 
     async def finish_all(self) -> SyncReply:
         """Report success for every run it holds."""

@@ -136,7 +136,7 @@ def _check_runs(verdict: Verdict, task: Row, runs: list[Row]) -> None:
     if len(completions) > 1:
         verdict.duplicated.append(f"{name} was completed by {len(completions)} runs")
     # I5: failures burn attempts, and no more of them than allowed.
-    if task["failures"] > task["retry"]["maxAttempts"] * (1 + int(task.get("retries", 0))):
+    if task["failures"] > task["retry"]["maxAttempts"]:
         verdict.broken.append(f"{name} failed {task['failures']} times of {task['retry']['maxAttempts']}")
 
 
@@ -146,7 +146,7 @@ def _check_events(verdict: Verdict, task: Row, runs: list[Row], events: list[Row
     if types.count("task_submitted") != 1:
         verdict.duplicated.append(f"{name} was submitted {types.count('task_submitted')} times")
     ends = [event for event in events if event["type"] in _ENDINGS]
-    again = types.count("task_requeued")  # an operator's retry opens an ended task again
+    again = types.count("retry_requested")  # which opens an ended task again, with its attempts anew
     if len(ends) > 1 + again:
         verdict.duplicated.append(f"{name} ended {len(ends)} times: {types}")
     if task["status"] in ENDED and not ends:
