@@ -37,6 +37,8 @@ async function table(): Promise<[Public, Record<string, unknown>, Role[]][]> {
     version: "1",
   };
   const body = { session, seq: 1, accepted: [], chunks: [], finished: [], acknowledged: [] };
+  const name = "nightly";
+  const schedule = { name, cron: "@daily", template: { agent: "echo", input: "null" } };
   return [
     [api.worker.register, register, ["worker"]],
     [api.worker.inbox, { session }, ["worker"]],
@@ -68,6 +70,14 @@ async function table(): Promise<[Public, Record<string, unknown>, Role[]][]> {
     [api.tasks.signal, { task, name: "x", data: "1", id: "1" }, ["submit", "operator"]],
     [api.tasks.state, { task }, ["submit", "operator"]],
     [api.worker.crashed, { session, blamed: null }, ["worker"]],
+    [api.schedules.set, { schedule }, ["submit", "operator"]],
+    [api.schedules.get, { name }, ["submit", "operator"]],
+    [api.schedules.list, {}, ["submit", "operator"]],
+    [api.schedules.preview, { of: { name } }, ["submit", "operator"]],
+    [api.schedules.runNow, { name, request: "1" }, ["submit", "operator"]],
+    [api.schedules.pause, { name }, ["submit", "operator"]],
+    [api.schedules.resume, { name }, ["submit", "operator"]],
+    [api.schedules.remove, { name }, ["submit", "operator"]],
   ];
 }
 
@@ -85,6 +95,7 @@ function call(fn: Public, args: Record<string, unknown>, key: string): Promise<u
     "links",
     "children",
     "upstream",
+    "preview",
   ].includes(getFunctionName(fn).split(":")[1]!);
   return isQuery
     ? at.t.query(fn as FunctionReference<"query">, { key, ...args })

@@ -86,3 +86,13 @@ export const SETTLE_EDGES = 500; // edges that a pass settles: each is up to sev
 export const CANCEL_PAGE = 50; // tasks of a subtree or group that one step cancels
 export const CALLBACK_TRIES = 8; // then it has failed, for all to see
 export const CALLBACK_RETRY = { maxAttempts: CALLBACK_TRIES, initialMs: 10_000, base: 2, maxMs: 600_000 };
+
+// Schedules.
+export const MIN_INTERVAL_MS = 1_000;
+export const MAX_CRON_CHARS = 200;
+export const MAX_JITTER_MS = 24 * 3_600_000;
+export const MAX_TEMPLATE_BYTES = INLINE_BYTES; // of the input; it is read and written with every occurrence
+export const ON_TIME_MS = WATCHDOG_MS; // an occurrence that is later was missed: by then the watchdog has revived dead timers
+export const CATCH_UP_WINDOW_MS = 24 * 3_600_000; // how late a missed occurrence is made up, when the schedule does not say
+export const CATCH_UP_BATCH = 5; // occurrences of a schedule in one pass, which does that for TIMER_BATCH schedules
+export const MAX_PREVIEW = 100;

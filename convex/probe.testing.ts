@@ -13,6 +13,19 @@ export const removeTask = internalMutation({
   },
 });
 
+export const removeAgent = internalMutation({
+  args: { name: v.string() },
+  returns: v.null(),
+  handler: async (ctx, { name }) => {
+    const agent = await ctx.db
+      .query("agents")
+      .withIndex("by_name", (q) => q.eq("name", name))
+      .unique();
+    await ctx.db.delete("agents", agent!._id);
+    return null;
+  },
+});
+
 export const countTasks = internalQuery({
   args: {},
   returns: v.number(),

@@ -1,5 +1,6 @@
 import { defineSchema, defineTable } from "convex/server";
 import { v } from "convex/values";
+import { vCatchUp, vOverlap, vTemplate, vWhen } from "./schedule.validators";
 import {
   vAfterMode,
   vAlarmKind,
@@ -122,6 +123,30 @@ export default defineSchema({
   delayed: defineTable({ ...waiting, dueAt: v.number() })
     .index("by_dueAt", ["dueAt"])
     .index("by_task", ["task"]),
+
+  // What is to be done at which times. Written by: whoever sets, pauses, resumes or removes it.
+  schedules: defineTable({
+    tenant: v.string(),
+    name: v.string(),
+    when: vWhen,
+    template: vTemplate,
+    catchUp: vCatchUp,
+    overlap: vOverlap,
+    jitterMs: v.number(),
+    enabled: v.boolean(),
+  }).index("by_tenant_and_name", ["tenant", "name"]),
+
+  // Where a schedule stands. Written by: timers with each occurrence, and by whoever changes when the next one is.
+  scheduleStates: defineTable({
+    schedule: v.id("schedules"),
+    nextAt: v.union(v.number(), v.null()), // nominal; the alarm rings then or a jitter later
+    lastAt: v.union(v.number(), v.null()),
+    lastTask: v.union(v.id("tasks"), v.null()),
+    fired: v.number(),
+    overlapped: v.number(),
+    missed: v.union(v.object({ first: v.number(), last: v.number() }), v.null()),
+    lastError: v.union(v.object({ at: v.number(), code: v.string(), message: v.string() }), v.null()),
+  }).index("by_schedule", ["schedule"]),
 
   // What rings at a time. In: whoever sets it. Out: timers when it has rung, or whoever set it.
   alarms: defineTable({ kind: vAlarmKind, target: v.string(), at: v.number() })

@@ -12,6 +12,7 @@ export const KEYS = { worker: "sbw_test", submit: "sbs_test", operator: "sbo_tes
 /** The functions of probe.testing.ts, which no generated code knows. */
 export const probe = {
   removeTask: makeFunctionReference<"mutation", { task: Id<"tasks"> }, null>("probe:removeTask"),
+  removeAgent: makeFunctionReference<"mutation", { name: string }, null>("probe:removeAgent"),
   countTasks: makeFunctionReference<"query", Record<string, never>, number>("probe:countTasks"),
   keyRows: makeFunctionReference<"query", Record<string, never>, string>("probe:keyRows"),
   ownerlessRuns: makeFunctionReference<"query", Record<string, never>, number>("probe:ownerlessRuns"),

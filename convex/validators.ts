@@ -141,6 +141,7 @@ export const vAlarmKind = v.union(
   v.literal("endBy"),
   v.literal("callback"),
   v.literal("wait"),
+  v.literal("schedule"),
 );
 export type AlarmKind = Infer<typeof vAlarmKind>;
 
@@ -333,6 +334,7 @@ export type TaskView = Infer<typeof vTaskView>;
 
 export const vEventType = v.union(
   v.literal("task_submitted"),
+  v.literal("schedule_fired"), // what submitted it
   v.literal("task_retried"),
   v.literal("task_succeeded"),
   v.literal("task_failed"),

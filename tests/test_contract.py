@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from worker import client, groups, models
+from worker import client, groups, models, schedules
 
 CONTRACT: dict[str, Any] = json.loads((Path(__file__).parent / "contract.json").read_text(encoding="utf-8"))
 
@@ -105,6 +105,7 @@ def only(shape: Any, kind: str) -> Any:
         ("worker:upstream", None, models.UpstreamPage),
         ("tasks:state", None, client.TaskState),
         ("worker:steps", None, models.StepsPage),
+        ("schedules:set", None, schedules.ScheduleSet),
     ],
 )
 def test_a_model_and_its_validator_say_the_same(
@@ -143,10 +144,24 @@ def test_agents_history_and_streams_say_the_same() -> None:
     assert only(shape_of(client.AgentView), "object").items() <= listed.items()
 
 
+def test_schedules_say_the_same() -> None:
+    schedule, _ = only(arguments_of("schedules:set"), "object")["schedule"]
+    assert shape_of(schedules.ScheduleSpec, omits_none=True) == schedule
+    timing, _ = only(arguments_of("schedules:preview"), "object")["of"]
+    assert only(shape_of(schedules.Timing, omits_none=True), "object") in [member[1] for member in timing]
+    # A template that is shown leaves out what was not given, as one that is set does.
+    view, page = (
+        only(shape_of(model, omits_none=True), "object")
+        for model in (schedules.ScheduleView, schedules.SchedulePage)
+    )
+    assert union([("object", view), "null"]) == answer_of("schedules:get")
+    assert page.keys() == only(answer_of("schedules:list"), "object").keys()
+
+
 def test_every_public_function_is_called_by_one_of_the_two_clients() -> None:
     sources = [
         Path(module.__file__ or "").read_text(encoding="utf-8")
-        for module in (client, groups, __import__("worker.api").api)
+        for module in (client, groups, schedules, __import__("worker.api").api)
     ]
     unused = [name for name in CONTRACT if not any(f'"{name}"' in source for source in sources)]
     assert unused == []

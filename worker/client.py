@@ -15,6 +15,8 @@ from worker.backend import Backend, Json, retry
 from worker.errors import function_error
 from worker.groups import After, Groups, OnComplete
 from worker.models import Chunk, LlmSpec, Progress, RunError, RunKind, TaskStatus, Usage, WaitsOn, Wire
+from worker.models import RetryPolicy as RetryPolicy  # noqa: PLC0414 - who submits takes it from here
+from worker.schedules import Schedules
 
 ENDED: frozenset[TaskStatus] = frozenset({"succeeded", "failed", "cancelled", "skipped"})
 SUBMIT_PAGE = 200  # tasks in a call, as the control plane bounds it
@@ -28,15 +30,6 @@ _FULL_PAGE = 64  # chunks in an answer: there are more
 
 class _Call(Protocol):
     def __call__(self, path: str, args: dict[str, Json], *, timeout: float) -> Awaitable[Json]: ...
-
-
-class RetryPolicy(Wire):
-    """How often and when a task is tried again; None leaves the agent's own rule."""
-
-    max_attempts: int | None = None
-    initial_ms: float | None = None
-    base: float | None = None
-    max_ms: float | None = None
 
 
 class TaskSpec(Wire):
@@ -219,8 +212,10 @@ class StreamUpdate(Wire):
     chunks: list[Chunk] = Field(default_factory=list)
 
 
-class Client(Groups):
-    """`tasks:*`, `groups:*`, `runs:*` and `agents:*` of one deployment, called with a submit or operator key.
+class Client(Groups, Schedules):
+    """`tasks:*`, `groups:*`, `schedules:*`, `runs:*` and `agents:*` of one deployment.
+
+    It calls with a submit or operator key.
 
     Every call that changes something is idempotent, and is repeated within its deadline when the
     connection fails.

@@ -209,6 +209,15 @@ class Suspended(Wire):
 Outcome = Annotated[Succeeded | Failed | Cancelled | Released | Suspended, Field(discriminator="kind")]
 
 
+class RetryPolicy(Wire):
+    """How often and when a task is tried again; None leaves the agent's own rule."""
+
+    max_attempts: int | None = None
+    initial_ms: float | None = None
+    base: float | None = None
+    max_ms: float | None = None
+
+
 class Usage(Wire):
     """What a run's model calls used; None where the provider did not tell."""
 

@@ -4,6 +4,7 @@ import type { MutationCtx } from "../_generated/server";
 import { missEnd, missStart } from "./deadlines";
 import { retryCallback } from "./groups";
 import { timeOut } from "./waits";
+import { fire } from "./schedules";
 
 /** Ring one alarm. It is gone from here on; whoever needs another sets it anew. */
 export async function ring(ctx: MutationCtx, id: Id<"alarms">, now: number): Promise<void> {
@@ -21,4 +22,5 @@ const HANDLERS: Record<
   endBy: (ctx, task, now) => missEnd(ctx, task as Id<"tasks">, now),
   callback: (ctx, group) => retryCallback(ctx, group as Id<"groups">),
   wait: (ctx, task, now) => timeOut(ctx, task as Id<"tasks">, now),
+  schedule: (ctx, schedule, now) => fire(ctx, schedule as Id<"schedules">, now),
 };

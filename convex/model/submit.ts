@@ -84,6 +84,11 @@ export async function submit(
   return answers;
 }
 
+/** Refuse what `submit` would refuse now. */
+export async function checkSpec(ctx: QueryCtx, caller: Caller | null, spec: TaskSpec): Promise<void> {
+  await check(ctx, caller, spec, new Map(), Date.now());
+}
+
 /** Each agent that a call names, read once. */
 type Agents = Map<string, Doc<"agents"> | null>;
 
