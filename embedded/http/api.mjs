@@ -129,7 +129,7 @@ function checkClient(request, response) {
 export function sendError(host, response, error) {
   const known = asHttpError(error);
   if (known !== null) {
-    if (known.status === 413) response.setHeader("connection", "close"); // the rest of the body is not read
+    if (known.status === 413 || known.status === 503) response.setHeader("connection", "close"); // the rest of the body is not read
     return send(
       response,
       known.status,

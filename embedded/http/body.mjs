@@ -6,13 +6,28 @@ import { HttpError } from "./errors.mjs";
 
 export const MAX_BODY_BYTES = 20 * 1024 * 1024; // arguments may have 16 MiB, and JSON text is longer than the value
 
+const BUSY = "The bodies of all requests that have not come whole are larger than this host holds, try again";
+
+/** Counts what has come of all bodies that are not there yet: whoever sends many of them slowly may hold no more than this. */
+export class Unfinished {
+  /** @param {number} limit  bytes */
+  constructor(limit) {
+    this.limit = limit;
+  }
+
+  bytes = 0;
+}
+
+const UNFINISHED = new Unfinished(512 * 1024 * 1024);
+
 /**
  * @param {import("node:http").IncomingMessage} request
  * @param {number} [limit]
+ * @param {Unfinished} [unfinished]  which it is counted with
  * @returns {Promise<Buffer>}
- * @throws {HttpError} 413 as soon as the limit is passed, 400 if the client goes away
+ * @throws {HttpError} 413 as soon as the limit is passed, 503 when there is too much of all bodies, 400 if the client goes away
  */
-export function readBody(request, limit = MAX_BODY_BYTES) {
+export function readBody(request, limit = MAX_BODY_BYTES, unfinished = UNFINISHED) {
   return new Promise((resolve, reject) => {
     const refuse = () =>
       reject(new HttpError(413, "PayloadTooLarge", `The request body is larger than ${limit} bytes`));
@@ -23,19 +38,35 @@ export function readBody(request, limit = MAX_BODY_BYTES) {
     /** @type {Buffer[]} */
     const pieces = [];
     let size = 0;
-    request.on("data", (piece) => {
+    let counted = 0;
+    const forget = () => {
+      unfinished.bytes -= counted;
+      counted = 0;
+      pieces.length = 0;
+    };
+    const onData = (/** @type {Buffer} */ piece) => {
       size += piece.length;
-      if (size > limit) {
-        request.pause();
-        refuse();
-      } else {
+      const isTooMuch = unfinished.bytes + piece.length > unfinished.limit;
+      if (size <= limit && !isTooMuch) {
+        counted += piece.length;
+        unfinished.bytes += piece.length;
         pieces.push(piece);
+        return;
       }
+      request.off("data", onData).pause();
+      forget();
+      if (size > limit) refuse();
+      else reject(new HttpError(503, "TooManyConcurrentRequests", BUSY));
+    };
+    request.on("data", onData);
+    request.on("end", () => {
+      resolve(pieces.length === 1 ? /** @type {Buffer} */ (pieces[0]) : Buffer.concat(pieces));
+      forget();
     });
-    request.on("end", () =>
-      resolve(pieces.length === 1 ? /** @type {Buffer} */ (pieces[0]) : Buffer.concat(pieces)),
-    );
-    request.on("error", () => reject(new HttpError(400, "BadRequest", "The request body ended early")));
+    request.on("close", forget);
+    request.on("error", () => {
+      reject(new HttpError(400, "BadRequest", "The request body ended early"));
+    });
   });
 }
 

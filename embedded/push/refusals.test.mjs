@@ -4,6 +4,7 @@ import { brotliCompressSync } from "node:zlib";
 import { ConvexHttpClient } from "convex/browser";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { temporaryFolder, writeFunctions } from "../engine/testing.mjs";
+import { MAX_BODY_BYTES } from "../http/body.mjs";
 import { MAX_PUSH_BYTES } from "./routes.mjs";
 import { ADMIN_KEY, Project, startTestHost } from "./testing.mjs";
 
@@ -114,6 +115,8 @@ test("network-test passes", async () => {
   const { code, stderr } = await project.run(["network-test"], running);
   expect([code, stderr]).toEqual([0, expect.stringContaining("Network test passed.")]);
 });
+
+const KEY = { authorization: `Convex ${ADMIN_KEY}` };
 
 /** A body as the CLI sends it. */
 const pushOf = (modules, more = {}) => ({
@@ -234,7 +237,7 @@ describe("a body that is no push", () => {
     [
       "a small body that unpacks to a huge one",
       brotliCompressSync(Buffer.alloc(MAX_PUSH_BYTES + 1, " ")),
-      { "content-encoding": "br" },
+      { "content-encoding": "br", ...KEY },
       413,
     ],
     ["no JSON", Buffer.from("{"), {}, 400],
@@ -244,13 +247,21 @@ describe("a body that is no push", () => {
     expect((await post("/api/deploy2/start_push", body, headers)).status).toBe(status);
   });
 
-  test("a body that unpacks to just what is allowed is read", async () => {
-    const text = JSON.stringify({ adminKey: "none" }).padEnd(MAX_PUSH_BYTES, " ");
-    const { status } = await post("/api/deploy2/start_push", brotliCompressSync(text), {
-      "content-encoding": "br",
-    });
-    expect(status).toBe(403);
-  });
+  test.each([
+    ["with the key in a header", MAX_PUSH_BYTES, KEY],
+    ["without it", MAX_BODY_BYTES, {}],
+    ["with another one", MAX_BODY_BYTES, { authorization: "Convex other|key" }],
+  ])(
+    "a body that unpacks to just what is allowed %s is read, and one byte more is not",
+    async (_, most, key) => {
+      const text = JSON.stringify({ adminKey: "none" });
+      const statuses = [most, most + 1].map(async (bytes) => {
+        const body = brotliCompressSync(text.padEnd(bytes, " "));
+        return (await post("/api/deploy2/start_push", body, { "content-encoding": "br", ...key })).status;
+      });
+      expect(await Promise.all(statuses)).toEqual([403, 413]);
+    },
+  );
 
   test.each(["/api/v1/get_canonical_urls", "/api/stream_function_logs?cursor=0"])(
     "%s needs the key",
