@@ -44,11 +44,13 @@ async function table(): Promise<[Public, Record<string, unknown>, Role[]][]> {
     [api.worker.inbox, { session }, ["worker"]],
     [api.worker.input, { session, run }, ["worker"]],
     [api.worker.upstream, { session, run, after: 0 }, ["worker"]],
+    [api.worker.output, { session, run, text: "1" }, ["worker"]],
     [api.worker.sync, body, ["worker"]],
     [api.worker.drain, { session, final: false }, ["worker"]],
     [api.tasks.submit, { tasks: [] }, ["submit", "operator"]],
     [api.tasks.get, { task }, ["submit", "operator"]],
     [api.tasks.list, {}, ["submit", "operator"]],
+    [api.tasks.part, { task, of: "input", index: 0 }, ["submit", "operator"]],
     [api.tasks.history, { task }, ["submit", "operator"]],
     [api.tasks.links, { task }, ["submit", "operator"]],
     [api.tasks.children, { task }, ["submit", "operator"]],
@@ -96,6 +98,7 @@ function call(fn: Public, args: Record<string, unknown>, key: string): Promise<u
     "children",
     "upstream",
     "preview",
+    "part",
   ].includes(getFunctionName(fn).split(":")[1]!);
   return isQuery
     ? at.t.query(fn as FunctionReference<"query">, { key, ...args })
@@ -236,12 +239,17 @@ describe("bad input", () => {
   test.each([
     ["an unknown agent", { agent: "ghost" }, "unknown_agent", "Known: echo"],
     ["input that is no JSON", { input: "{" }, "invalid_argument", "not JSON"],
-    ["input over the limit", { input: `"${"x".repeat(999_999)}"` }, "payload_too_large", "1000001 bytes"],
+    [
+      "input over the limit",
+      { input: `"${"x".repeat(8 * 1024 * 1024 - 1)}"` },
+      "payload_too_large",
+      "8388609 bytes",
+    ],
     [
       "input over the limit in bytes",
-      { input: `"${"€".repeat(333_333)}"` },
+      { input: `"${"€".repeat(2_796_202)}x"` },
       "payload_too_large",
-      "1000001 bytes",
+      "8388609 bytes",
     ],
     ["a queue with a slash", { queue: "a/b" }, "invalid_argument", "queue"],
     ["a long tenant", { tenant: "x".repeat(65) }, "invalid_argument", "tenant"],
@@ -264,7 +272,7 @@ describe("bad input", () => {
   });
 
   test.each([
-    ["the largest input", { input: `"${"x".repeat(999_998)}"` }],
+    ["the largest input", { input: `"${"x".repeat(8 * 1024 * 1024 - 2)}"` }],
     ["the highest priority", { priority: 1_000 }],
     ["the longest name", { tenant: "x".repeat(64) }],
     ["the longest dedup key", { dedupKey: "x".repeat(256) }],

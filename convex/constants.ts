@@ -27,6 +27,8 @@ export const MAX_PRIORITY = 1_000;
 // Sizes.
 export const INLINE_BYTES = 8 * 1024; // larger inputs and outputs live in `outputs`, so that task rows stay light
 export const MAX_TEXT_BYTES = 1_000_000; // a document holds at most 1 MiB with its other fields
+export const MAX_PAYLOAD_BYTES = 8 * 1024 * 1024; // an input or output, kept in parts: half of what a transaction may write
+export const MAX_SUBMIT_BYTES = 12 * 1024 * 1024; // inputs of a call: a transaction may write 16 MiB, their rows included
 export const MAX_CHUNK_BYTES = 64 * 1024;
 export const MAX_PROMPT_BYTES = 32 * 1024; // it goes out with every assignment
 export const MAX_LINE_CHARS = 2_000; // of an error or a description: a line for people, kept in rows that lists read

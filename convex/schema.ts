@@ -224,6 +224,7 @@ export default defineSchema({
     error: v.union(vFault, v.null()),
     steps: v.optional(v.number()), // of its task, with those of earlier runs
     consumed: v.optional(v.number()), // signals that this run has taken
+    outputId: v.optional(v.id("outputs")), // uploaded before its end, being too large for a sync
   })
     .index("by_session_and_state", ["session", "state"])
     .index("by_task_and_attempt", ["task", "attempt"])
@@ -295,8 +296,8 @@ export default defineSchema({
   // Stream text. Inserted by the owner's sync.
   chunks: defineTable(vChunk).index("by_run_and_seq", ["run", "seq"]),
 
-  // Inputs and outputs too large for their task's row. Insert only.
-  outputs: defineTable({ text: v.string() }),
+  // Inputs and outputs too large for their task's row, a row for each part; the first names the others. Insert only.
+  outputs: defineTable({ text: v.string(), rest: v.optional(v.array(v.id("outputs"))) }),
 
   // The history. Insert only, in the transaction that it tells of.
   events: defineTable({

@@ -7,6 +7,7 @@ import { refuse } from "./errors";
 import * as Children from "./model/children";
 import { history as readHistory } from "./model/events";
 import { checkScope, type Caller } from "./model/keys";
+import { partOf } from "./model/outputs";
 import * as Steer from "./model/steer";
 import { submit as submitTasks } from "./model/submit";
 import { stateOf } from "./model/progress";
@@ -35,6 +36,15 @@ export const get = submitQuery({
   handler: async (ctx, { task }) => {
     const id = ctx.db.normalizeId("tasks", task);
     return id === null ? null : Tasks.get(ctx, id);
+  },
+});
+
+export const part = submitQuery({
+  args: { task: v.string(), of: v.union(v.literal("input"), v.literal("output")), index: v.number() },
+  returns: v.union(v.object({ text: v.string(), parts: v.number() }), v.null()),
+  handler: async (ctx, { task, of, index }) => {
+    const found = await ctx.db.get("tasks", knownId(ctx, "tasks", task));
+    return found && partOf(ctx, found, of, index);
   },
 });
 

@@ -323,7 +323,8 @@ export const vTaskView = v.object({
   maxAttempts: v.number(),
   run: v.union(v.id("runs"), v.null()),
   error: v.union(vFault, v.null()),
-  output: v.union(v.string(), v.null()), // JSON text; in a list only when it is small
+  output: v.union(v.string(), v.null()), // JSON text; null when it is not here
+  largeOutput: v.boolean(), // it is not here: tasks:part brings it
   usage: vUsage,
   submittedAt: v.number(),
   dueAt: v.number(),

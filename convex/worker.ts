@@ -5,11 +5,11 @@ import { refuse } from "./errors";
 import { workerMutation, workerQuery } from "./functions";
 import { upstream as readUpstream } from "./model/deps";
 import type { Caller } from "./model/keys";
+import { readInput, uploadOutput } from "./model/outputs";
 import { blameLate, isLive } from "./model/runs";
 import * as Sessions from "./model/sessions";
 import { readSteps } from "./model/steps";
 import { sync as syncOnce } from "./model/sync";
-import { readText } from "./model/text";
 import {
   vAgentOffer,
   vChunk,
@@ -92,8 +92,7 @@ export const input = workerQuery({
   returns: v.string(),
   handler: async (ctx, { session, run: id }) => {
     const run = await heldRun(ctx, session, id);
-    const task = (await ctx.db.get("tasks", run.task))!;
-    return (await readText(ctx, { inline: task.input, id: task.inputId }))!;
+    return readInput(ctx, (await ctx.db.get("tasks", run.task))!);
   },
 });
 
@@ -102,6 +101,15 @@ export const upstream = workerQuery({
   returns: v.object({ items: v.array(vUpstream), next: v.union(v.number(), v.null()) }),
   handler: async (ctx, { session, run: id, after }) =>
     readUpstream(ctx, (await heldRun(ctx, session, id)).task, after),
+});
+
+export const output = workerMutation({
+  args: { session: v.id("sessions"), run: v.id("runs"), text: v.string() },
+  returns: v.null(),
+  handler: async (ctx, { session, run: id, text }) => {
+    await uploadOutput(ctx, await heldRun(ctx, session, id), text);
+    return null;
+  },
 });
 
 /** What earlier runs of the task have done, a page at a time, and on the first page the signals that wait for it. */

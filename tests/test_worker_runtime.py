@@ -41,6 +41,8 @@ class Reporter:
     def __init__(self) -> None:
         self.said: list[tuple[str, int, int, str]] = []
         self.hurried = anyio.Event()
+        self.sent: list[str] = []
+        self.refuses: errors.BackendError | None = None
 
     def text(self, run: str, text: str, *, kind: ChunkKind, call: int, attempt: int) -> None:
         self.said.append((kind, call, attempt, text))
@@ -55,6 +57,11 @@ class Reporter:
         if run == "unreachable":
             raise errors.BackendUnreachable("down")
         return '"a large input"'
+
+    async def output(self, run: str, text: str) -> None:
+        if self.refuses is not None:
+            raise self.refuses
+        self.sent.append(text)
 
 
 class Model:
@@ -585,3 +592,37 @@ def test_another_label_flushes_what_came_before() -> None:
 )
 def test_class_names_become_codes(name: str, code: str) -> None:
     assert snake_case(name) == code
+
+
+LARGE = "x" * 250_000
+
+
+async def large(ctx: Context, value: Any) -> str:
+    return LARGE[:value]
+
+
+async def test_an_output_that_no_sync_could_carry_is_sent_ahead_of_its_result() -> None:
+    scene = Scene(play=large, input="249998", max_output_bytes=1_000_000)
+    assert (await scene.report()).outcome == Succeeded(output=json.dumps(LARGE[:249_998]))
+    assert scene.reporter.sent == []
+    scene = Scene(play=large, input="249999", max_output_bytes=1_000_000)
+    assert (await scene.report()).outcome == Succeeded(output=None)
+    assert scene.reporter.sent == [json.dumps(LARGE[:249_999])]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "retryable"),
+    [
+        (errors.BackendUnreachable("down"), "output_not_sent", True),
+        (errors.PayloadTooLarge("too large"), "output_refused", False),
+        (errors.FunctionFailed("crashed"), "output_refused", True),
+    ],
+)
+async def test_an_output_that_cannot_be_sent_fails_its_run(
+    error: errors.BackendError, code: str, retryable: bool
+) -> None:
+    scene = Scene(play=large, input="250000", max_output_bytes=1_000_000)
+    scene.reporter.refuses = error
+    outcome = (await scene.report()).outcome
+    assert isinstance(outcome, Failed)
+    assert (outcome.error.code, outcome.error.message, outcome.retryable) == (code, str(error), retryable)

@@ -67,6 +67,11 @@ class Api:
         args: dict[str, Json] = {"session": session, "run": run, "cursor": cursor}
         return _parsed(StepsPage, await self._query("worker:steps", args, timeout))
 
+    async def output(self, session: str, run: str, text: str, *, timeout: float) -> None:
+        """Keep an output that is too large for a sync, ahead of its run's result; idempotent."""
+        args = {"key": self.key.get_secret_value(), "session": session, "run": run, "text": text}
+        await self._backend.mutation("worker:output", args, timeout=timeout)
+
     async def drain(self, session: str, *, final: bool, timeout: float) -> DrainReply:
         """Stop new runs for a session, or sign it off for good."""
         args = {"key": self.key.get_secret_value(), "session": session, "final": final}

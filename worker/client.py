@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 
@@ -12,7 +12,7 @@ import anyio
 from pydantic import Field, SecretStr
 
 from worker.backend import Backend, Json, retry
-from worker.errors import function_error
+from worker.errors import PayloadTooLarge, function_error
 from worker.groups import After, Groups, OnComplete
 from worker.models import Chunk, LlmSpec, Progress, RunError, RunKind, TaskStatus, Usage, WaitsOn, Wire
 from worker.models import RetryPolicy as RetryPolicy  # noqa: PLC0414 - who submits takes it from here
@@ -21,6 +21,7 @@ from worker.schedules import Schedules
 ENDED: frozenset[TaskStatus] = frozenset({"succeeded", "failed", "cancelled", "skipped"})
 SUBMIT_PAGE = 200  # tasks in a call, as the control plane bounds it
 SUBMIT_BYTES = 4 * 1024 * 1024  # of inputs in a call, a quarter of what a mutation's arguments may hold
+MAX_INPUT_BYTES = 8 * 1024 * 1024  # of one task; a larger one than a page goes alone
 _CALL_S = 10.0  # for one attempt
 _WATCH_S = 30.0  # how long a look lasts before it is renewed
 _SHORTEST_PAUSE_S = 0.15  # between two looks at a stream: text is on the screen well within a second
@@ -73,7 +74,10 @@ class Submitted(Wire):
 
 
 class TaskView(Wire):
-    """A task as its submitter sees it. Instants in milliseconds since the epoch."""
+    """A task as its submitter sees it. Instants in milliseconds since the epoch.
+
+    With a `large_output` its output is not here: `Client.get` and `Client.output` bring it.
+    """
 
     task: str
     tenant: str
@@ -86,6 +90,7 @@ class TaskView(Wire):
     run: str | None
     error: RunError | None
     output: str | None
+    large_output: bool = False
     usage: Usage
     submitted_at: float
     due_at: float
@@ -263,21 +268,64 @@ class Client(Groups, Schedules):
         return answer
 
     async def submit_many(self, specs: Iterable[TaskSpec]) -> list[Submitted | Exception]:
-        """Submit tasks page by page and return for each, in order, what became of it."""
-        answers: list[Submitted | Exception] = []
-        for page in _pages([_with_dedup_key(spec) for spec in specs]):
-            tasks = [spec.model_dump(by_alias=True, exclude_none=True) for spec in page]
-            for answer in await self._mutation("tasks:submit", {"tasks": tasks}):
+        """Submit tasks page by page and return for each, in order, what became of it.
+
+        When a page cannot be delivered in time the error is raised, and the pages before it stand: with
+        dedup keys of their own the same tasks can be submitted again.
+        """
+        return [answer async for answer in self.submit_each(specs)]
+
+    async def submit_each(self, specs: Iterable[TaskSpec]) -> AsyncIterator[Submitted | Exception]:
+        """Submit tasks page by page as they are drawn, and yield for each, in order, what became of it.
+
+        A page is repeated while its answer is lost, and no repeat makes a task twice.
+        """
+        for page in _pages(_with_dedup_key(spec) for spec in specs):
+            refusals = [_too_large(spec) for spec in page]
+            tasks = [
+                spec.model_dump(by_alias=True, exclude_none=True)
+                for spec, refusal in zip(page, refusals, strict=True)
+                if refusal is None
+            ]
+            answers = iter(await self._mutation("tasks:submit", {"tasks": tasks}) if tasks else [])
+            for refusal in refusals:
+                if refusal is not None:
+                    yield refusal
+                    continue
+                answer = next(answers)
                 if answer["ok"]:
-                    answers.append(Submitted.model_validate(answer))
+                    yield Submitted.model_validate(answer)
                 else:
-                    answers.append(function_error(answer["code"], answer["message"]))
-        return answers
+                    yield function_error(answer["code"], answer["message"])
 
     async def get(self, task: str) -> TaskView | None:
         """Return a task with its output, or None if there is none."""
         value = await self._query("tasks:get", {"task": task})
-        return None if value is None else TaskView.model_validate(value)
+        return None if value is None else await self._whole(TaskView.model_validate(value))
+
+    async def input(self, task: str) -> str | None:
+        """Return the JSON text of a task's input, however large; None if there is no such task."""
+        return await self._text(task, "input")
+
+    async def output(self, task: str) -> str | None:
+        """Return the JSON text of a task's output, however large; None if it has none."""
+        return await self._text(task, "output")
+
+    async def _text(self, task: str, of: Literal["input", "output"]) -> str | None:
+        texts: list[str] = []
+        parts = 1
+        while len(texts) < parts:
+            part = await self._query("tasks:part", {"task": task, "of": of, "index": len(texts)})
+            if part is None:
+                return None
+            texts.append(part["text"])
+            parts = part["parts"]
+        return "".join(texts)
+
+    async def _whole(self, view: TaskView) -> TaskView:
+        if not view.large_output:
+            return view
+        return view.model_copy(update={"output": await self.output(view.task), "large_output": False})
 
     async def tasks(
         self,
@@ -394,7 +442,7 @@ class Client(Groups, Schedules):
                 if len(chunks) >= _FULL_PAGE:
                     continue
             if view.status in ENDED:
-                yield view
+                yield await self._whole(view)
                 return
             if view.status == "running" and anyio.current_time() >= look_again_at:
                 await self._mutation("runs:watch", {"task": task, "forMs": _WATCH_S * 1000})
@@ -478,7 +526,16 @@ def _with_dedup_key(spec: TaskSpec) -> TaskSpec:
     )
 
 
-def _pages(specs: Sequence[TaskSpec]) -> Iterable[list[TaskSpec]]:
+def _too_large(spec: TaskSpec) -> PayloadTooLarge | None:
+    # Before it is sent: the control plane says the same, after the megabytes.
+    if len(spec.input) <= MAX_INPUT_BYTES // 4 or (size := len(spec.input.encode())) <= MAX_INPUT_BYTES:
+        return None
+    return PayloadTooLarge(
+        f"input: {size} bytes; at most {MAX_INPUT_BYTES} are kept. Store it elsewhere and pass a reference."
+    )
+
+
+def _pages(specs: Iterable[TaskSpec]) -> Iterator[list[TaskSpec]]:
     page: list[TaskSpec] = []
     size = 0
     for spec in specs:

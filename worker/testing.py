@@ -68,6 +68,7 @@ class FakeRun:
     attempt: int
     state: RunState = "assigned"
     chunks: list[Chunk] = field(default_factory=list)
+    uploaded: str | None = None
 
     def text(self) -> str:
         """Return the run's text as a reader sees it: of each call, the latest attempt."""
@@ -123,7 +124,7 @@ class FakeControlPlane:
         clock: Callable[[], float] = time.monotonic,
         max_sync_items: int = 256,
         max_sync_bytes: int = 4 * 1024 * 1024,
-        max_output_bytes: int = 1_000_000,
+        max_output_bytes: int = 8 * 1024 * 1024,
     ) -> None:
         self.tasks: dict[str, FakeTask] = {}
         self.runs: dict[str, FakeRun] = {}
@@ -293,6 +294,14 @@ class FakeControlPlane:
             raise SessionEnded(f"Run {run} is not this session's any more.")
         return owned.task.input
 
+    async def output(self, session: str, run: str, text: str, *, timeout: float) -> None:
+        """Keep a run's output ahead of its result."""
+        await self._arrive(timeout)
+        owned = self._owned(self._session(session), run)
+        if owned is None:
+            raise SessionEnded(f"Run {run} is not this session's any more.")
+        owned.uploaded = text
+
     async def drain(self, session: str, *, final: bool, timeout: float) -> DrainReply:
         """Give a session no more runs, or end it."""
         await self._arrive(timeout)
@@ -366,6 +375,8 @@ class FakeControlPlane:
 
     def _finish(self, run: FakeRun, finished: Finished) -> None:
         outcome, task = finished.outcome, run.task
+        if outcome.kind == "succeeded" and outcome.output is None:
+            outcome = outcome.model_copy(update={"output": run.uploaded})
         task.usage, run.state = finished.usage, outcome.kind
         if outcome.kind == "released":
             task.attempt -= 1

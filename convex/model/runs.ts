@@ -100,7 +100,11 @@ export async function end(
   const data = { attempt: run.attempt, state, ...(error === null ? {} : { code: error.code }) };
   switch (verdict.next) {
     case "succeeded": {
-      const output = await keepText(ctx, ending.kind === "succeeded" ? ending.output : null);
+      const told = ending.kind === "succeeded" ? ending.output : null;
+      const output =
+        told === null && run.outputId !== undefined
+          ? { inline: null, id: run.outputId } // uploaded ahead of its end
+          : await keepText(ctx, told);
       await close(ctx, task, "succeeded", run._id, data, {
         ...change,
         output: output.inline,

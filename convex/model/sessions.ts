@@ -17,7 +17,7 @@ import {
   MAX_QUEUES,
   MAX_SYNC_BYTES,
   MAX_SYNC_ITEMS,
-  MAX_TEXT_BYTES,
+  MAX_PAYLOAD_BYTES,
   MIN_LEASE_MS,
   SET_ASIDE_MS,
 } from "../constants";
@@ -153,7 +153,7 @@ export function limits() {
     idleHeartbeatMs: IDLE_HEARTBEAT_MS,
     maxSyncItems: MAX_SYNC_ITEMS,
     maxSyncBytes: MAX_SYNC_BYTES,
-    maxOutputBytes: MAX_TEXT_BYTES,
+    maxOutputBytes: MAX_PAYLOAD_BYTES,
   };
 }
 

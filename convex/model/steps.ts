@@ -11,7 +11,8 @@ import {
 } from "../constants";
 import type { Fault, StepKind, StepReport } from "../validators";
 import { pendingSignals, takeSignal } from "./signals";
-import { fitsIn, isJson, keepText, readText } from "./text";
+import { isJson } from "./json";
+import { fitsIn, keepText, readText } from "./text";
 
 export function findStep(ctx: QueryCtx, task: Id<"tasks">, key: string): Promise<Doc<"steps"> | null> {
   return ctx.db

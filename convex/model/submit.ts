@@ -2,7 +2,7 @@
 import { ConvexError } from "convex/values";
 import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
-import { MAX_DELAY_MS, MAX_EDGES, MAX_PRIORITY, MAX_SUBMIT } from "../constants";
+import { MAX_DELAY_MS, MAX_EDGES, MAX_PRIORITY, MAX_SUBMIT, MAX_SUBMIT_BYTES } from "../constants";
 import { refuse, type Refusal } from "../errors";
 import type { Submitted, TaskSpec } from "../validators";
 import { arrange } from "./after";
@@ -41,6 +41,13 @@ export async function submit(
   const edges = specs.reduce((sum, { after = [] }) => sum + after.length, 0);
   if (edges > MAX_EDGES) {
     throw refuse("invalid_argument", `after: ${edges} in all tasks of this call, at most ${MAX_EDGES}.`);
+  }
+  const size = specs.reduce((sum, { input }) => sum + input.length, 0);
+  if (size > MAX_SUBMIT_BYTES) {
+    throw refuse(
+      "payload_too_large",
+      `tasks: ${size} characters of input, at most ${MAX_SUBMIT_BYTES} in a call.`,
+    );
   }
   const now = Date.now();
   const parent = link.parent === undefined ? null : await ctx.db.get("tasks", link.parent);

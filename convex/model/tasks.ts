@@ -7,8 +7,9 @@ import type { EventType, EventData, TaskStatus, TaskView } from "../validators";
 import { clearAlarm } from "./alarms";
 import { record } from "./events";
 import { wakeTimersBy } from "./loops";
+import { partOf } from "./outputs";
 import { settleLater } from "./settlements";
-import { checkInteger, readText } from "./text";
+import { checkInteger } from "./text";
 import { leaveLine } from "./waiting";
 
 /**
@@ -72,6 +73,7 @@ export async function close(
   if (task.followed) await settleLater(ctx, { kind: "ended", task: task._id, status });
 }
 
+/** @param output - null: there is none, or it is too large to be shown in the row of a list, or in one answer */
 export function view(task: Doc<"tasks">, output: string | null): TaskView {
   return {
     task: task._id,
@@ -85,6 +87,7 @@ export function view(task: Doc<"tasks">, output: string | null): TaskView {
     run: task.run,
     error: task.error,
     output,
+    largeOutput: output === null && task.outputId !== null,
     usage: task.usage,
     submittedAt: task._creationTime,
     dueAt: task.dueAt,
@@ -96,7 +99,8 @@ export function view(task: Doc<"tasks">, output: string | null): TaskView {
 export async function get(ctx: QueryCtx, id: Id<"tasks">): Promise<TaskView | null> {
   const task = await ctx.db.get("tasks", id);
   if (task === null) return null;
-  return view(task, await readText(ctx, { inline: task.output, id: task.outputId }));
+  const first = await partOf(ctx, task, "output", 0);
+  return view(task, first?.parts === 1 ? first.text : null);
 }
 
 /** Newest first; with a status, most recently changed first. */

@@ -1,8 +1,9 @@
 /** Texts from outside: names, ids, sizes, digests, JSON. */
 import type { Id } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
-import { INLINE_BYTES, MAX_KEY_CHARS, MAX_LABELS, MAX_TEXT_BYTES } from "../constants";
+import { INLINE_BYTES, MAX_KEY_CHARS, MAX_LABELS, MAX_PAYLOAD_BYTES, MAX_TEXT_BYTES } from "../constants";
 import { refuse } from "../errors";
+import { isJson } from "./json";
 
 const NAME = /^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$/;
 
@@ -70,12 +71,12 @@ export function fitsIn(text: string, bytes: number): boolean {
   return text.length * 3 <= bytes || (text.length <= bytes && utf8Bytes(text) <= bytes);
 }
 
-/** JSON text of at most one document's size. */
+/** JSON text of at most the size of a payload. */
 export function checkJson(field: string, text: string): string {
-  if (!fitsIn(text, MAX_TEXT_BYTES)) {
+  if (!fitsIn(text, MAX_PAYLOAD_BYTES)) {
     throw refuse(
       "payload_too_large",
-      `${field}: ${utf8Bytes(text)} bytes; at most ${MAX_TEXT_BYTES} are kept. Store it elsewhere and pass a reference.`,
+      `${field}: ${utf8Bytes(text)} bytes; at most ${MAX_PAYLOAD_BYTES} are kept. Store it elsewhere and pass a reference.`,
     );
   }
   if (!isJson(text)) {
@@ -87,15 +88,6 @@ export function checkJson(field: string, text: string): string {
   return text;
 }
 
-export function isJson(text: string): boolean {
-  try {
-    JSON.parse(text);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
 /** JSON text that stands in a row of its owner. */
 export function checkSmallJson(field: string, text: string, bytes: number): string {
   if (fitsIn(text, bytes)) return checkJson(field, text);
@@ -105,20 +97,67 @@ export function checkSmallJson(field: string, text: string, bytes: number): stri
   );
 }
 
+/**
+ * A text in parts of at most `bytes` in UTF-8 (4 or more), no character cut in two. Pure.
+ * @returns at least one part; together they are the text
+ */
+export function inParts(text: string, bytes: number): string[] {
+  const parts: string[] = [];
+  let begin = 0;
+  do {
+    let end = Math.min(text.length, begin + bytes);
+    for (let size; (size = utf8Bytes(text.slice(begin, end))) > bytes;) {
+      end = begin + Math.floor(((end - begin) * bytes) / size);
+    }
+    const last = text.charCodeAt(end - 1);
+    if (end < text.length && last >= 0xd800 && last < 0xdc00) end -= 1; // the first half of a pair
+    parts.push(text.slice(begin, end));
+    begin = end;
+  } while (begin < text.length);
+  return parts;
+}
+
 /** Keep a text beside its owner's row while it is small, else in `outputs`. */
 export async function keepText(
   ctx: MutationCtx,
   text: string | null,
 ): Promise<{ inline: string | null; id: Id<"outputs"> | null }> {
   if (text === null) return { inline: null, id: null };
-  if (fitsIn(text, INLINE_BYTES)) return { inline: text, id: null };
-  return { inline: null, id: await ctx.db.insert("outputs", { text }) };
+  return fitsIn(text, INLINE_BYTES)
+    ? { inline: text, id: null }
+    : { inline: null, id: await store(ctx, text) };
 }
 
+/** Keep a text in `outputs`: a row for each part, the first names the others. */
+export async function store(ctx: MutationCtx, text: string): Promise<Id<"outputs">> {
+  const [first, ...others] = inParts(text, MAX_TEXT_BYTES);
+  const rest: Id<"outputs">[] = [];
+  for (const part of others) rest.push(await ctx.db.insert("outputs", { text: part }));
+  return ctx.db.insert("outputs", { text: first!, ...(rest.length > 0 && { rest }) });
+}
+
+/** The whole of a text that was kept. */
 export async function readText(
   ctx: QueryCtx,
   kept: { inline: string | null; id: Id<"outputs"> | null },
 ): Promise<string | null> {
   if (kept.id === null) return kept.inline;
-  return (await ctx.db.get("outputs", kept.id))?.text ?? null;
+  const first = await ctx.db.get("outputs", kept.id);
+  if (first === null) return null;
+  const texts = [first.text];
+  for (const id of first.rest ?? []) texts.push((await ctx.db.get("outputs", id))?.text ?? "");
+  return texts.join("");
+}
+
+/** One part of a text that was kept, and how many it has; null when there is no such part. */
+export async function readPart(
+  ctx: QueryCtx,
+  kept: { inline: string | null; id: Id<"outputs"> | null },
+  index: number,
+): Promise<{ text: string; parts: number } | null> {
+  if (kept.id === null) return index === 0 && kept.inline !== null ? { text: kept.inline, parts: 1 } : null;
+  const first = await ctx.db.get("outputs", kept.id);
+  const rest = first?.rest ?? [];
+  const part = index === 0 ? first : rest[index - 1] ? await ctx.db.get("outputs", rest[index - 1]!) : null;
+  return part && { text: part.text, parts: 1 + rest.length };
 }

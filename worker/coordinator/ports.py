@@ -31,6 +31,9 @@ class ControlPlane(Protocol):
     async def input(self, session: str, run: str, *, timeout: float) -> str:
         """Return the JSON text of a large input."""
 
+    async def output(self, session: str, run: str, text: str, *, timeout: float) -> None:
+        """Keep the JSON text of a large output, ahead of its run's result."""
+
     async def drain(self, session: str, *, final: bool, timeout: float) -> DrainReply:
         """Stop new runs for a session, or sign it off."""
 

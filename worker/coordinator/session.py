@@ -49,6 +49,7 @@ P = ParamSpec("P")
 REGISTER_S = 2.5  # for the first attempt; each further one has twice as long: it may only be slow
 LONGEST_REGISTER_S = 20.0
 DRAIN_S = 3.0  # for one attempt
+UPLOAD_S = 30.0  # for one attempt to send a large output: 8 MiB at 2 Mbit/s
 MAX_GATHERED_BYTES = 8 * 1024 * 1024  # agents wait beyond this, so a dead backend cannot fill the memory
 _REMEMBERED = (
     20_000  # ids of runs and controls: more than can arrive within one late message of the subscription
@@ -238,6 +239,14 @@ class Session:
             lambda timeout: self._control.input(self.id, run, timeout=timeout),
             deadline_s=self._lease_s,
             attempt_s=self._lease_s / 3,
+        )
+
+    async def output(self, run: str, text: str) -> None:
+        """Send an output too large for a sync; the result that follows then has none of its own."""
+        await retry(
+            lambda timeout: self._control.output(self.id, run, text, timeout=timeout),
+            deadline_s=4 * max(UPLOAD_S, self._lease_s),  # syncs renew the lease meanwhile
+            attempt_s=UPLOAD_S,
         )
 
     # What comes from the subscription.

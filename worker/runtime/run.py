@@ -12,10 +12,10 @@ from typing import Any, Literal, Protocol
 import anyio
 
 from worker.blame import Board, marked
-from worker.errors import BackendError
+from worker.errors import BackendError, FunctionFailed, TransportError
 from worker.llm import Completion
 from worker.logs import Redactor
-from worker.models import Assignment, Cancelled, ChunkKind, Outcome, Released, Usage
+from worker.models import Assignment, Cancelled, ChunkKind, Outcome, Released, Succeeded, Usage
 from worker.runtime import isolate, llm_agent
 from worker.runtime.agents import Agent, Registry
 from worker.runtime.context import Context
@@ -24,6 +24,8 @@ from worker.runtime.outcome import failed, raised, succeeded
 from worker.runtime.stream import OWN_LOG, Label, StreamWriter
 
 logger = logging.getLogger(__name__)
+
+SYNC_OUTPUT_CHARS = 250_000  # a megabyte at most, a quarter of a sync; beyond, an output is sent on its own
 
 StopReason = Literal["cancelled", "released", "lost"]
 
@@ -42,6 +44,9 @@ class Reporter(Protocol):
 
     async def input(self, run: str) -> str:
         """Return the JSON text of a large input."""
+
+    async def output(self, run: str, text: str) -> None:
+        """Send the JSON text of a large output, ahead of the run's result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,7 @@ class Environment:
     model: ModelCaller | None = None
     redact: Redactor = Redactor()  # noqa: RUF009 - it never changes
     board: Board | None = None
-    max_output_bytes: int = 1_000_000
+    max_output_bytes: int = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +152,7 @@ class Run:
     async def _outcome(self) -> Outcome | None:
         """Return the agent's outcome, or None if an exception is what a cancelled agent left behind."""
         try:
-            return await self._play()
+            return await self._sent(await self._play())
         except anyio.get_cancelled_exc_class() as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -208,6 +213,19 @@ class Run:
         else:
             return failed("unknown_agent", f"{assignment.agent!r} is described by no prompt", retryable=False)
         return succeeded(result, environment.max_output_bytes)
+
+    async def _sent(self, outcome: Outcome) -> Outcome:
+        """Return the outcome to report, once an output that no sync could carry has been sent."""
+        if outcome.kind != "succeeded" or outcome.output is None or len(outcome.output) <= SYNC_OUTPUT_CHARS:
+            return outcome
+        try:
+            await self._reporter.output(self.id, outcome.output)
+        except TransportError as error:
+            return failed("output_not_sent", self.redact.line(str(error)), retryable=True)
+        except BackendError as error:
+            surely = not isinstance(error, FunctionFailed) or error.code is not None
+            return failed("output_refused", self.redact.line(str(error)), retryable=not surely)
+        return Succeeded(output=None)
 
     async def _marked(self, agent: Agent, context: Context, value: Any) -> Any:  # noqa: ANN401 - the agent's affair
         board = self._environment.board
