@@ -120,6 +120,24 @@ describe("clocks", () => {
     expect(engine.call("items:first", { group: "b" })._creationTime).toBeGreaterThan(created);
   });
 
+  test("timestamps, ids and creation times rise while the clock goes back", async () => {
+    let now = 1_700_000_000_000;
+    engine.dispose();
+    engine = new TestEngine({ now: () => now });
+    await engine.load();
+    const seen = [];
+    for (const back of [0, 1, 3_600_000, 10 * 365 * 86_400_000]) {
+      now -= back;
+      const { ts } = engine.reply("items:add", { group: "a", rank: back });
+      const { _id, _creationTime } = engine.call("bag:newest", { table: "items" })[0];
+      seen.push([BigInt(ts), _id, _creationTime]);
+    }
+    for (const [i, [ts, id, created]] of seen.slice(1).entries()) {
+      const before = seen[i];
+      expect([ts > before[0], id > before[1], created > before[2]]).toEqual([true, true, true]);
+    }
+  });
+
   test("ids are not used again after their documents are gone and the host was restarted", async () => {
     const id = engine.call("items:add", { group: "a", rank: 1 });
     engine.call("items:remove", { id });
