@@ -64,10 +64,22 @@ export const MAX_STATE_BYTES = 8 * 1024; // of what a run says of itself
 export const MAX_SILENT = 32; // runs of a worker that are told to be silent
 export const WAKE_BATCH = 100; // tasks that one transaction wakes for an event
 
+// Limits.
+export const MAX_LIMIT = 1_000_000; // runs at once, starts of a rate, tokens of a burst
+export const MAX_WEIGHT = 100; // tasks of a lane in one turn: a batch, so a turn is never longer than a pass
+export const LIMITS_WHOLE = 64; // up to here a pass reads all limits at once; beyond, those of the lanes it sees
+export const CENSUS_RUNS = 16_000; // live runs that can be counted for a new limit: half of what a transaction may read
+export const CENSUS_NAMES = 1_000; // scopes that a pass counts
+export const CENSUS_AGAIN_MS = 5_000; // when there are more live runs than that
+export const STICKY_MS = 24 * 3_600_000; // that a worker is preferred after its last run of a sticky key
+export const STICKY_BATCH = 16; // stickies that a pass forgets
+
 // Loops.
 export const DISPATCH_BATCH = 100; // assignments of a pass: about 600 documents touched, milliseconds of user time
 export const DISPATCH_LANES = 64; // lanes that a pass looks at; the next pass goes on behind them
-export const BLOCKED_LANES_MS = 250; // between passes that found a whole page of lanes without room
+export const DISPATCH_STEPS = 128; // over the index of lanes in a pass, those that are held back included
+export const DISPATCH_HINTS = 16; // lanes where something has just come or gone, looked at wherever they lie
+export const CIRCLE_MS = 1_000; // between two times round the circle of more lanes than a pass reads, all of them held back
 export const FREED_BATCH = 256;
 export const TIMER_BATCH = 50; // of each kind; with the next two a pass stays below 4,096 index ranges
 export const TIMER_SESSIONS = 3; // each with a page of its runs

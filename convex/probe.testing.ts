@@ -125,3 +125,29 @@ export const hurry = internalMutation({
     return null;
   },
 });
+
+/** The lanes of all live runs, what is freed and not settled, the counters, and the jobs of dispatch that wait. */
+export const books = internalQuery({
+  args: {},
+  returns: v.object({
+    live: v.array(v.string()),
+    freed: v.number(),
+    counters: v.array(v.object({ kind: v.string(), name: v.string(), inUse: v.number() })),
+    jobs: v.array(v.number()),
+    stickies: v.number(),
+  }),
+  handler: async (ctx) => {
+    const runs = await ctx.db.query("runs").take(5_000);
+    const counters = await ctx.db.query("counters").take(5_000);
+    const jobs = await ctx.db.system.query("_scheduled_functions").take(5_000);
+    return {
+      live: runs.filter(({ state }) => state === "assigned" || state === "running").map(({ lane }) => lane),
+      freed: (await ctx.db.query("freed").take(5_000)).length,
+      counters: counters.map(({ kind, name, inUse }) => ({ kind, name, inUse })),
+      jobs: jobs
+        .filter((job) => job.state.kind === "pending" && /^dispatch(\.js)?:pass$/.test(job.name))
+        .map((job) => job.scheduledTime),
+      stickies: (await ctx.db.query("stickies").take(5_000)).length,
+    };
+  },
+});

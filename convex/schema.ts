@@ -15,10 +15,12 @@ import {
   vLlm,
   vOnComplete,
   vOnFailure,
+  vRate,
   vRetry,
   vRole,
   vRunKind,
   vRunState,
+  vScopeKind,
   vSettlement,
   vStepKind,
   vTaskStatus,
@@ -36,8 +38,11 @@ const waiting = {
   kind: vRunKind,
   labels: v.array(v.string()),
   key: v.union(v.string(), v.null()),
+  sticky: v.optional(v.string()),
   rank: v.number(),
 };
+
+const vTurn = v.object({ lane: v.string(), used: v.number() }); // used: tasks taken in a turn that is not over, else 0
 
 export default defineSchema({
   // Written by: the operator. Only the SHA-256 of a key is stored.
@@ -89,6 +94,7 @@ export default defineSchema({
     endBy: v.union(v.number(), v.null()),
     labels: v.array(v.string()), // sorted; a worker must carry all of them
     key: v.union(v.string(), v.null()), // the submitter's own limit key
+    sticky: v.optional(v.string()), // prefer the worker that ran a task with this text last
     dedupKey: v.optional(v.string()),
     dedupUntil: v.optional(v.number()), // from then on the key is free again
     parent: v.optional(v.id("tasks")), // the task that spawned it
@@ -158,8 +164,9 @@ export default defineSchema({
     name: v.union(v.literal("dispatch"), v.literal("timers"), v.literal("settle")),
     state: v.id("loopState"),
     running: v.boolean(),
-    starved: v.boolean(), // dispatch: asleep although work waits, because no worker has room for it
-    wakeAt: v.union(v.number(), v.null()), // timers: when it is due
+    starved: v.boolean(), // dispatch: asleep although work waits, for want of room in a worker or under a limit
+    wakeAt: v.union(v.number(), v.null()), // timers: when it is due; dispatch: asleep until then at the latest
+    limited: v.boolean(), // dispatch: there are limits. Written whenever one changes, so that a pass under way begins anew
   }).index("by_name", ["name"]),
 
   // Written by: that loop only, on every pass, and by whoever wakes it from sleep.
@@ -169,7 +176,16 @@ export default defineSchema({
     batch: v.number(), // dispatch: assignments of a pass; 1 after a crash of the loop
     suspect: v.union(v.id("ready"), v.null()), // dispatch: the one item that the pass after a crash takes
     setAside: v.boolean(), // dispatch: an item was set aside since the last pass that came to its end
-    cursor: v.string(), // dispatch: the lane behind which the next pass begins
+    cursor: v.string(), // dispatch: where in the circle of lanes the next pass begins
+    turns: v.record(v.string(), vTurn), // dispatch: kind of worker -> the lane that had its last turn
+    // dispatch, while it goes round all lanes: where it began, whether it has passed the last one, and `nextAt` so far
+    circle: v.union(
+      v.object({ end: v.string(), around: v.boolean(), nextAt: v.union(v.number(), v.null()) }),
+      v.null(),
+    ),
+    circledAt: v.number(), // dispatch: when it last came round
+    censusAt: v.number(), // dispatch: runs are not counted for new limits before then
+    freedFrom: v.int64(), // dispatch: what was freed before this commit is settled
     inUse: v.record(v.string(), v.number()), // dispatch: session -> runs it holds
   }),
 
@@ -215,6 +231,7 @@ export default defineSchema({
     attempt: v.number(),
     worker: v.id("workers"),
     session: v.id("sessions"),
+    lane: v.string(), // whose limits it counts for
     state: vRunState,
     deadlineAt: v.number(), // assigned: to be accepted by; running: to be over by; 0 when there is none or it ended
     assignedAt: v.number(),
@@ -230,8 +247,39 @@ export default defineSchema({
     .index("by_task_and_attempt", ["task", "attempt"])
     .index("by_state_and_deadlineAt", ["state", "deadlineAt"]),
 
-  // A run has ended and its worker has room again. Inserted with the end of a run, settled and removed by dispatch.
-  freed: defineTable({ session: v.id("sessions") }),
+  // A run has ended and its worker has room again. Inserted with the end of a run, settled and removed by dispatch. Read in
+  // the order of commits, so that a cursor passes by what is settled.
+  freed: defineTable({ session: v.id("sessions"), lane: v.string(), at: v.commitTs() }).index("by_at", [
+    "at",
+  ]),
+
+  // Written by: the operator (rare); `uncounted` by dispatch too.
+  limits: defineTable({
+    kind: vScopeKind,
+    name: v.string(), // "*": a default, for each name by itself
+    limit: v.union(v.number(), v.null()), // runs at once
+    rate: v.union(vRate, v.null()),
+    weight: v.union(v.number(), v.null()),
+    paused: v.boolean(),
+    uncounted: v.union(v.string(), v.null()), // runs of scopes from this name on are still to be counted
+  }).index("by_kind_and_name", ["kind", "name"]),
+
+  // Written by: dispatch only. A scope under a limit or rate that is not at rest; there is none while nothing is limited.
+  counters: defineTable({
+    kind: vScopeKind,
+    name: v.string(),
+    inUse: v.number(),
+    tokens: v.union(v.number(), v.null()), // null: the bucket is full
+    tokensAt: v.number(),
+    restsAt: v.union(v.number(), v.null()), // nothing is in use, and from then on the bucket is full
+  })
+    .index("by_kind_and_name", ["kind", "name"])
+    .index("by_restsAt", ["restsAt"]),
+
+  // Written by: dispatch only. Which worker ran a sticky key last.
+  stickies: defineTable({ tenant: v.string(), sticky: v.string(), worker: v.id("workers"), at: v.number() })
+    .index("by_tenant_and_sticky", ["tenant", "sticky"])
+    .index("by_at", ["at"]),
 
   // What a worker is told. Inserted by the API and timers, removed when its sync acknowledges it or its session ends.
   controls: defineTable({

@@ -16,6 +16,17 @@ export const probe = {
   countTasks: makeFunctionReference<"query", Record<string, never>, number>("probe:countTasks"),
   keyRows: makeFunctionReference<"query", Record<string, never>, string>("probe:keyRows"),
   ownerlessRuns: makeFunctionReference<"query", Record<string, never>, number>("probe:ownerlessRuns"),
+  books: makeFunctionReference<
+    "query",
+    Record<string, never>,
+    {
+      live: string[];
+      freed: number;
+      counters: { kind: string; name: string; inUse: number }[];
+      jobs: number[];
+      stickies: number;
+    }
+  >("probe:books"),
   pendingJobs: makeFunctionReference<"query", Record<string, never>, string[]>("probe:pendingJobs"),
   wakeWaiters: makeFunctionReference<"mutation", { tenant: string; name: string; data: string }, number>(
     "probe:wakeWaiters",
@@ -99,13 +110,14 @@ export class Deployment {
       brings?: string[];
       can?: string[];
       labels?: string[];
+      queues?: string[];
     } = {},
   ): Promise<TestWorker> {
     const registered = await this.t.mutation(api.worker.register, {
       key: KEYS.worker,
       worker: name,
       incarnation: more.incarnation ?? "1",
-      queues: ["default"],
+      queues: more.queues ?? ["default"],
       agents: (more.brings ?? ["echo"]).map((agent) => ({
         name: agent,
         description: "says what it hears",

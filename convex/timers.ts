@@ -8,7 +8,8 @@ import { internalMutation, internalQuery, type MutationCtx } from "./_generated/
 import { ACCEPT_MS, SET_ASIDE_MS, TIMER_BATCH, WATCHDOG_BATCH } from "./constants";
 import { nextAlarm } from "./model/alarms";
 import { due, expired, expireRun, expireSession, nextDelayed, nextLease } from "./model/expiry";
-import { look, withRoom } from "./model/look";
+import { Ledger } from "./model/limits";
+import { look, standOf } from "./model/look";
 import { isDead, loop, startDispatch, startTimers, stateOf, wakeDispatch, wakeTimersBy } from "./model/loops";
 import { plan } from "./model/plan";
 import { ring } from "./model/ring";
@@ -163,8 +164,10 @@ async function reviveDispatch(ctx: MutationCtx): Promise<void> {
     await startDispatch(ctx, state, { batch: 1, suspect: null, setAside: true });
     return;
   }
-  const sight = await look(ctx, state.cursor, 1);
-  const [suspect] = plan(sight.lanes, withRoom(sight.workers, state.inUse), 1).picks;
+  const now = Date.now();
+  const sight = await look(ctx, { ...standOf(row, state, now), batch: 1 });
+  const ledger = new Ledger(now, sight.limits, sight.counters);
+  const [suspect] = plan(sight.lines, sight.pools, ledger, state.turns, 1).picks;
   await startDispatch(ctx, state, { batch: 1, suspect: suspect?.ready ?? null });
 }
 

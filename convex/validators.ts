@@ -132,8 +132,34 @@ export const vTaskSpec = v.object({
   afterMode: v.optional(vAfterMode), // default: all
   group: v.optional(v.string()), // an open group, which it joins
   onComplete: v.optional(vOnComplete), // called once when it has ended
+  sticky: v.optional(v.string()), // prefer the worker that ran a task with this text last
 });
 export type TaskSpec = Infer<typeof vTaskSpec>;
+
+// What a limit is for. key: the submitter's own; lane: all that constrains a task, as `tasks:why` names it.
+export const vScopeKind = v.union(
+  v.literal("system"),
+  v.literal("queue"),
+  v.literal("agent"),
+  v.literal("tenant"),
+  v.literal("key"),
+  v.literal("lane"),
+);
+export type ScopeKind = Infer<typeof vScopeKind>;
+
+// A token bucket: `count` starts in `perMs`, and `burst` of them at once when it was idle.
+export const vRate = v.object({ count: v.number(), perMs: v.number(), burst: v.number() });
+export type Rate = Infer<typeof vRate>;
+
+export const vLimitView = v.object({
+  kind: vScopeKind,
+  name: v.string(), // "" for the system; "*": a default, for each name by itself
+  limit: v.union(v.number(), v.null()), // runs at once; null: no limit of its own
+  rate: v.union(vRate, v.null()),
+  weight: v.union(v.number(), v.null()),
+  paused: v.boolean(),
+});
+export type LimitView = Infer<typeof vLimitView>;
 
 // What rings at a time, beside delayed tasks, deadlines of runs and leases.
 export const vAlarmKind = v.union(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from worker import client, groups, models, schedules
+from worker import client, groups, limits, models, schedules
 
 CONTRACT: dict[str, Any] = json.loads((Path(__file__).parent / "contract.json").read_text(encoding="utf-8"))
 
@@ -106,6 +106,8 @@ def only(shape: Any, kind: str) -> Any:
         ("tasks:state", None, client.TaskState),
         ("worker:steps", None, models.StepsPage),
         ("schedules:set", None, schedules.ScheduleSet),
+        ("limits:set", None, limits.Limit),
+        ("limits:list", None, limits.LimitPage),
     ],
 )
 def test_a_model_and_its_validator_say_the_same(
@@ -161,7 +163,7 @@ def test_schedules_say_the_same() -> None:
 def test_every_public_function_is_called_by_one_of_the_two_clients() -> None:
     sources = [
         Path(module.__file__ or "").read_text(encoding="utf-8")
-        for module in (client, groups, schedules, __import__("worker.api").api)
+        for module in (client, groups, limits, schedules, __import__("worker.api").api)
     ]
     unused = [name for name in CONTRACT if not any(f'"{name}"' in source for source in sources)]
     assert unused == []

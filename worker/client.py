@@ -14,6 +14,7 @@ from pydantic import Field, SecretStr
 from worker.backend import Backend, Json, retry
 from worker.errors import PayloadTooLarge, function_error
 from worker.groups import After, Groups, OnComplete
+from worker.limits import Limits
 from worker.models import Chunk, LlmSpec, Progress, RunError, RunKind, TaskStatus, Usage, WaitsOn, Wire
 from worker.models import RetryPolicy as RetryPolicy  # noqa: PLC0414 - who submits takes it from here
 from worker.schedules import Schedules
@@ -39,8 +40,9 @@ class TaskSpec(Wire):
     Without a `dedup_key` each call makes a new task; with one it names the task that was submitted with it,
     as long as that is kept, or for its `dedup_for_ms`.
 
-    It runs on a worker that carries all its `labels`, and counts against the limits of its queue, agent,
-    tenant and `key`. It fails if it has not begun or ended within the times given, from its submission.
+    It runs on a worker that carries all its `labels`, preferably on the one that ran a task with the same
+    `sticky` text last, and counts against the limits of its queue, agent, tenant and `key`. It fails if it
+    has not begun or ended within the times given, from its submission.
     """
 
     agent: str | None = None
@@ -64,6 +66,7 @@ class TaskSpec(Wire):
     after_mode: Literal["all", "any"] | None = None
     group: str | None = None
     on_complete: OnComplete | None = None
+    sticky: str | None = None
 
 
 class Submitted(Wire):
@@ -460,6 +463,11 @@ class Client(Groups, Schedules):
     async def agents(self) -> list[AgentView]:
         """Return the registry."""
         return [AgentView.model_validate(item) for item in await self._query("agents:list", {})]
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of the deployment; changing them needs an operator key."""
+        return Limits(self._query, self._mutation)
 
     async def _tail(self, run: str, after: int) -> _Tail:
         return _Tail.model_validate(await self._query("runs:tail", {"run": run, "after": after}))

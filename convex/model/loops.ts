@@ -6,6 +6,9 @@ import { DISPATCH_BATCH, LONGEST_SLEEP_MS } from "../constants";
 
 export type LoopName = Doc<"loops">["name"];
 
+/** What a pass leaves behind for the next. */
+export type DispatchState = Omit<Doc<"loopState">, "_id" | "_creationTime" | "generation" | "job">;
+
 /** The loop's row, made at first use. */
 export async function loop(ctx: MutationCtx, name: LoopName): Promise<Doc<"loops">> {
   const row = await ctx.db
@@ -20,9 +23,21 @@ export async function loop(ctx: MutationCtx, name: LoopName): Promise<Doc<"loops
     suspect: null,
     setAside: false,
     cursor: "",
+    turns: {},
+    circle: null,
+    circledAt: 0,
+    censusAt: 0,
+    freedFrom: 0n,
     inUse: {},
   });
-  const id = await ctx.db.insert("loops", { name, state, running: false, starved: false, wakeAt: null });
+  const id = await ctx.db.insert("loops", {
+    name,
+    state,
+    running: false,
+    starved: false,
+    wakeAt: null,
+    limited: false,
+  });
   return (await ctx.db.get("loops", id))!;
 }
 
@@ -40,9 +55,26 @@ export async function isDead(ctx: MutationCtx, state: Doc<"loopState">): Promise
 /** Wake dispatch because there is new work. While the loop runs this is one read. */
 export async function wakeDispatch(ctx: MutationCtx): Promise<void> {
   const row = await loop(ctx, "dispatch");
-  if (row.running) return;
-  await ctx.db.patch("loops", row._id, { running: true, starved: false });
-  await startDispatch(ctx, await stateOf(ctx, row), {});
+  if (!row.running) await rouse(ctx, row);
+}
+
+async function rouse(ctx: MutationCtx, row: Doc<"loops">): Promise<void> {
+  const state = await stateOf(ctx, row);
+  if (row.wakeAt !== null && state.job !== null) await ctx.scheduler.cancel(state.job);
+  await ctx.db.patch("loops", row._id, { running: true, starved: false, wakeAt: null });
+  await startDispatch(ctx, state, { circle: null });
+}
+
+/**
+ * Tell dispatch that a limit has changed. A pass that is under way has read this row: it conflicts, runs again and sees the
+ * change, so no run starts under a limit that stood no more.
+ *
+ * @param limited - whether there are limits now
+ */
+export async function limitsChanged(ctx: MutationCtx, limited: boolean): Promise<void> {
+  const row = await loop(ctx, "dispatch");
+  await ctx.db.patch("loops", row._id, { limited });
+  if (!row.running) await rouse(ctx, row);
 }
 
 /**
@@ -58,11 +90,11 @@ export async function wakeIfStarved(ctx: MutationCtx): Promise<void> {
 export async function startDispatch(
   ctx: MutationCtx,
   state: Doc<"loopState">,
-  change: Partial<Pick<Doc<"loopState">, "batch" | "suspect" | "setAside" | "inUse" | "cursor">>,
-  delayMs = 0,
+  change: Partial<DispatchState>,
+  at: number = Date.now(),
 ): Promise<void> {
   const generation = state.generation + 1;
-  const job = await ctx.scheduler.runAfter(delayMs, internal.dispatch.pass, { generation });
+  const job = await ctx.scheduler.runAt(at, internal.dispatch.pass, { generation });
   await ctx.db.patch("loopState", state._id, { ...change, generation, job });
 }
 

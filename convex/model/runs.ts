@@ -36,6 +36,7 @@ export async function assign(
     attempt,
     worker: worker._id,
     session: pick.session,
+    lane: ready.lane,
     state: "assigned",
     deadlineAt: now + ACCEPT_MS,
     assignedAt: now,
@@ -87,7 +88,7 @@ export async function end(
   const error = "error" in ending ? shortened(ending.error) : null;
   const state: RunState = ending.kind; // the states in which a run ends are the ways in which it can
   await ctx.db.patch("runs", run._id, { state, endedAt: now, usage, error });
-  await ctx.db.insert("freed", { session: run.session });
+  await ctx.db.insert("freed", { session: run.session, lane: run.lane, at: ctx.db.vars.commitTs });
   const task = await ctx.db.get("tasks", run.task);
   if (task === null) return; // removed by hand: there is nothing to follow
   const verdict = judge(ending, task, Math.random());

@@ -125,6 +125,7 @@ type Checked = Pick<
   | "endBy"
   | "labels"
   | "key"
+  | "sticky"
   | "dueAt"
 > &
   Partial<Pick<Doc<"tasks">, "dedupKey" | "dedupUntil">> & { input: string };
@@ -155,6 +156,7 @@ async function check(
     endBy: within("endWithinMs", spec.endWithinMs, now),
     labels,
     key: spec.key === undefined ? null : checkKey("key", spec.key),
+    ...(spec.sticky === undefined ? {} : { sticky: checkKey("sticky", spec.sticky) }),
     dueAt: dueTime(spec, now),
     input: checkJson("input", spec.input),
     ...dedup(spec, now),

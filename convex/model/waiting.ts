@@ -32,15 +32,15 @@ export function rankOf(dueAt: number, priority: number): number {
 }
 
 /**
- * Put a task in line, now or at `dueAt`; one that is to be paused is paused instead. The caller then wakes the loop that will take it out (`wakeFor`), once for all the
- * tasks of its transaction.
+ * Put a task in line, now or at `dueAt`; one that is to be paused is paused instead. The caller then wakes the loop that will
+ * take it out (`wakeFor`), once for all the tasks of its transaction.
  *
  * @param since - from when its waiting counts: a task that comes back through no fault of its own keeps its place
  * @returns the status that the task now has
  */
 export async function putInLine(
   ctx: MutationCtx,
-  task: Pick<Doc<"tasks">, "_id" | "kind" | "priority" | "pauseRequested" | keyof Constraints>,
+  task: Pick<Doc<"tasks">, "_id" | "kind" | "priority" | "pauseRequested" | "sticky" | keyof Constraints>,
   dueAt: number,
   now: number,
   since: number = dueAt,
@@ -50,9 +50,8 @@ export async function putInLine(
     await record(ctx, task, "task_paused", null, {});
     return "paused";
   }
-  const { tenant, queue, agent, kind, labels, key, priority } = task;
-  const rank = rankOf(since, priority);
-  const waiting = { lane: laneOf(task), task: task._id, tenant, queue, agent, kind, labels, key, rank };
+  const rank = rankOf(since, task.priority);
+  const waiting = waitingOf({ ...task, lane: laneOf(task), task: task._id, rank });
   if (dueAt > now) {
     await ctx.db.insert("delayed", { ...waiting, dueAt });
     return "delayed";
@@ -78,19 +77,12 @@ export async function moveToReady(ctx: MutationCtx, id: Id<"delayed">): Promise<
   await wakeDispatch(ctx);
 }
 
+type Row = Omit<Doc<"ready">, "_id" | "_creationTime">;
+
 /** What a row of `ready` and one of `delayed` have in common. */
-function waitingOf({
-  lane,
-  task,
-  tenant,
-  queue,
-  agent,
-  kind,
-  labels,
-  key,
-  rank,
-}: Doc<"ready"> | Doc<"delayed">) {
-  return { lane, task, tenant, queue, agent, kind, labels, key, rank };
+function waitingOf({ lane, task, tenant, queue, agent, kind, labels, key, sticky, rank }: Row): Row {
+  const row = { lane, task, tenant, queue, agent, kind, labels, key, rank };
+  return sticky === undefined ? row : { ...row, sticky };
 }
 
 /** Take a task that dispatch cannot handle out of line for a while, so that the loop goes on; its history tells why. */
