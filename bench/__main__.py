@@ -1,4 +1,4 @@
-"""`python -m bench [NAME ...]`: latency, throughput, streams, idle."""
+"""`python -m bench [NAME ...]`: latency, throughput, streams, idle, recovery; by name also size."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 import anyio
 
-from bench.stage import BENCH_AGENT, Figure, Stage, cpu_s, rss_mb, scripted_model, staged
+from bench import scale
+from bench.stage import BENCH_AGENT, Figure, Stage, cpu_s, percentile, rss_mb, scripted_model, staged
 from worker.cli.common import print_table
 from worker.client import TaskSpec
 
@@ -18,12 +19,6 @@ SAMPLES = 400
 TASKS = 5_000
 STREAMS = 200
 SUBMIT_BATCH = 50  # tasks in a call of the live run
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """Return the value below which `share` of the values lie (nearest rank)."""
-    ranked = sorted(values)
-    return ranked[min(len(ranked) - 1, int(share * len(ranked)))]
 
 
 async def latency() -> AsyncIterator[Figure]:
@@ -132,7 +127,12 @@ BENCHES: dict[str, Callable[[], AsyncIterator[Figure]]] = {
     "live": live,
     "streams": streams,
     "idle": idle,
+    "recovery": scale.recovery,
+    "long": scale.long_tasks,
+    "crowd": scale.crowd,
+    "backlog": scale.backlog,
 }
+SLOW = {"long", "crowd", "backlog"}  # minutes each: by name alone
 
 
 async def run(names: Sequence[str]) -> None:
@@ -150,7 +150,8 @@ async def run(names: Sequence[str]) -> None:
 def main() -> None:
     """Read the command line and run."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[*BENCHES, []], default=list(BENCHES), metavar="NAME")
+    usual = [name for name in BENCHES if name not in SLOW]
+    parser.add_argument("names", nargs="*", choices=[*BENCHES, []], default=usual, metavar="NAME")
     anyio.run(run, parser.parse_args().names)
 
 

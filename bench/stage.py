@@ -45,7 +45,7 @@ class Figure:
 
 def cpu_s(pid: int) -> float:
     """Return the CPU seconds of a process and of its children that have ended or still run."""
-    return sum(_own_cpu_s(each) for each in [pid, *_children(pid)])
+    return sum(_own_cpu_s(each) for each in [pid, *children(pid)])
 
 
 def _own_cpu_s(pid: int) -> float:
@@ -55,14 +55,15 @@ def _own_cpu_s(pid: int) -> float:
 
 def rss_mb(pid: int) -> float:
     """Return the resident memory of a process and its children in MB."""
-    pages = [int(Path(f"/proc/{each}/statm").read_text().split()[1]) for each in [pid, *_children(pid)]]
+    pages = [int(Path(f"/proc/{each}/statm").read_text().split()[1]) for each in [pid, *children(pid)]]
     return sum(pages) * _PAGE / 1e6
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
+    """Return the processes that a process has started, and theirs."""
     text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
     direct = [int(part) for part in text.split()]
-    return [each for child in direct for each in (child, *_children(child))]
+    return [each for child in direct for each in (child, *children(child))]
 
 
 @dataclass
@@ -144,6 +145,12 @@ async def staged(*, synchronous: str = "full") -> AsyncIterator[Stage]:
                 await Admin(backend).create_key(digest=digest, role=role, label=role)
         client = await stack.enter_async_context(Client.connect(url, SecretStr(keys["operator"])))
         yield Stage(host, url, keys, client, folder)
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """Return the value below which `share` of the values lie (nearest rank)."""
+    ranked = sorted(values)
+    return ranked[min(len(ranked) - 1, int(share * len(ranked)))]
 
 
 @contextmanager

@@ -116,4 +116,8 @@ class SimulatedWorker:
 
     async def finish_all(self) -> SyncReply:
         """Report success for every run it holds."""
-        return await self.sync([(run, Succeeded(output=None)) for run in list(self.held)])
+        return await self.succeed(list(self.held))
+
+    async def succeed(self, runs: Iterable[str]) -> SyncReply:
+        """Report success for these runs."""
+        return await self.sync([(run, Succeeded(output=None)) for run in runs])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,19 @@ async def test_nothing_is_lost_or_done_twice_in_chaos(tmp_path: Path, seed: int)
     assert outcome.verdict.problems() == []
     assert outcome.tasks == 150
     assert outcome.faults, "the network was good all the time"
+
+
+@pytest.mark.timeout(240)
+async def test_on_a_bad_network_all_tasks_end_once(tmp_path: Path) -> None:
+    """A fifth of all requests and answers is lost, late, doubled, torn or never answered.
+
+    `SIGNALBOX_FAULTS_S=60` makes a longer run of it.
+    """
+    seconds = float(os.environ.get("SIGNALBOX_FAULTS_S", "10"))
+    outcome = await chaos(Plan(seconds=seconds, seed=3, tasks=200, signals=False), tmp_path)
+    assert outcome.verdict.problems() == []
+    assert outcome.tasks == 200
+    assert len(outcome.faults) >= 4, f"the network was too good: {outcome.faults}"
 
 
 def kept() -> history.Tables:

@@ -83,6 +83,15 @@ describe("judge", () => {
     expect(judge(failed, { ...fresh, releases: 5 }, 0.5).releases).toBe(0);
   });
 
+  test("what is lost through no fault of its own comes back at once, and from the second time on with backoff", () => {
+    const almostOne = 0.999_999;
+    expect(judge(lost(false), fresh, almostOne)).toMatchObject({ delayMs: 0 });
+    const second = judge(lost(false), { ...fresh, losses: 1 }, almostOne);
+    expect(second.next === "retry" && second.delayMs).toBeCloseTo(fresh.retry.initialMs, -1);
+    const third = judge(lost(false), { ...fresh, losses: 2 }, almostOne);
+    expect(third.next === "retry" && third.delayMs).toBeCloseTo(fresh.retry.initialMs * fresh.retry.base, -1);
+  });
+
   test("a run lost with its worker burns no attempt, one to blame for it does and is isolated", () => {
     expect(judge(lost(false), fresh, 0)).toMatchObject({
       next: "retry",

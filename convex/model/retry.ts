@@ -88,7 +88,9 @@ export function judge(ending: Ending, task: Standing, random: number): Verdict {
       if (burnt.failures >= task.retry.maxAttempts || burnt.losses >= MAX_LOSSES) {
         return { ...burnt, next: "failed", error: ending.error };
       }
-      const delayMs = backoffMs(task.retry, ending.blamed ? burnt.failures : 1, random);
+      // The first time it goes on at once: a worker that was replaced should cost its tasks no more than that.
+      const waits = ending.blamed ? burnt.failures : losses;
+      const delayMs = waits === 0 ? 0 : backoffMs(task.retry, waits, random);
       return { ...burnt, next: "retry", delayMs, keepsPlace: !ending.blamed, error: ending.error };
     }
   }

@@ -35,11 +35,13 @@ class Plan:
         seed: Of what goes wrong, when, and of the tasks. Processes and sockets have a timing of their own, so
             the same seed gives the same plan and not the same run.
         tasks: How many are submitted.
+        signals: Whether processes are killed and frozen, or only the network is bad.
     """
 
     seconds: float
     seed: int
     tasks: int = 1000
+    signals: bool = True
 
 
 @dataclass
@@ -64,9 +66,10 @@ async def chaos(plan: Plan, folder: Path, say: Callable[[str], None] = lambda li
         accepted: list[str] = []
         async with anyio.create_task_group() as group:
             group.start_soon(_submit, plan, at, proxy.url, accepted, random.Random(plan.seed + 1))
-            for number, worker in enumerate(workers):
-                group.start_soon(_torment, worker, plan, random.Random(plan.seed + 10 + number), say)
-            group.start_soon(_torment_host, at, plan, chance, say)
+            if plan.signals:
+                for number, worker in enumerate(workers):
+                    group.start_soon(_torment, worker, plan, random.Random(plan.seed + 10 + number), say)
+                group.start_soon(_torment_host, at, plan, chance, say)
         say(f"quiet: {len(accepted)} tasks, faults {dict(proxy.faults)}")
         proxy.rate = 0.0
         for worker in workers:
