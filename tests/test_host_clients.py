@@ -273,7 +273,7 @@ class TestHttpx:
         self, http: httpx.Client, client: ConvexClient
     ) -> None:
         answer = call(http, "mutation", "basics:spin", {})
-        assert answer["errorMessage"].endswith("Function execution timed out (maximum duration: 1s)")
+        assert answer["errorMessage"].endswith("Function execution timed out (maximum duration: 1s)\n")
         assert call(http, "mutation", "basics:noop", {})["status"] == "success"
         assert client.mutation("basics:noop") is None
 

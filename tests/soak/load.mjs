@@ -180,6 +180,6 @@ export function pause(ms) {
 function isEndOfHost(error) {
   return (
     (error instanceof TypeError && /^(fetch failed|terminated)$/.test(error.message)) ||
-    error.message.endsWith("The action was cut off: the host stops")
+    error.message.endsWith("The action was cut off: the host stops\n")
   );
 }
