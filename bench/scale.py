@@ -148,6 +148,7 @@ async def backlog() -> AsyncIterator[Figure]:
 
 async def long_tasks() -> AsyncIterator[Figure]:
     """Function calls of tasks that stream 200 deltas over 60 s, 70 of them at once, unwatched and watched."""
+    assert BENCH_AGENT.llm is not None
     agent = BENCH_AGENT.model_copy(
         update={
             "name": "bench_long",

@@ -36,6 +36,7 @@ async function table(): Promise<[Public, Record<string, unknown>, Role[]][]> {
     capacity: 1,
     version: "1",
   };
+  const endpoint = { name: "e", url: "https://e.example.com/", secretVariable: "SIGNALBOX_PUSH_SECRET" };
   const body = { session, seq: 1, accepted: [], chunks: [], finished: [], acknowledged: [] };
   const name = "nightly";
   const schedule = { name, cron: "@daily", template: { agent: "echo", input: "null" } };
@@ -64,6 +65,9 @@ async function table(): Promise<[Public, Record<string, unknown>, Role[]][]> {
     [api.runs.tail, { run, after: -1 }, ["submit", "operator"]],
     [api.agents.sync, { agents: [] }, ["operator"]],
     [api.agents.list, {}, ["submit", "operator"]],
+    [api.endpoints.set, endpoint, ["operator"]],
+    [api.endpoints.list, {}, ["operator"]],
+    [api.endpoints.remove, { name: "e" }, ["operator"]],
     [api.tasks.pause, { task }, ["submit", "operator"]],
     [api.tasks.resume, { task }, ["submit", "operator"]],
     [api.tasks.retry, { task }, ["submit", "operator"]],

@@ -1,7 +1,7 @@
 import { v } from "convex/values";
 import { operatorMutation, submitQuery } from "./functions";
 import * as Agents from "./model/agents";
-import { vAgentSpec, vLlm, vRetry, vRunKind } from "./validators";
+import { vAgentSpec, vExecutor, vLlm, vRetry, vRunKind } from "./validators";
 
 export const sync = operatorMutation({
   args: { agents: v.array(vAgentSpec) },
@@ -20,11 +20,12 @@ export const list = submitQuery({
       retry: vRetry,
       timeoutMs: v.union(v.number(), v.null()),
       capabilities: v.array(v.string()),
+      executor: vExecutor,
     }),
   ),
   handler: async (ctx) =>
     (await Agents.listAgents(ctx)).map(
-      ({ name, kind, description, llm, retry, timeoutMs, capabilities = [] }) => ({
+      ({ name, kind, description, llm, retry, timeoutMs, capabilities = [], executor }) => ({
         name,
         kind,
         description,
@@ -32,6 +33,7 @@ export const list = submitQuery({
         retry,
         timeoutMs,
         capabilities,
+        executor: executor ?? { kind: "poll" as const },
       }),
     ),
 });

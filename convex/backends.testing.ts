@@ -29,6 +29,9 @@ export async function startBackend(): Promise<Backend> {
   return import.meta.env.SIGNALBOX_TEST_BACKEND === "host" ? HostBackend.start() : new MockBackend();
 }
 
+/** The deployment's variables, on either backend. */
+export const ENV = { SIGNALBOX_PUSH_SECRET: `whsec_${btoa("a".repeat(24))}` };
+
 class MockBackend implements Backend {
   readonly #t = convexTest({
     schema,
@@ -38,6 +41,10 @@ class MockBackend implements Backend {
     },
     transactionLimits: true,
   });
+
+  constructor() {
+    for (const [name, value] of Object.entries(ENV)) vi.stubEnv(name, value);
+  }
 
   query<F extends Query>(fn: F, args: FunctionArgs<F>) {
     return callMock(this.#t, "query", fn, args);
@@ -104,7 +111,7 @@ class HostBackend implements Backend {
     bundle ??= await host.bundleProject();
     const { engine, remove } = host.openEngine();
     const backend = new HostBackend(engine, remove);
-    backend.ask({ op: "load", bundle, env: {} });
+    backend.ask({ op: "load", bundle, env: ENV });
     return backend;
   }
 

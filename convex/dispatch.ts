@@ -8,6 +8,7 @@ import { internal } from "./_generated/api";
 import type { Doc, Id } from "./_generated/dataModel";
 import { internalMutation, internalQuery, type MutationCtx } from "./_generated/server";
 import { ACCEPT_MS, CIRCLE_MS, DISPATCH_BATCH, FREED_BATCH } from "./constants";
+import { wakeEndpoints } from "./model/attending";
 import * as Counters from "./model/counters";
 import { Ledger } from "./model/limits";
 import {
@@ -292,4 +293,5 @@ async function sleep(
   }
   if (row.running || row.starved !== starved || row.wakeAt !== wakeAt)
     await ctx.db.patch("loops", row._id, { running: false, starved, wakeAt });
+  if (starved) await wakeEndpoints(ctx);
 }

@@ -1,6 +1,7 @@
 import { httpRouter } from "convex/server";
 import { internal } from "./_generated/api";
 import { httpAction } from "./_generated/server";
+import { callback, input } from "./push";
 
 const http = httpRouter();
 
@@ -13,5 +14,9 @@ http.route({
     return Response.json({ status: "ok", ...health });
   }),
 });
+
+// Signed by the endpoint that holds the run which the body names; anything else is refused.
+http.route({ path: "/push/callback", method: "POST", handler: callback });
+http.route({ path: "/push/input", method: "POST", handler: input });
 
 export default http;

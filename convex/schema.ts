@@ -8,8 +8,10 @@ import {
   vChunk,
   vClocks,
   vControlKind,
+  vEndpointMode,
   vEventData,
   vEventType,
+  vExecutor,
   vFault,
   vGroupResult,
   vLlm,
@@ -65,7 +67,10 @@ export default defineSchema({
     timeoutMs: v.union(v.number(), v.null()),
     capabilities: v.optional(v.array(v.string())), // sorted
     configHash: v.string(),
-  }).index("by_name", ["name"]),
+    executor: v.optional(vExecutor), // none: poll
+  })
+    .index("by_name", ["name"])
+    .index("by_endpoint", ["executor.endpoint"]),
 
   // Which agents can do what; as their rows say. Written with them.
   capabilities: defineTable({ capability: v.string(), agent: v.string() }).index("by_capability_and_agent", [
@@ -201,6 +206,7 @@ export default defineSchema({
     session: v.union(v.id("sessions"), v.null()),
     live: v.boolean(),
     draining: v.boolean(),
+    endpoint: v.optional(v.id("endpoints")), // a stand-in for this endpoint; the control plane owns its sessions
   })
     .index("by_name", ["name"])
     .index("by_live", ["live"]),
@@ -210,7 +216,7 @@ export default defineSchema({
   sessions: defineTable({
     worker: v.id("workers"),
     incarnation: v.string(),
-    key: v.id("keys"), // only its holder speaks for the session
+    key: v.union(v.id("keys"), v.null()), // only its holder speaks for the session; null: nobody, it is an endpoint's
     ended: v.union(v.string(), v.null()), // the reason
   }).index("by_worker_and_incarnation", ["worker", "incarnation"]),
 
@@ -419,4 +425,44 @@ export default defineSchema({
     at: v.number(), // 0: at once; else not before, for one that was set aside
     suspect: v.boolean(), // the loop died on it once
   }).index("by_at", ["at"]),
+
+  // Addresses that the control plane may call. Written by: the operator.
+  endpoints: defineTable({
+    name: v.string(),
+    url: v.string(),
+    healthUrl: v.union(v.string(), v.null()),
+    mode: vEndpointMode,
+    queues: v.array(v.string()),
+    labels: v.array(v.string()),
+    secretVariable: v.string(),
+    enabled: v.boolean(),
+  }).index("by_name", ["name"]),
+
+  // How an endpoint does. Written by: the operator's changes, its alarm, and what its calls bring back.
+  endpointStates: defineTable({
+    endpoint: v.id("endpoints"),
+    worker: v.union(v.id("workers"), v.null()), // its stand-in, once it has agents
+    healthEveryMs: v.number(), // the shortest that its agents ask for
+    misses: v.number(), // in a row
+    asked: v.number(), // checks and wake-up calls so far
+    askedAt: v.number(),
+    answered: v.number(), // the last of them that ended
+    error: v.union(v.string(), v.null()),
+  }).index("by_endpoint", ["endpoint"]),
+
+  // Runs that an endpoint has been given. In: dispatch. Out: the endpoint's alarm, once they have ended.
+  pushes: defineTable({
+    run: v.id("runs"),
+    endpoint: v.id("endpoints"),
+    answerBy: v.union(v.number(), v.null()), // null: not sent yet
+    takenAt: v.union(v.number(), v.null()), // it said that the result will follow
+    heardAt: v.number(),
+  })
+    .index("by_run", ["run"])
+    .index("by_endpoint", ["endpoint"]),
+
+  // Ids of messages from endpoints, so that each counts once. In: callbacks. Out: the endpoint's alarm, past their tolerance.
+  endpointMessages: defineTable({ endpoint: v.id("endpoints"), message: v.string(), until: v.number() })
+    .index("by_endpoint_and_message", ["endpoint", "message"])
+    .index("by_endpoint_and_until", ["endpoint", "until"]),
 });

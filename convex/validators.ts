@@ -60,13 +60,36 @@ export const vLlm = v.object({
   maxOutputTokens: v.union(v.number(), v.null()),
 });
 
+// Who plays an agent. poll: workers that hold a session. http: these, and an endpoint to which its runs are pushed.
+const vPoll = v.object({ kind: v.literal("poll") });
+const http = {
+  kind: v.literal("http"),
+  endpoint: v.string(), // its name in the operator's list
+  concurrency: v.number(), // runs at once; agents of one endpoint share the largest of theirs
+  healthEveryMs: v.number(),
+  timeoutMs: v.number(), // for the endpoint's answer to a run that it is given
+};
+export const vExecutor = v.union(vPoll, v.object(http));
+export type Executor = Infer<typeof vExecutor>;
+export const vExecutorSpec = v.union(
+  vPoll,
+  v.object({
+    kind: http.kind,
+    endpoint: http.endpoint,
+    concurrency: v.optional(http.concurrency),
+    healthEveryMs: v.optional(http.healthEveryMs),
+    timeoutMs: v.optional(http.timeoutMs),
+  }),
+);
+
 export const vAgentSpec = v.object({
   name: v.string(),
   description: v.string(),
-  llm: vLlm,
+  llm: v.optional(vLlm), // left out: an endpoint plays it, with code of its own
   retry: v.optional(vRetry.partial()),
   timeoutMs: v.optional(v.number()),
   capabilities: v.optional(v.array(v.string())), // what a task can ask for instead of its name
+  executor: v.optional(vExecutorSpec),
 });
 export type AgentSpec = Infer<typeof vAgentSpec>;
 
@@ -168,6 +191,7 @@ export const vAlarmKind = v.union(
   v.literal("callback"),
   v.literal("wait"),
   v.literal("schedule"),
+  v.literal("endpoint"),
 );
 export type AlarmKind = Infer<typeof vAlarmKind>;
 
@@ -358,6 +382,36 @@ export const vTaskView = v.object({
   endedAt: v.union(v.number(), v.null()),
 });
 export type TaskView = Infer<typeof vTaskView>;
+
+// push: it is given runs, and answers or calls back. wake: it is told that work waits, and starts a worker.
+export const vEndpointMode = v.union(v.literal("push"), v.literal("wake"));
+
+export const vEndpointSpec = v.object({
+  name: v.string(),
+  url: v.string(),
+  healthUrl: v.optional(v.string()), // left out: `url` is asked, and any answer below 500 counts
+  mode: v.optional(vEndpointMode),
+  queues: v.optional(v.array(v.string())),
+  labels: v.optional(v.array(v.string())), // that it carries, as a worker does
+  secretVariable: v.string(), // the deployment's variable that holds the secret of its signatures
+  enabled: v.optional(v.boolean()),
+});
+export type EndpointSpec = Infer<typeof vEndpointSpec>;
+
+export const vEndpointView = v.object({
+  name: v.string(),
+  url: v.string(),
+  healthUrl: v.union(v.string(), v.null()),
+  mode: vEndpointMode,
+  queues: v.array(v.string()),
+  labels: v.array(v.string()),
+  secretVariable: v.string(),
+  enabled: v.boolean(),
+  live: v.boolean(), // runs are pushed to it
+  misses: v.number(), // in a row: checks or calls that it did not answer
+  error: v.union(v.string(), v.null()), // of the last of these
+});
+export type EndpointView = Infer<typeof vEndpointView>;
 
 export const vEventType = v.union(
   v.literal("task_submitted"),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from worker import client, groups, limits, models, schedules
+from worker import client, endpoints, groups, limits, models, schedules
 
 CONTRACT: dict[str, Any] = json.loads((Path(__file__).parent / "contract.json").read_text(encoding="utf-8"))
 
@@ -160,10 +160,15 @@ def test_schedules_say_the_same() -> None:
     assert page.keys() == only(answer_of("schedules:list"), "object").keys()
 
 
+def test_endpoints_say_the_same() -> None:
+    assert shape_of(endpoints.EndpointSpec, omits_none=True) == arguments_of("endpoints:set")
+    assert shape_of(endpoints.EndpointView) == only(answer_of("endpoints:list"), "array")
+
+
 def test_every_public_function_is_called_by_one_of_the_two_clients() -> None:
     sources = [
         Path(module.__file__ or "").read_text(encoding="utf-8")
-        for module in (client, groups, limits, schedules, __import__("worker.api").api)
+        for module in (client, endpoints, groups, limits, schedules, __import__("worker.api").api)
     ]
     unused = [name for name in CONTRACT if not any(f'"{name}"' in source for source in sources)]
     assert unused == []

@@ -12,6 +12,7 @@ import anyio
 from pydantic import Field, SecretStr
 
 from worker.backend import Backend, Json, retry
+from worker.endpoints import Endpoints, Executor
 from worker.errors import PayloadTooLarge, function_error
 from worker.groups import After, Groups, OnComplete
 from worker.limits import Limits
@@ -169,14 +170,15 @@ class TaskLinks(Wire):
 
 
 class AgentSpec(Wire):
-    """An agent that a model plays, as the registry keeps it."""
+    """An agent that a model plays, as the registry keeps it; without `llm` it is an endpoint's own code."""
 
     name: str
     description: str
-    llm: LlmSpec
+    llm: LlmSpec | None = None
     retry: RetryPolicy | None = None
     timeout_ms: float | None = None
     capabilities: list[str] | None = None
+    executor: Executor | None = None
 
 
 class AgentView(Wire):
@@ -220,7 +222,7 @@ class StreamUpdate(Wire):
     chunks: list[Chunk] = Field(default_factory=list)
 
 
-class Client(Groups, Schedules):
+class Client(Groups, Schedules, Endpoints):
     """`tasks:*`, `groups:*`, `schedules:*`, `runs:*` and `agents:*` of one deployment.
 
     It calls with a submit or operator key.
@@ -453,10 +455,8 @@ class Client(Groups, Schedules):
             await anyio.sleep(pause_s)
 
     async def sync_agents(self, specs: Sequence[AgentSpec]) -> dict[str, bool]:
-        """Make the registry's LLM agents be as given; return for each name whether it changed."""
-        agents = [
-            {k: v for k, v in spec.model_dump(by_alias=True).items() if v is not None} for spec in specs
-        ]
+        """Make the registry's LLM and pushed agents be as given; return for each name whether it changed."""
+        agents = [_as_given(spec) for spec in specs]
         answer = await self._mutation("agents:sync", {"agents": agents})
         return {item["name"]: item["changed"] for item in answer}
 
@@ -525,6 +525,13 @@ class Admin:
         return await retry(
             lambda timeout: kind(path, args, timeout=timeout), deadline_s=_CALL_S, attempt_s=_CALL_S
         )
+
+
+def _as_given(spec: AgentSpec) -> dict[str, Any]:
+    agent = {k: v for k, v in spec.model_dump(by_alias=True).items() if v is not None}
+    if spec.executor is not None:
+        agent["executor"] = spec.executor.model_dump(by_alias=True, exclude_none=True)
+    return agent
 
 
 def _with_dedup_key(spec: TaskSpec) -> TaskSpec:

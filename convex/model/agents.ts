@@ -12,6 +12,7 @@ import {
 import { refuse } from "../errors";
 import type { AgentOffer, AgentSpec, Retry } from "../validators";
 import { checkCapabilities, indexCapabilities } from "./capabilities";
+import { executorOf, refreshEndpoints } from "./endpoints";
 import { checkInteger, checkName, checkNumber, fitsIn, sha256 } from "./text";
 
 export function findAgent(ctx: QueryCtx, name: string): Promise<Doc<"agents"> | null> {
@@ -35,7 +36,7 @@ export function retryPolicy(field: string, given: Partial<Retry> | undefined, de
   return retry;
 }
 
-/** Make the LLM agents be as given. The same settings again change nothing. */
+/** Make the agents that a model or an endpoint plays be as given. The same settings again change nothing. */
 export async function syncAgents(
   ctx: MutationCtx,
   specs: AgentSpec[],
@@ -44,11 +45,16 @@ export async function syncAgents(
     throw refuse("invalid_argument", `agents: ${specs.length} given, at most ${MAX_AGENTS} in a call.`);
   }
   const answer = [];
+  const endpoints = new Set<string>();
   for (const spec of specs) {
-    const { description, llm } = spec;
+    const { description, llm = null } = spec;
     const name = checkName("agents.name", spec.name);
     checkDescription(name, description);
-    if (!fitsIn(llm.prompt, MAX_PROMPT_BYTES)) {
+    const executor = await executorOf(ctx, `agents.${name}.executor`, spec.executor);
+    if (llm === null && executor.kind === "poll") {
+      throw refuse("invalid_argument", `agents.${name}.llm: needed, unless an endpoint plays it (executor).`);
+    }
+    if (llm !== null && !fitsIn(llm.prompt, MAX_PROMPT_BYTES)) {
       throw refuse(
         "payload_too_large",
         `agents.${name}.llm.prompt: over ${MAX_PROMPT_BYTES} bytes; shorten it.`,
@@ -60,30 +66,39 @@ export async function syncAgents(
         ? null
         : checkNumber(`agents.${name}.timeoutMs`, spec.timeoutMs, 1, MAX_DELAY_MS);
     const capabilities = checkCapabilities(name, spec.capabilities ?? []);
-    const configHash = await sha256(JSON.stringify([description, llm, retry, timeoutMs, capabilities]));
+    const configHash = await sha256(
+      JSON.stringify([description, llm, retry, timeoutMs, capabilities, executor]),
+    );
+    const kind = llm === null ? ("python" as const) : ("llm" as const);
     const agent = {
       name,
-      kind: "llm" as const,
+      kind,
       description,
       llm,
       retry,
       timeoutMs,
       capabilities,
       configHash,
+      executor,
     };
     const known = await findAgent(ctx, name);
-    if (known !== null && known.kind !== "llm") {
+    if (known !== null && known.kind !== kind) {
       throw refuse(
         "invalid_argument",
-        `agents: ${name} is a Python agent that a worker brings; choose another name.`,
+        kind === "llm"
+          ? `agents: ${name} is a Python agent that a worker brings; choose another name.`
+          : `agents: ${name} is an LLM agent; give it its llm, or choose another name.`,
       );
     }
+    if (executor.kind === "http") endpoints.add(executor.endpoint);
+    if (known?.executor?.kind === "http") endpoints.add(known.executor.endpoint);
     const changed = known?.configHash !== configHash;
     if (known === null) await ctx.db.insert("agents", agent);
     else if (changed) await ctx.db.replace("agents", known._id, agent);
     if (changed) await indexCapabilities(ctx, name, known?.capabilities ?? [], capabilities);
     answer.push({ name, changed });
   }
+  await refreshEndpoints(ctx, endpoints);
   return answer;
 }
 

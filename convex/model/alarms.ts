@@ -17,6 +17,10 @@ export async function clearAlarm(ctx: MutationCtx, kind: AlarmKind, target: stri
   if (known !== null) await ctx.db.delete("alarms", known._id);
 }
 
+export async function hasAlarm(ctx: QueryCtx, kind: AlarmKind, target: string): Promise<boolean> {
+  return (await find(ctx, kind, target)) !== null;
+}
+
 function find(ctx: QueryCtx, kind: AlarmKind, target: string): Promise<Doc<"alarms"> | null> {
   return ctx.db
     .query("alarms")

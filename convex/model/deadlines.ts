@@ -4,6 +4,7 @@
  */
 import type { Id } from "../_generated/dataModel";
 import type { MutationCtx } from "../_generated/server";
+import { askToStop } from "./controls";
 import { end, isLive } from "./runs";
 import { fault } from "./sessions";
 import { close, hasEnded } from "./tasks";
@@ -28,12 +29,7 @@ export async function missEnd(ctx: MutationCtx, id: Id<"tasks">, now: number): P
   const error = fault("end_deadline", `it was not over within ${Math.round(had)} ms of its submission`);
   const run = task.run === null ? null : await ctx.db.get("runs", task.run);
   if (run !== null && isLive(run)) {
-    await ctx.db.insert("controls", {
-      session: run.session,
-      kind: "cancel",
-      run: run._id,
-      reason: "out of time",
-    });
+    await askToStop(ctx, run, "out of time");
     await end(ctx, run, { kind: "failed", error, retryable: false, notBeforeMs: null }, run.usage, now);
     await wakeIfStarved(ctx);
     return;

@@ -2,6 +2,7 @@
 import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
 import { TIMER_SESSIONS } from "../constants";
+import { askToStop } from "./controls";
 import { dueAlarms } from "./alarms";
 import { wakeIfStarved } from "./loops";
 import { end, isLive, lose } from "./runs";
@@ -87,7 +88,7 @@ export async function expireRun(ctx: MutationCtx, id: Id<"runs">, now: number): 
     await endSession(ctx, run.session, notAccepted, null);
     return;
   }
-  await ctx.db.insert("controls", { session: run.session, kind: "cancel", run: id, reason: "out of time" });
+  await askToStop(ctx, run, "out of time");
   if (task?.cancelRequested) await end(ctx, run, { kind: "cancelled" }, run.usage, now);
   else if (run.state === "assigned") await lose(ctx, run, notAccepted, false, now);
   else {

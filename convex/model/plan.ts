@@ -48,7 +48,7 @@ export function canRun(
   worker: Pick<Pool, "queues" | "agents" | "labels" | "llm">,
   task: Pick<Line, "queue" | "agent" | "kind" | "labels">,
 ): boolean {
-  const knows = task.kind === "llm" ? worker.llm : worker.agents.includes(task.agent);
+  const knows = worker.agents.includes(task.agent) || (task.kind === "llm" && worker.llm);
   return (
     knows && worker.queues.includes(task.queue) && task.labels.every((label) => worker.labels.includes(label))
   );

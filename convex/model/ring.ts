@@ -1,6 +1,7 @@
 /** What happens when an alarm rings: one case for each kind. */
 import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx } from "../_generated/server";
+import { attend } from "./attending";
 import { missEnd, missStart } from "./deadlines";
 import { retryCallback } from "./groups";
 import { timeOut } from "./waits";
@@ -23,4 +24,5 @@ const HANDLERS: Record<
   callback: (ctx, group) => retryCallback(ctx, group as Id<"groups">),
   wait: (ctx, task, now) => timeOut(ctx, task as Id<"tasks">, now),
   schedule: (ctx, schedule, now) => fire(ctx, schedule as Id<"schedules">, now),
+  endpoint: (ctx, endpoint, now) => attend(ctx, endpoint as Id<"endpoints">, now),
 };

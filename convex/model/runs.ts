@@ -8,6 +8,7 @@ import { findAgent } from "./agents";
 import { record } from "./events";
 import { wakeTimersBy } from "./loops";
 import type { Assignable } from "./plan";
+import { handOver } from "./push";
 import { judge, type Ending } from "./retry";
 import { close, get as getTask } from "./tasks";
 import { keepText } from "./text";
@@ -55,6 +56,7 @@ export async function assign(
     updated: ctx.db.vars.commitTs,
   });
   await record(ctx, task, "run_assigned", run, { attempt, worker: worker.name });
+  if (worker.endpoint !== undefined) await handOver(ctx, worker.endpoint, run, now);
   return true;
 }
 

@@ -24,6 +24,7 @@ import {
 import { refuse } from "../errors";
 import type { AgentOffer, Clocks, Fault, Inbox } from "../validators";
 import { bringAgents } from "./agents";
+import { STAND_IN } from "./endpoints";
 import { checkScope, type Caller } from "./keys";
 import { wakeIfStarved, wakeTimersBy } from "./loops";
 import { assignment, end, isLive, lose } from "./runs";
@@ -79,6 +80,9 @@ export async function register(
   const now = Date.now();
   checkLease();
   const name = checkName("worker", given.worker);
+  if (name.startsWith(STAND_IN)) {
+    throw refuse("invalid_argument", `worker: names that begin with ${STAND_IN} are those of endpoints.`);
+  }
   checkName("incarnation", given.incarnation);
   checkInteger("capacity", given.capacity, 1, MAX_CAPACITY);
   if (given.queues.length < 1 || given.queues.length > MAX_QUEUES) {

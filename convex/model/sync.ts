@@ -147,7 +147,7 @@ function checkShape(body: Body): void {
 }
 
 /** Append to the streams. A worker that had to send a piece again under another number may repeat it: it is kept once. */
-async function keepChunks(ctx: MutationCtx, chunks: Chunk[]): Promise<void> {
+export async function keepChunks(ctx: MutationCtx, chunks: Chunk[]): Promise<void> {
   const last = new Map<Id<"runs">, number>();
   for (const chunk of chunks) {
     const kept = last.get(chunk.run) ?? (await lastSeq(ctx, chunk.run));
@@ -267,7 +267,7 @@ async function finish(
 }
 
 /** An output that cannot be kept fails its run alone and not the request that carries it. */
-function checkOutput(outcome: Outcome): Outcome {
+export function checkOutput(outcome: Outcome): Outcome {
   if (outcome.kind !== "succeeded" || outcome.output === null) return outcome;
   try {
     checkJson("output", outcome.output);
@@ -278,7 +278,7 @@ function checkOutput(outcome: Outcome): Outcome {
   }
 }
 
-async function recordRefusal(ctx: MutationCtx, run: Doc<"runs"> | null | undefined): Promise<void> {
+export async function recordRefusal(ctx: MutationCtx, run: Doc<"runs"> | null | undefined): Promise<void> {
   const task = run && (await ctx.db.get("tasks", run.task));
   if (task) await record(ctx, task, "run_refused", run._id, { attempt: run.attempt, state: run.state });
 }

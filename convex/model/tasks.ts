@@ -4,6 +4,7 @@ import type { MutationCtx, QueryCtx } from "../_generated/server";
 import { CANCEL_GRACE_MS, MAX_LIST } from "../constants";
 import { refuse } from "../errors";
 import type { EventType, EventData, TaskStatus, TaskView } from "../validators";
+import { askToStop } from "./controls";
 import { clearAlarm } from "./alarms";
 import { record } from "./events";
 import { wakeTimersBy } from "./loops";
@@ -31,12 +32,7 @@ export async function cancel(ctx: MutationCtx, id: Id<"tasks">): Promise<TaskSta
     const deadlineAt = run.deadlineAt > 0 ? Math.min(run.deadlineAt, grace) : grace;
     await ctx.db.patch("tasks", id, { cancelRequested: true, updated: ctx.db.vars.commitTs });
     await ctx.db.patch("runs", run._id, { deadlineAt });
-    await ctx.db.insert("controls", {
-      session: run.session,
-      kind: "cancel",
-      run: run._id,
-      reason: "cancelled by its submitter",
-    });
+    await askToStop(ctx, run, "cancelled by its submitter");
     await record(ctx, task, "cancel_requested", run._id, {});
     await wakeTimersBy(ctx, deadlineAt);
   }

@@ -56,8 +56,10 @@ def read_agents(file: Path) -> list[AgentSpec]:
 
 
 def _with_defaults(agent: dict[str, Any]) -> dict[str, Any]:
-    llm = {"model": None, "temperature": None, "maxOutputTokens": None, **agent.get("llm", {})}
-    return {"description": "", **agent, "llm": llm}
+    if "llm" in agent or agent.get("executor", {}).get("kind") != "http":
+        llm = {"model": None, "temperature": None, "maxOutputTokens": None, **agent.get("llm", {})}
+        agent = {**agent, "llm": llm}
+    return {"description": "", **agent}
 
 
 async def _sync(arguments: argparse.Namespace) -> int:

@@ -1,0 +1,173 @@
+/** What an endpoint says, in an answer or a callback, in the control plane's terms. Pure. */
+import { parse, validate } from "convex-helpers/validators";
+import { v, type Infer } from "convex/values";
+import { BUSY_ENDPOINT_MS, MAX_RETRY_AFTER_MS } from "../constants";
+import { vChunkKind, vFault, vOutcome, vTaskSpec, vUsage, type Fault } from "../validators";
+
+const vPiece = v.object({
+  seq: v.number(),
+  kind: v.optional(vChunkKind),
+  text: v.string(),
+  call: v.optional(v.number()),
+  attempt: v.optional(v.number()),
+});
+
+/** What an endpoint may leave out, it may leave out; what it adds is passed over. */
+const vGiven = v.object({
+  outcome: v.optional(
+    v.union(
+      v.object({ kind: v.literal("succeeded"), output: v.optional(v.union(v.string(), v.null())) }),
+      v.object({
+        kind: v.literal("failed"),
+        error: vFault,
+        retryable: v.optional(v.boolean()),
+        notBeforeMs: v.optional(v.union(v.number(), v.null())),
+      }),
+      v.object({ kind: v.literal("cancelled") }),
+      v.object({ kind: v.literal("released") }),
+      v.null(),
+    ),
+  ),
+  usage: v.optional(v.union(vUsage, v.null())),
+  chunks: v.optional(v.array(vPiece)),
+  next: v.optional(v.array(vTaskSpec)),
+});
+
+const vRefusal = v.object({ error: vFault });
+
+/** Text of the run, its outcome if it has one, and tasks to submit with it. */
+export const vReport = v.object({
+  chunks: v.array(
+    v.object({
+      seq: v.number(),
+      kind: vChunkKind,
+      text: v.string(),
+      call: v.number(),
+      attempt: v.number(),
+    }),
+  ),
+  outcome: v.union(vOutcome, v.null()),
+  usage: v.union(vUsage, v.null()),
+  next: v.array(vTaskSpec),
+});
+export type Report = Infer<typeof vReport>;
+
+export const vAnswer = v.union(
+  v.object({ kind: v.literal("report"), report: vReport }),
+  v.object({ kind: v.literal("taken") }), // the result will follow
+  v.object({ kind: v.literal("busy"), notBeforeMs: v.number() }),
+  v.object({ kind: v.literal("failed"), error: vFault, retryable: v.boolean() }),
+  v.object({ kind: v.literal("unreachable"), error: vFault }),
+);
+export type Answer = Infer<typeof vAnswer>;
+
+/** What a call over HTTP brought, or why it brought nothing. */
+export type Reply =
+  | { status: number; retryAfter: string | null; text: string | null } // text: null when it was too large
+  | { failure: "unreachable" | "timeout"; message: string };
+
+/**
+ * Read a report.
+ * @returns the report, or what is wrong with the text
+ */
+export function readReport(value: unknown): Report | string {
+  try {
+    validate(vGiven, value, { throw: true, allowUnknownFields: true });
+  } catch (error) {
+    return error instanceof Error ? error.message.slice(0, 300) : "malformed";
+  }
+  const given = parse(vGiven, value);
+  return {
+    chunks: (given.chunks ?? []).map(({ seq, kind = "text", text, call = 0, attempt = 1 }) => ({
+      seq,
+      kind,
+      text,
+      call,
+      attempt,
+    })),
+    outcome: outcomeOf(given.outcome ?? null),
+    usage: given.usage ?? null,
+    next: given.next ?? [],
+  };
+}
+
+function outcomeOf(given: NonNullable<Infer<typeof vGiven>["outcome"]> | null): Report["outcome"] {
+  if (given?.kind === "succeeded") return { kind: "succeeded", output: given.output ?? null };
+  if (given?.kind !== "failed") return given;
+  const { error, retryable = true, notBeforeMs = null } = given;
+  return { kind: "failed", error, retryable, notBeforeMs };
+}
+
+/**
+ * What the answer to a run that was pushed means.
+ *
+ * A result ends the run. Being turned away (429, or 503 with a time) hands it back. What the endpoint will not take however
+ * often it is asked (other 4xx, a redirect) fails the task, and everything else is tried again. No answer at all is like a
+ * worker that went silent: the run may have begun.
+ */
+export function answerOf(reply: Reply, now: number): Answer {
+  if ("failure" in reply) {
+    const error = fault(`endpoint_${reply.failure}`, reply.message);
+    return reply.failure === "timeout"
+      ? { kind: "failed", error, retryable: true }
+      : { kind: "unreachable", error };
+  }
+  const { status, text } = reply;
+  const notBeforeMs = retryAfterMs(reply.retryAfter, now);
+  if (status === 202) return { kind: "taken" };
+  if (status === 429 || (status === 503 && notBeforeMs !== null))
+    return { kind: "busy", notBeforeMs: notBeforeMs ?? BUSY_ENDPOINT_MS };
+  if (status >= 200 && status < 300) return resultOf(text);
+  if (status === 0 || (status >= 300 && status < 400)) {
+    const error = fault("endpoint_redirected", `the endpoint answered ${status}: redirects are not followed`);
+    return { kind: "failed", error, retryable: false };
+  }
+  const retryable = status >= 500 || status === 408 || status === 425;
+  return { kind: "failed", error: faultIn(text, status), retryable };
+}
+
+function resultOf(text: string | null): Answer {
+  if (text === null) {
+    const error = fault("endpoint_answer_too_large", "the endpoint's answer is too large");
+    return { kind: "failed", error, retryable: true };
+  }
+  const report = readReport(jsonOf(text));
+  if (typeof report !== "string" && report.outcome !== null) return { kind: "report", report };
+  const why = typeof report === "string" ? report : "it has no outcome";
+  return {
+    kind: "failed",
+    error: fault("endpoint_bad_answer", `the endpoint's answer is no result: ${why}`),
+    retryable: true,
+  };
+}
+
+/** The endpoint's own words, if it says what is wrong as `{"error": {"code": ..., "message": ...}}`. */
+function faultIn(text: string | null, status: number): Fault {
+  const value = jsonOf(text ?? "");
+  if (validate(vRefusal, value, { allowUnknownFields: true })) return parse(vRefusal, value).error;
+  return fault(`endpoint_http_${status}`, `the endpoint answered ${status}`);
+}
+
+/** The runs at which an endpoint says it works, in the answer to a signed health check; null when it does not say. */
+export function runsIn(text: string | null): string[] | null {
+  const value = jsonOf(text ?? "") as { runs?: unknown } | null | undefined;
+  const runs = typeof value === "object" ? value?.runs : undefined;
+  return Array.isArray(runs) && runs.every((run) => typeof run === "string") ? runs : null;
+}
+
+function jsonOf(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/** @returns milliseconds; null when the header says nothing that can be read */
+export function retryAfterMs(header: string | null, now: number): number | null {
+  if (header === null) return null;
+  const ms = /^\d{1,9}$/.test(header.trim()) ? Number(header) * 1000 : Date.parse(header) - now;
+  return Number.isNaN(ms) ? null : Math.min(Math.max(0, ms), MAX_RETRY_AFTER_MS);
+}
+
+const fault = (code: string, message: string): Fault => ({ code, message });

@@ -1,0 +1,185 @@
+/** A run on its way to an endpoint and back. */
+import { internal } from "../_generated/api";
+import type { Doc, Id } from "../_generated/dataModel";
+import type { MutationCtx, QueryCtx } from "../_generated/server";
+import { PUSH_GRACE_MS, PUSH_INLINE_BYTES } from "../constants";
+import { refuse } from "../errors";
+import type { Assignment, EndpointView } from "../validators";
+import { findAgent } from "./agents";
+import type { Answer, Report } from "./answers";
+import { beginToAttend, miss } from "./attending";
+import { findState } from "./endpoints";
+import { wakeIfStarved } from "./loops";
+import type { Ending } from "./retry";
+import { accept, assignment, end, isLive } from "./runs";
+import { TOLERANCE_MS } from "./signing";
+import { submit } from "./submit";
+import { checkOutput, keepChunks, recordRefusal } from "./sync";
+import { fitsIn, readText } from "./text";
+
+type Run = Doc<"runs">;
+
+/**
+ * Dispatch has given a run to an endpoint's stand-in: hand it over, by an action of its own. Convex runs an action at most once,
+ * so a run that no action ever took up is lost to the time in which it must be accepted, and goes again.
+ */
+export async function handOver(
+  ctx: MutationCtx,
+  endpoint: Id<"endpoints">,
+  run: Id<"runs">,
+  now: number,
+): Promise<void> {
+  await ctx.db.insert("pushes", { run, endpoint, answerBy: null, takenAt: null, heardAt: now });
+  await ctx.scheduler.runAfter(0, internal.push.deliver, { run });
+  await beginToAttend(ctx, endpoint, now);
+}
+
+/** Where a message goes, and the name of the variable with the secret that signs it. */
+export type Route = Pick<EndpointView, "url" | "healthUrl" | "secretVariable">;
+/** What is sent for a run. */
+export type Letter = Route & { assignment: Assignment; large: boolean; timeoutMs: number };
+
+/**
+ * Begin a run that is about to be sent, once: whoever calls this first sends it.
+ * @returns null when there is nothing to send any more
+ */
+export async function begin(ctx: MutationCtx, id: Id<"runs">, now: number): Promise<Letter | null> {
+  const run = await ctx.db.get("runs", id);
+  const push = await pushOf(ctx, id);
+  const endpoint = push && (await ctx.db.get("endpoints", push.endpoint));
+  if (run?.state !== "assigned" || !endpoint?.enabled) return null;
+  const given = await assignment(ctx, run, new Map());
+  if (given === null) {
+    await end(ctx, run, { kind: "cancelled" }, null, now); // it was cancelled on its way
+    await wakeIfStarved(ctx);
+    return null;
+  }
+  await accept(ctx, run, now);
+  const executor = (await findAgent(ctx, given.agent))?.executor;
+  const timeoutMs = executor?.kind === "http" ? executor.timeoutMs : PUSH_GRACE_MS;
+  await ctx.db.patch("pushes", push!._id, { answerBy: now + timeoutMs + PUSH_GRACE_MS, heardAt: now });
+  const task = (await ctx.db.get("tasks", run.task))!;
+  const text = (await readText(ctx, { inline: task.input, id: task.inputId }))!;
+  const large = !fitsIn(text, PUSH_INLINE_BYTES);
+  return { ...routeOf(endpoint), assignment: { ...given, input: large ? null : text }, large, timeoutMs };
+}
+
+export const routeOf = ({ url, healthUrl, secretVariable }: Doc<"endpoints">): Route => ({
+  url,
+  healthUrl,
+  secretVariable,
+});
+
+function pushOf(ctx: QueryCtx, run: Id<"runs">): Promise<Doc<"pushes"> | null> {
+  return ctx.db
+    .query("pushes")
+    .withIndex("by_run", (q) => q.eq("run", run))
+    .unique();
+}
+
+/** The endpoint that holds or held a run; null for an unknown run, or one that was never pushed. */
+export async function endpointOf(ctx: QueryCtx, text: string): Promise<Doc<"endpoints"> | null> {
+  const id = ctx.db.normalizeId("runs", text);
+  const run = id && (await ctx.db.get("runs", id));
+  const worker = run && (await ctx.db.get("workers", run.worker));
+  return worker?.endpoint === undefined ? null : ctx.db.get("endpoints", worker.endpoint);
+}
+
+/** What came of sending a run. Nobody else may have ended it meanwhile, else this counts for nothing. */
+export async function settle(ctx: MutationCtx, id: Id<"runs">, answer: Answer, now: number): Promise<void> {
+  const run = await ctx.db.get("runs", id);
+  const push = await pushOf(ctx, id);
+  if (answer.kind === "unreachable" && push !== null) {
+    const state = await findState(ctx, push.endpoint);
+    if (state !== null) await miss(ctx, state, answer.error.message, state.answered);
+  }
+  const current = run && (await ctx.db.get("runs", id)); // the miss may have ended it
+  if (current?.state !== "running") {
+    if (run !== null && answer.kind === "report") await recordRefusal(ctx, run);
+    return;
+  }
+  if (answer.kind === "taken") {
+    // A callback may have come first; then there is nothing to wait for.
+    if (push !== null) await ctx.db.patch("pushes", push._id, { takenAt: now, heardAt: now });
+    return;
+  }
+  if (answer.kind === "report") await apply(ctx, current, answer.report, now);
+  else {
+    await end(ctx, current, endingOf(answer), null, now);
+    await wakeIfStarved(ctx);
+  }
+}
+
+function endingOf(answer: Exclude<Answer, { kind: "taken" | "report" }>): Ending {
+  switch (answer.kind) {
+    case "busy":
+      return { kind: "released", notBeforeMs: answer.notBeforeMs };
+    case "failed":
+      return { ...answer, notBeforeMs: null };
+    case "unreachable":
+      return { kind: "lost", error: answer.error, begun: true, blamed: false };
+  }
+}
+
+/** Keep what an endpoint reports of a live run: its text, its next steps, its end. */
+async function apply(ctx: MutationCtx, run: Run, report: Report, now: number): Promise<void> {
+  const { chunks, outcome, usage, next } = report;
+  await keepChunks(
+    ctx,
+    chunks.map((chunk) => ({ ...chunk, run: run._id })),
+  );
+  if (next.length > 0) await submitNext(ctx, run, next);
+  if (outcome === null) return;
+  await end(ctx, run, checkOutput(outcome), usage, now);
+  await wakeIfStarved(ctx);
+}
+
+/** Next steps are the task's children: all of them, or the report is refused and changes nothing. */
+async function submitNext(ctx: MutationCtx, run: Run, next: Report["next"]): Promise<void> {
+  for (const [i, answer] of (await submit(ctx, null, next, { parent: run.task })).entries()) {
+    if (!answer.ok) throw refuse("invalid_argument", `next[${i}]: ${answer.message}`);
+  }
+}
+
+export type Callback = { message: string; run: Id<"runs">; attempt: number; report: Report };
+/** stop: the run was cancelled; report it as such. */
+export type Called =
+  { ok: true; stop: boolean } | { ok: false; code: "replayed" | "run_ended"; message: string };
+
+/**
+ * Take a callback whose signature was checked, each message once. It counts only while the run is live and of that attempt, as
+ * a worker's report does; one that comes too late is noted in the task's history.
+ */
+export async function takeCallback(
+  ctx: MutationCtx,
+  { message, run: id, attempt, report }: Callback,
+  now: number,
+): Promise<Called> {
+  const run = (await ctx.db.get("runs", id))!;
+  const endpoint = (await endpointOf(ctx, id))!;
+  const seen = await ctx.db
+    .query("endpointMessages")
+    .withIndex("by_endpoint_and_message", (q) => q.eq("endpoint", endpoint._id).eq("message", message))
+    .first();
+  if (seen !== null) return { ok: false, code: "replayed", message: "This webhook-id was used before." };
+  // Beyond the tolerance the signature itself is refused; it counts from the sender's clock, which may be behind or ahead.
+  const until = now + 2 * TOLERANCE_MS;
+  await ctx.db.insert("endpointMessages", { endpoint: endpoint._id, message, until });
+  if (!isLive(run) || run.attempt !== attempt) {
+    if (report.outcome !== null) await recordRefusal(ctx, run);
+    const state = isLive(run) ? `has attempt ${run.attempt}` : `has ended: ${run.state}`;
+    return { ok: false, code: "run_ended", message: `The run ${state}. Stop it; nothing of it is kept.` };
+  }
+  const push = await pushOf(ctx, id);
+  if (push !== null) await ctx.db.patch("pushes", push._id, { heardAt: now, takenAt: push.takenAt ?? now });
+  await apply(ctx, run, report, now);
+  const task = await ctx.db.get("tasks", run.task);
+  return { ok: true, stop: report.outcome === null && (task?.cancelRequested ?? false) };
+}
+
+/** The input of a live run of an endpoint; null when it is not to be had any more. */
+export async function inputOf(ctx: QueryCtx, id: string): Promise<string | null> {
+  const run = await ctx.db.get("runs", id as Id<"runs">);
+  const task = run && isLive(run) ? await ctx.db.get("tasks", run.task) : null;
+  return task && readText(ctx, { inline: task.input, id: task.inputId });
+}
