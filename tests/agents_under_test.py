@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -41,3 +42,61 @@ async def failing(ctx: Context, input: dict[str, int]) -> int:
     if ctx.attempt <= input["times"]:
         raise RuntimeError(f"failure {ctx.attempt}")
     return ctx.attempt
+
+
+@agent("six")
+async def six(ctx: Context, input: dict[str, str]) -> list[int]:
+    """Take six steps, each of which leaves a line in a file; wait behind and in each for a file to appear."""
+    folder = Path(input["folder"])
+
+    async def work(n: int) -> int:
+        with (folder / "calls").open("a") as calls:
+            calls.write(f"{n}\n")
+        await appeared(folder / f"in-{n}")
+        return n * n
+
+    results = []
+    for n in range(6):
+        results.append(await ctx.step("work", work, n))
+        await appeared(folder / f"behind-{n}")
+    return results
+
+
+async def appeared(file: Path) -> None:
+    while not await anyio.Path(file).exists():
+        await anyio.sleep(0.02)
+
+
+@agent("sleeper")
+async def sleeper(ctx: Context, input: float) -> list[str]:
+    """Sleep between two steps, and return the run of each."""
+
+    def run() -> str:
+        return ctx.run
+
+    before = await ctx.step("before", run)
+    await ctx.sleep(input)
+    return [before, await ctx.step("after", run)]
+
+
+@agent("waiter")
+async def waiter(ctx: Context, input: float | None) -> Any:
+    """Wait for "go", at most for so long; with a state and progress to look at."""
+    ctx.set_state({"phase": "waiting"})
+    ctx.progress(1, 2, "half-way")
+    await ctx.step("first", str, "x")
+    try:
+        return await ctx.wait_for("go", timeout=input)
+    except TimeoutError:
+        return "too late"
+
+
+@agent("listener")
+async def listener(ctx: Context, input: int) -> list[Any]:
+    """Return so many signals."""
+    heard: list[Any] = []
+    async for signal in ctx.signals():
+        heard.append([signal.name, signal.data])
+        if len(heard) == input:
+            break
+    return heard

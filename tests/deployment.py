@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -29,6 +30,7 @@ class WorkerProcess:
     def __init__(self, name: str, env: dict[str, str], options: Iterable[str], log: Path) -> None:
         self.name = name
         self.log = log
+        self._frozen: list[int] = []
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "worker", "worker", "--name", name, *options],
@@ -48,6 +50,15 @@ class WorkerProcess:
     def poll(self) -> int | None:
         return self._process.poll()
 
+    def freeze_sidecar(self) -> None:
+        """Stop the process that brings the worker's wake-up calls."""
+        listed = subprocess.run(
+            ["ps", "-o", "pid=,args=", "--ppid", str(self.pid)], capture_output=True, text=True, check=True
+        )
+        (sidecar,) = [line.split()[0] for line in listed.stdout.splitlines() if "worker.sidecar" in line]
+        os.kill(int(sidecar), signal.SIGSTOP)
+        self._frozen.append(int(sidecar))
+
     async def ended(self, within_s: float) -> int:
         """Return its exit code once it has ended."""
         with anyio.fail_after(within_s):
@@ -56,6 +67,9 @@ class WorkerProcess:
         return code
 
     def destroy(self) -> None:
+        for sidecar in self._frozen:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(sidecar, signal.SIGKILL)
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGCONT)
             self._process.kill()

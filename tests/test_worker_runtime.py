@@ -25,7 +25,17 @@ from worker.llm import (
 )
 from worker.llm.errors import BadRequest, Overloaded, RateLimited
 from worker.logs import Redactor
-from worker.models import Assignment, ChunkKind, Failed, LlmSpec, Outcome, Succeeded
+from worker.models import (
+    Assignment,
+    ChunkKind,
+    Failed,
+    LlmSpec,
+    Outcome,
+    Progress,
+    StepReport,
+    StepsPage,
+    Succeeded,
+)
 from worker.runtime import Agent, Context, Environment, ModelCaller, Registry, Report, Run
 from worker.runtime.llm_agent import InvalidInputError, messages_of
 from worker.runtime.outcome import snake_case, succeeded
@@ -43,6 +53,8 @@ class Reporter:
         self.hurried = anyio.Event()
         self.sent: list[str] = []
         self.refuses: errors.BackendError | None = None
+        self.kept: list[StepReport] = []
+        self.told: list[tuple[Progress | None, str | None]] = []
 
     def text(self, run: str, text: str, *, kind: ChunkKind, call: int, attempt: int) -> None:
         self.said.append((kind, call, attempt, text))
@@ -52,6 +64,15 @@ class Reporter:
 
     def hurry(self) -> None:
         self.hurried.set()
+
+    async def steps(self, run: str) -> StepsPage:
+        return StepsPage(steps=[], cursor=None, signals=[])
+
+    def step(self, report: StepReport) -> None:
+        self.kept.append(report)
+
+    def tell(self, run: str, progress: Progress | None, state: str | None) -> None:
+        self.told.append((progress, state))
 
     async def input(self, run: str) -> str:
         if run == "unreachable":

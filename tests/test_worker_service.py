@@ -47,6 +47,9 @@ class Push:
     def overtaken(self) -> None:
         pass
 
+    def age_s(self) -> float:
+        return 0.0
+
     async def run(self) -> None:
         self._deliver(await self._control.inbox(self._session, timeout=1))
         while True:

@@ -17,6 +17,8 @@ from worker.models import (
     Assignment,
     RegisterRequest,
     RunResult,
+    Signal,
+    Silence,
     Succeeded,
     SyncReply,
     SyncRequest,
@@ -43,6 +45,18 @@ class Recorder:
 
     def cancel(self, run: str, reason: str) -> None:
         self._note("cancel", run)
+
+    def pause(self, run: str, reason: str) -> None:
+        self._note("pause", run)
+
+    def signal(self, run: str, signal: Signal) -> None:
+        self._note("signal", run, signal.name)
+
+    def stepped(self, run: str, key: str, refusal: str | None) -> None:
+        self._note("stepped", run, key, *([] if refusal is None else [refusal]))
+
+    def silent(self) -> list[Silence]:
+        return []
 
     def confirmed(self, run: str) -> None:
         self._note("confirmed", run)

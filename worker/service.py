@@ -24,7 +24,16 @@ from worker.blame import Board
 from worker.coordinator import ControlPlane, Ending, Opened, Session, register
 from worker.errors import BackendError, Unauthorized
 from worker.llm import ChatClient
-from worker.models import AgentOffer, Assignment, Inbox, RegisterRequest, Released, RunResult
+from worker.models import (
+    AgentOffer,
+    Assignment,
+    Inbox,
+    RegisterRequest,
+    Released,
+    RunResult,
+    Signal,
+    Silence,
+)
 from worker.runtime import Environment, ModelCaller, Run, load
 from worker.runtime.outcome import failed
 from worker.settings import Settings, key_now
@@ -51,6 +60,9 @@ class Subscription(Protocol):
     def overtaken(self) -> None:
         """A sync brought an assignment first."""
 
+    def age_s(self) -> float:
+        """Return the seconds since it last turned."""
+
     async def run(self) -> None:
         """Bring states until cancelled."""
 
@@ -75,6 +87,10 @@ class Polling:
 
     def overtaken(self) -> None:
         """Nothing was expected."""
+
+    def age_s(self) -> float:
+        """Return 0: each sync asks anew."""
+        return 0.0
 
     async def run(self) -> None:
         """Wait to be cancelled."""
@@ -132,6 +148,27 @@ class SessionRuns:
         if (active := self._active.get(run)) is not None:
             logger.info("run cancelled", extra={"action": "run_cancelled", "run": run, "reason": reason})
             active.stop("cancelled")
+
+    def pause(self, run: str, reason: str) -> None:
+        """Hand a run back on request."""
+        if (active := self._active.get(run)) is not None:
+            logger.info("run paused", extra={"action": "run_paused", "run": run, "reason": reason})
+            active.stop("released")
+
+    def signal(self, run: str, signal: Signal) -> None:
+        """Tell a run something."""
+        if (active := self._active.get(run)) is not None:
+            active.signal(signal)
+
+    def stepped(self, run: str, key: str, refusal: str | None) -> None:
+        """Tell a run that a step of it was acknowledged, or cannot be kept."""
+        if (active := self._active.get(run)) is not None:
+            active.stepped(key, refusal)
+
+    def silent(self) -> list[Silence]:
+        """Return the runs that have not moved for long, the longest silent first."""
+        found = [silence for run in self._active.values() if (silence := run.silence()) is not None]
+        return sorted(found, key=lambda silence: -silence.ms)
 
     def confirmed(self, run: str) -> None:
         """Tell a run that it is this session's."""
@@ -320,6 +357,7 @@ class Worker:
             runs,
             polling=lambda: not subscription.live,
             overtaken=lambda: subscription.overtaken(),  # noqa: PLW0108 - it is made below
+            inbox_age_s=lambda: subscription.age_s(),  # noqa: PLW0108
             clock=self._clock,
             draw=self._draw,
         )

@@ -1,13 +1,16 @@
 """A control plane in memory, for tests of workers and agents without Convex.
 
 It keeps the rules of docs/architecture.md that a worker can observe: leases, fences, idempotent syncs,
-attempts, cancellation, isolation after a crash. It decides nothing by priority, limits or time zones.
+attempts, cancellation, isolation after a crash, steps, waits, signals. It decides nothing by priority, limits
+or time zones.
 """
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -27,11 +30,19 @@ from worker.models import (
     Inbox,
     LlmSpec,
     Outcome,
+    ProgressReport,
     Registered,
     RegisterRequest,
     RunResult,
+    Signal,
+    Step,
+    StepReport,
+    StepsPage,
+    Suspended,
     SyncReply,
     SyncRequest,
+    UntilEvent,
+    UntilTime,
     Usage,
 )
 
@@ -56,6 +67,11 @@ class FakeTask:
     run: str | None = None
     outcome: Outcome | None = None
     usage: Usage | None = None
+    steps: dict[str, Step] = field(default_factory=dict)
+    over_at: dict[str, float] = field(default_factory=dict)  # of its waits, by the step's key
+    signals: list[Signal] = field(default_factory=list)  # that nobody has taken
+    waits: tuple[str, str | None] | None = None  # step and event; no event: it sleeps
+    progress: ProgressReport | None = None
 
 
 @dataclass(slots=True)
@@ -167,8 +183,32 @@ class FakeControlPlane:
         if task.status == "pending":
             self._pending.remove(task)
             self._end_task(task, "cancelled")
+        elif task.status == "waiting":
+            task.waits = None
+            self._end_task(task, "cancelled")
         elif task.status == "running" and task.run is not None:
             self._control(self.runs[task.run].session, "cancel", task.run)
+
+    def pause(self, task: FakeTask) -> None:
+        """Ask for a live run to be handed back; this double dispatches its task again at once."""
+        if task.run is not None:
+            self._control(self.runs[task.run].session, "pause", task.run)
+
+    def signal(self, task: FakeTask, name: str, value: Json = None) -> None:
+        """Tell a task something."""
+        signal = Signal(signal=self._id("signal"), name=name, data=json.dumps(value))
+        if task.waits is not None and task.waits[1] == name:
+            self._wake(task, name, signal.data)
+            return
+        task.signals.append(signal)
+        if task.status == "running" and task.run is not None:
+            self._control(self.runs[task.run].session, "signal", task.run, signal)
+
+    def emit(self, name: str, value: Json = None) -> None:
+        """Wake every task that waits for an event."""
+        for task in self.tasks.values():
+            if task.waits is not None and task.waits[1] == name:
+                self._wake(task, name, json.dumps(value))
 
     def ask_to_drain(self, session: str) -> None:
         """Ask a worker to leave."""
@@ -302,6 +342,25 @@ class FakeControlPlane:
             raise SessionEnded(f"Run {run} is not this session's any more.")
         owned.uploaded = text
 
+    async def steps(self, session: str, run: str, cursor: str | None, *, timeout: float) -> StepsPage:
+        """Return what earlier runs of a run's task have done, all in the first page."""
+        if cursor is not None:
+            raise NotFound("There is one page.")
+        await self._arrive(timeout)
+        owned = self._owned(self._session(session), run)
+        if owned is None:
+            raise SessionEnded(f"Run {run} is not this session's any more.")
+        task = owned.task
+        steps = [
+            step
+            if step.key not in task.over_at
+            else step.model_copy(
+                update={"remaining_ms": max(0.0, task.over_at[step.key] - self._clock()) * 1000}
+            )
+            for step in task.steps.values()
+        ]
+        return StepsPage(steps=steps, cursor=None, signals=list(task.signals))
+
     async def drain(self, session: str, *, final: bool, timeout: float) -> DrainReply:
         """Give a session no more runs, or end it."""
         await self._arrive(timeout)
@@ -367,6 +426,12 @@ class FakeControlPlane:
             owned = self._owned(session, chunk.run)
             if owned is not None and all(chunk.seq != known.seq for known in owned.chunks):
                 owned.chunks.append(chunk)
+        for report in request.steps or ():
+            if (owned := self._owned(session, report.run)) is not None:
+                self._keep(owned.task, report)
+        for told in request.progress or ():
+            if (owned := self._owned(session, told.run)) is not None:
+                owned.task.progress = told
         for finished in request.finished:
             if (owned := self._owned(session, finished.run)) is not None:
                 self._finish(owned, finished)
@@ -382,12 +447,54 @@ class FakeControlPlane:
             task.attempt -= 1
             self._again(task)
         elif outcome.kind == "suspended":
+            task.attempt -= 1  # not burnt; this double numbers runs by it
             task.status, task.run = "waiting", None
+            self._suspend(task, outcome)
         elif outcome.kind == "failed" and outcome.retryable and task.attempt < task.max_attempts:
             self._again(task)
         else:
             task.outcome = outcome
             self._end_task(task, outcome.kind)
+
+    def _keep(self, task: FakeTask, report: StepReport) -> None:
+        if report.key not in task.steps or task.steps[report.key].result is None:
+            task.steps[report.key] = Step(
+                key=report.key, kind=report.kind, result=report.result, remaining_ms=None
+            )
+        task.signals = [signal for signal in task.signals if signal.signal != report.signal]
+
+    def _suspend(self, task: FakeTask, asked: Suspended) -> None:
+        key, until = asked.step, asked.until
+        event = until.event if isinstance(until, UntilEvent) else None
+        ms = until.ms if isinstance(until, UntilTime) else until.timeout_ms
+        kind: Literal["sleep", "event"] = "sleep" if event is None else "event"
+        task.steps.setdefault(key, Step(key=key, kind=kind, result=None, remaining_ms=None))
+        if ms is not None:
+            over_at = task.over_at.setdefault(key, self._clock() + ms / 1000)
+            left_s = max(0.0, over_at - self._clock())
+            asyncio.get_running_loop().call_later(left_s + 0.001, self._dispatch)
+        task.waits = (key, event)
+        for signal in task.signals:
+            if signal.name == event:
+                task.signals.remove(signal)
+                self._wake(task, signal.name, signal.data)
+                return
+
+    def _wake(self, task: FakeTask, name: str, data: str) -> None:
+        self._end_wait(task, f'{{"name":{json.dumps(name)},"data":{data}}}')
+        self._dispatch()
+
+    def _end_wait(self, task: FakeTask, result: str | None) -> None:
+        if task.waits is not None:
+            key, _ = task.waits
+            task.steps[key] = task.steps[key].model_copy(update={"result": result})
+            task.waits = None
+            self._again(task)
+
+    def _end_overdue_waits(self) -> None:
+        for task in self.tasks.values():
+            if task.waits is not None and self._clock() >= task.over_at.get(task.waits[0], math.inf):
+                self._end_wait(task, None if task.waits[1] is None else '{"timeout":true}')
 
     def _result(self, session: _Session, finished: Finished) -> RunResult:
         run = self.runs.get(finished.run)
@@ -417,12 +524,19 @@ class FakeControlPlane:
         self._notify(session)
         self._dispatch()
 
-    def _control(self, session: str, kind: Literal["cancel", "drain"], run: str | None) -> None:
-        control = Control(control=self._id("control"), kind=kind, run=run, reason="asked for")
+    def _control(
+        self,
+        session: str,
+        kind: Literal["cancel", "drain", "pause", "signal"],
+        run: str | None,
+        signal: Signal | None = None,
+    ) -> None:
+        control = Control(control=self._id("control"), kind=kind, run=run, reason="asked for", signal=signal)
         self._controls[control.control] = (session, control)
         self._notify(self._sessions[session])
 
     def _dispatch(self) -> None:
+        self._end_overdue_waits()
         for session in self._sessions.values():
             if not session.live or session.draining:
                 continue
@@ -473,4 +587,6 @@ def _assignment(run: FakeRun) -> Assignment:
         timeout_ms=task.timeout_ms,
         isolate=task.isolate,
         once=task.max_attempts == 1,
+        steps=len(task.steps),
+        signals=len(task.signals),
     )

@@ -63,6 +63,7 @@ class Wake:
         self._draw = draw
         self._process: Process | None = None
         self._heard_at = float("-inf")
+        self._turned_at = clock()
         self._overtaken_at: float | None = None
         self.live = False
 
@@ -70,6 +71,10 @@ class Wake:
     def process_id(self) -> int | None:
         """The sidecar's process id while it runs."""
         return None if self._process is None else self._process.pid
+
+    def age_s(self) -> float:
+        """Return the seconds since the sidecar last said anything."""
+        return self._clock() - self._turned_at
 
     def overtaken(self) -> None:
         """A sync brought an assignment before the subscription: unless it catches up, it is replaced."""
@@ -117,6 +122,7 @@ class Wake:
                     line = await reader.read()
                 if line is None:
                     return "it ended"
+                self._turned_at = self._clock()
                 self._hear(json.loads(line))
                 if self._overtaken_at is not None and self._clock() - self._overtaken_at > OVERTAKEN_S:
                     return "it missed an assignment"

@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from worker.models import Chunk, ChunkKind, Failed, Finished, Outcome, RunError, SyncRequest, Usage
+from worker.models import (
+    Chunk,
+    ChunkKind,
+    Clocks,
+    Failed,
+    Finished,
+    Outcome,
+    Progress,
+    ProgressReport,
+    RunError,
+    StepReport,
+    SyncRequest,
+    Usage,
+)
 
 MAX_CHUNK_BYTES = 16 * 1024  # a reader's page of 64 chunks stays at a megabyte
 _ITEM_BYTES = 200  # ids, field names and quotes around an item's text, rounded up
@@ -30,6 +43,24 @@ class Streamed:
 
 
 @dataclass(frozen=True, slots=True)
+class Stepped:
+    """Something that a run has done for good."""
+
+    run: str
+    report: StepReport
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """How a run stands."""
+
+    run: str
+    report: ProgressReport
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """A run's result."""
 
@@ -46,7 +77,7 @@ class Acknowledged:
     bytes: int = _ITEM_BYTES
 
 
-Item = Accepted | Streamed | Ended | Acknowledged
+Item = Accepted | Streamed | Stepped | Told | Ended | Acknowledged
 
 
 @dataclass(slots=True)
@@ -65,10 +96,18 @@ class _Run:
     accepted: bool = False
     gathered: deque[_Gathered] = field(default_factory=deque)
     next_seq: int = 0
+    steps: deque[StepReport] = field(default_factory=deque)
+    told: ProgressReport | None = None
     ended: Ended | None = None
 
     def has_work(self) -> bool:
-        return self.accepted or bool(self.gathered) or self.ended is not None
+        return (
+            self.accepted
+            or bool(self.gathered)
+            or bool(self.steps)
+            or self.told is not None
+            or self.ended is not None
+        )
 
 
 class Outbox:
@@ -102,7 +141,8 @@ class Outbox:
         self.text_bytes = 0  # gathered and not yet taken
         self.oldest_text_at: float | None = None
         self.oldest_accept_at: float | None = None
-        self._results = 0
+        self.oldest_told_at: float | None = None
+        self._results = 0  # and steps: somebody waits for each
 
     # What runs report.
 
@@ -141,6 +181,21 @@ class Outbox:
         if self.oldest_text_at is None:
             self.oldest_text_at = now
 
+    def step(self, report: StepReport) -> None:
+        """Add something that a run has done for good; it goes before the run's result or with it."""
+        self._run(report.run).steps.append(report)
+        self._results += 1
+
+    def tell(self, run: str, progress: Progress | None, state: str | None, now: float) -> None:
+        """Add how a run stands; the newest replaces what has not been taken."""
+        entry = self._run(run)
+        if entry.told is not None:
+            progress = progress or entry.told.progress
+            state = state if state is not None else entry.told.state
+        entry.told = ProgressReport.model_construct(run=run, progress=progress, state=state)
+        if self.oldest_told_at is None:
+            self.oldest_told_at = now
+
     def finish(self, run: str, outcome: Outcome, usage: Usage | None) -> None:
         """Add a run's result; its chunks go before it or with it."""
         entry = self._run(run)
@@ -158,7 +213,7 @@ class Outbox:
         entry = self._runs.pop(run, None)
         if entry is not None:
             self.text_bytes -= sum(gathered.bytes for gathered in entry.gathered)
-            self._results -= entry.ended is not None
+            self._results -= (entry.ended is not None) + len(entry.steps)
             self._note_what_is_left()
 
     # What the sync loop asks.
@@ -179,15 +234,25 @@ class Outbox:
             return False
         return any((entry := self._runs.get(run)) is not None and entry.gathered for run in runs)
 
-    def take(self) -> SyncRequest:
-        """Return what to send: a heartbeat after a failure, else the unacknowledged body, else a new one."""
+    def waits_to_tell(self, runs: set[str]) -> bool:
+        """Return whether one of these runs has said how it stands and that has not been taken."""
+        if not runs or self.oldest_told_at is None:
+            return False
+        return any((entry := self._runs.get(run)) is not None and entry.told is not None for run in runs)
+
+    def take(self, clocks: Clocks | None = None) -> SyncRequest:
+        """Return what to send: a heartbeat after a failure, else the unacknowledged body, else a new one.
+
+        Args:
+            clocks: How the worker stands; a body that is sent again keeps what it said.
+        """
         if self._heartbeat_first:
-            self._heartbeat = self._body(self._seq, [])
+            self._heartbeat = self._body(self._seq, [], clocks)
             return self._heartbeat
         if self._frozen is None:
             self._frozen_items = self._split.popleft() if self._split else self._gather()
             self._last_seq += 1
-            self._frozen = self._body(self._last_seq, self._frozen_items)
+            self._frozen = self._body(self._last_seq, self._frozen_items, clocks)
             self._refusals = 0
         return self._frozen
 
@@ -251,7 +316,7 @@ class Outbox:
             entry = self._runs[run] = _Run()
         return entry
 
-    def _body(self, seq: int, items: list[Item]) -> SyncRequest:
+    def _body(self, seq: int, items: list[Item], clocks: Clocks | None) -> SyncRequest:
         return SyncRequest.model_construct(
             session=self._session,
             seq=seq,
@@ -259,6 +324,9 @@ class Outbox:
             chunks=[item.chunk for item in items if isinstance(item, Streamed)],
             finished=[item.finished for item in items if isinstance(item, Ended)],
             acknowledged=[item.control for item in items if isinstance(item, Acknowledged)],
+            steps=[item.report for item in items if isinstance(item, Stepped)] or None,
+            progress=[item.report for item in items if isinstance(item, Told)] or None,
+            clocks=clocks,
         )
 
     def _gather(self) -> list[Item]:
@@ -289,6 +357,11 @@ class Outbox:
         elif isinstance(item, Streamed):
             self.text_bytes -= entry.gathered.popleft().bytes
             entry.next_seq += 1
+        elif isinstance(item, Stepped):
+            entry.steps.popleft()
+            self._results -= 1
+        elif isinstance(item, Told):
+            entry.told = None
         else:
             self._results -= 1
             entry.ended = None
@@ -303,6 +376,8 @@ class Outbox:
             self.oldest_text_at = None
         if not any(entry.accepted for entry in self._runs.values()):
             self.oldest_accept_at = None
+        if not any(entry.told is not None for entry in self._runs.values()):
+            self.oldest_told_at = None
 
 
 def _first(run: str, entry: _Run) -> Item | None:
@@ -319,6 +394,12 @@ def _first(run: str, entry: _Run) -> Item | None:
             text="".join(gathered.parts),
         )
         return Streamed(run, chunk, _ITEM_BYTES + gathered.bytes)
+    if entry.steps:
+        report = entry.steps[0]
+        return Stepped(run, report, _ITEM_BYTES + len(report.key) + _bytes(report.result))
+    if entry.told is not None:
+        told = entry.told
+        return Told(run, told, 2 * _ITEM_BYTES + _bytes(told.state or ""))
     return entry.ended
 
 

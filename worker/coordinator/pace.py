@@ -7,6 +7,7 @@ from worker.coordinator.outbox import Outbox
 
 ACCEPT_S = 0.1  # an accept waits this long for company: many runs end sooner, and then both go together
 WATCHED_S = 0.05  # somebody is reading, but a sync for each token would help nobody
+TOLD_S = 1.0  # between two reports of how a run stands, unless somebody is watching
 POLL_S = 1.0  # between syncs while the subscription is down
 
 
@@ -64,4 +65,8 @@ class Pace:
             due = min(due, outbox.oldest_text_at + self.next_sync_s)
             if outbox.waits_for_text(watched):
                 due = min(due, outbox.oldest_text_at + WATCHED_S)
+        if outbox.oldest_told_at is not None:
+            due = min(due, max(outbox.oldest_told_at, self._last_sent + TOLD_S))
+            if outbox.waits_to_tell(watched):
+                due = min(due, outbox.oldest_told_at + WATCHED_S)
         return max(due, self._not_before)

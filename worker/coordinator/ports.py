@@ -11,6 +11,9 @@ from worker.models import (
     Registered,
     RegisterRequest,
     RunResult,
+    Signal,
+    Silence,
+    StepsPage,
     SyncReply,
     SyncRequest,
 )
@@ -34,6 +37,9 @@ class ControlPlane(Protocol):
     async def output(self, session: str, run: str, text: str, *, timeout: float) -> None:
         """Keep the JSON text of a large output, ahead of its run's result."""
 
+    async def steps(self, session: str, run: str, cursor: str | None, *, timeout: float) -> StepsPage:
+        """Return a page of what earlier runs of the task have done."""
+
     async def drain(self, session: str, *, final: bool, timeout: float) -> DrainReply:
         """Stop new runs for a session, or sign it off."""
 
@@ -46,6 +52,18 @@ class Runs(Protocol):
 
     def cancel(self, run: str, reason: str) -> None:
         """Cancel a run on request; it reports that it was cancelled."""
+
+    def pause(self, run: str, reason: str) -> None:
+        """Hand a run back on request; its steps stand."""
+
+    def signal(self, run: str, signal: Signal) -> None:
+        """Tell a run something; the same signal may come again."""
+
+    def stepped(self, run: str, key: str, refusal: str | None) -> None:
+        """A step of this run was acknowledged, or it cannot be kept: `refusal` says why."""
+
+    def silent(self) -> list[Silence]:
+        """Return the runs that have not moved for long."""
 
     def confirmed(self, run: str) -> None:
         """A fenced write of this run was acknowledged: until then it may have had another owner."""

@@ -13,7 +13,7 @@ import anyio
 
 from worker.backend import Backoff, retry
 from worker.coordinator.lease import Lease
-from worker.coordinator.outbox import Accepted, Outbox
+from worker.coordinator.outbox import Accepted, Outbox, Stepped
 from worker.coordinator.pace import WATCHED_S, Pace
 from worker.coordinator.ports import ControlPlane, Runs
 from worker.errors import (
@@ -31,13 +31,17 @@ from worker.errors import (
 from worker.models import (
     Assignment,
     ChunkKind,
+    Clocks,
     Control,
     Failed,
     Inbox,
     Outcome,
+    Progress,
     Registered,
     RegisterRequest,
     RunError,
+    StepReport,
+    StepsPage,
     SyncReply,
     SyncRequest,
     Usage,
@@ -50,6 +54,7 @@ REGISTER_S = 2.5  # for the first attempt; each further one has twice as long: i
 LONGEST_REGISTER_S = 20.0
 DRAIN_S = 3.0  # for one attempt
 UPLOAD_S = 30.0  # for one attempt to send a large output: 8 MiB at 2 Mbit/s
+MAX_SILENT = 32  # runs in a report; the longest silent come first
 MAX_GATHERED_BYTES = 8 * 1024 * 1024  # agents wait beyond this, so a dead backend cannot fill the memory
 _REMEMBERED = (
     20_000  # ids of runs and controls: more than can arrive within one late message of the subscription
@@ -146,6 +151,7 @@ class Session:
         runs: The runs to steer.
         polling: Whether assignments must be fetched because no subscription brings them.
         overtaken: Called when a sync brings an assignment that the subscription has not brought.
+        inbox_age_s: Seconds since whatever brings assignments last turned.
         clock: Monotonic seconds.
         draw: Draws evenly from [0, 1).
     """
@@ -158,6 +164,7 @@ class Session:
         *,
         polling: Callable[[], bool] = lambda: True,
         overtaken: Callable[[], None] = lambda: None,
+        inbox_age_s: Callable[[], float] = lambda: 0.0,
         clock: Callable[[], float] = time.monotonic,
         draw: Callable[[], float] = random.random,
     ) -> None:
@@ -168,6 +175,7 @@ class Session:
         self._runs = runs
         self._polling = polling
         self._overtaken = overtaken
+        self._inbox_age_s = inbox_age_s
         self._clock = clock
         self._draw = draw
         self._lease_s = registered.lease_ms / 1000
@@ -232,6 +240,34 @@ class Session:
         """Send what there is now: a run waits to be confirmed."""
         self._pace.hurry = True
         self._nudged.set()
+
+    def step(self, report: StepReport) -> None:
+        """Report something that a run has done for good; `Runs.stepped` tells when that is acknowledged."""
+        if report.run in self._active:
+            self._outbox.step(report)
+            self._nudged.set()
+
+    def tell(self, run: str, progress: Progress | None, state: str | None) -> None:
+        """Report how a run stands."""
+        if run in self._active:
+            first = self._outbox.oldest_told_at is None
+            self._outbox.tell(run, progress, state, self._clock())
+            if first:
+                self._nudged.set()
+
+    async def steps(self, run: str) -> StepsPage:
+        """Return all that earlier runs of a run's task have done, and the signals that wait for it."""
+        found: list[StepsPage] = []
+
+        async def page(timeout: float) -> StepsPage:
+            cursor = found[-1].cursor if found else None
+            return await self._control.steps(self.id, run, cursor, timeout=timeout)
+
+        while not found or found[-1].cursor is not None:
+            found.append(await retry(page, deadline_s=self._lease_s, attempt_s=self._lease_s / 3))
+        return StepsPage.model_construct(
+            steps=[step for page in found for step in page.steps], cursor=None, signals=found[0].signals
+        )
 
     async def input(self, run: str) -> str:
         """Return the JSON text of an input that was too large for its assignment."""
@@ -322,7 +358,7 @@ class Session:
 
     async def _exchange(self) -> None:
         """Send one body and act on what came of it."""
-        body = self._outbox.take()
+        body = self._outbox.take(self._clocks())
         sent_at = self._clock()
         self._pace.sent(sent_at)
         try:
@@ -369,6 +405,12 @@ class Session:
         )
         if isinstance(item, Accepted):
             self._lose(item.run)  # it is nobody's that the control plane knows of
+        elif isinstance(item, Stepped):
+            self._steer(self._runs.stepped, item.run, item.report.key, str(error))
+
+    def _clocks(self) -> Clocks:
+        silent = self._runs.silent()[:MAX_SILENT]
+        return Clocks.model_construct(inbox_age_ms=self._inbox_age_s() * 1000, silent=silent)
 
     # What an answer means.
 
@@ -385,6 +427,9 @@ class Session:
             for run in {*body.accepted, *(chunk.run for chunk in body.chunks)} & self._unconfirmed:
                 self._unconfirmed.discard(run)
                 self._steer(self._runs.confirmed, run)
+        for step in body.steps or ():
+            if step.run in self._active:
+                self._steer(self._runs.stepped, step.run, step.key, None)
         for result in reply.results:
             self._steer(self._runs.settled, result)
         if self._receive(reply.assigned, reply.controls, reply.watched):
@@ -417,8 +462,14 @@ class Session:
     def _obey(self, control: Control) -> None:
         if control.kind == "drain":
             self._steer(self._runs.drain, control.reason)
-        elif control.kind == "cancel" and control.run is not None:
-            self._steer(self._runs.cancel, control.run, control.reason)
+        elif control.run is not None:
+            match control.kind:
+                case "cancel":
+                    self._steer(self._runs.cancel, control.run, control.reason)
+                case "pause":
+                    self._steer(self._runs.pause, control.run, control.reason)
+                case "signal" if control.signal is not None:
+                    self._steer(self._runs.signal, control.run, control.signal)
         self._outbox.acknowledge(control.control)
         self._nudged.set()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -53,6 +54,7 @@ class Call(AsyncIterator[Event]):
         self._whole: list[bytes] | None = None  # the pieces of a body that is JSON and no stream
         self._streams = False
         self._read_bytes = 0
+        self.heard_at: float | None = None  # when anything came, a comment too (monotonic seconds)
         self._ready: deque[Event] = deque()
         self._failure: ModelError | None = None  # comes after the events read before it
         self._over = False
@@ -167,6 +169,7 @@ class Call(AsyncIterator[Event]):
 
     def _take(self, piece: bytes) -> None:
         self._read_bytes += len(piece)
+        self.heard_at = time.monotonic()
         if self._read_bytes > (MAX_STREAM_BYTES if self._whole is None else MAX_WHOLE_BYTES):
             raise StreamProtocolError("The answer is larger than any that a model gives")
         if not self._streams and self._whole is None:

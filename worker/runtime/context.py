@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from worker.llm import Completion
+from worker.models import Progress
+from worker.runtime.durable import Durable, DurableHost, Told
 from worker.runtime.model import Prompt
 from worker.runtime.stream import OWN_LOG, OWN_TEXT, Label
 
 
-class Host(Protocol):
+class Host(DurableHost, Protocol):
     """What a run needs from its process; another process can stand in for it."""
 
     def write(self, text: str, label: Label) -> None:
@@ -36,12 +38,22 @@ class Context:
         agent: The agent's name.
     """
 
-    def __init__(self, *, run: str, task: str, attempt: int, agent: str, host: Host) -> None:
+    def __init__(
+        self,
+        *,
+        run: str,
+        task: str,
+        attempt: int,
+        agent: str,
+        host: Host,
+        earlier: bool = False,
+    ) -> None:
         self.run = run
         self.task = task
         self.attempt = attempt
         self.agent = agent
         self._host = host
+        self._durable = Durable(host, earlier=earlier)
 
     async def stream(self, text: str, kind: str = "text") -> None:
         """Show `text` to whoever follows the run; `kind` is "text" or "reasoning"."""
@@ -82,6 +94,74 @@ class Context:
             else [dict(m) for m in messages]
         )
         return await self._host.complete(Prompt(chat, model, temperature, max_output_tokens))
+
+    async def step(
+        self,
+        name: str,
+        work: Callable[..., Any],
+        /,
+        *args: object,
+        **named: object,
+    ) -> Any:  # noqa: ANN401 - any JSON
+        """Return the result of `work(*args, **named)`, which is kept: a later run does not call it again.
+
+        When this returns, the control plane has acknowledged the result, and no other worker owned the task
+        meanwhile. A crash before that makes the next run call `work` again, so an effect on the outside
+        carries `self.task` and the step's name as its key. Steps have the same names in the same order in
+        each run of a task; a name that comes again counts as `name#2`, `name#3`, ...
+
+        Args:
+            name: 1 to 180 characters.
+            work: A function, sync or async. A sync one blocks every run of the worker, so it must be quick.
+            args: Passed on.
+            named: Passed on.
+
+        Returns:
+            What JSON makes of the result: a tuple comes back as a list, in the first run too.
+
+        Raises:
+            InvalidStepError: The result is no JSON or too large. The task fails for good.
+            StepMismatchError: An earlier run did something else here. The task fails for good.
+        """
+        return await self._durable.step(name, work, *args, **named)
+
+    async def sleep(self, seconds: float) -> None:
+        """Let `seconds` pass, up to a year.
+
+        A sleep of more than 5 s ends the run and frees the worker: this call does not return. What is inside
+        `finally` runs, as in a cancellation, and the next run comes here again behind the finished steps.
+        """
+        await self._durable.sleep(seconds)
+
+    async def wait_for(self, event: str, timeout: float | None = None) -> Any:  # noqa: ANN401 - any JSON
+        """Return the data of the next event of this name in the task's tenant, or of a signal to the task.
+
+        A signal that has come already is taken at once; an event counts only while the task waits. Unless it
+        is there, the run ends as in `sleep`, and the next run finds it. A run waits for one thing at a time.
+
+        Args:
+            event: Its name.
+            timeout: In seconds.
+
+        Raises:
+            TimeoutError: It did not come in time.
+        """
+        return await self._durable.wait_for(event, timeout)
+
+    def signals(self) -> AsyncIterator[Told]:
+        """Yield the signals to the task as they come, each once for the task; `name` and `data`.
+
+        The run stays live meanwhile. A later run is given again those that the earlier ones took, first.
+        """
+        return self._durable.signals()
+
+    def set_state(self, value: Any) -> None:  # noqa: ANN401 - any JSON
+        """Let those who ask for the task's state see `value`: JSON of at most 8 KiB, the newest alone."""
+        self._durable.tell(None, value)
+
+    def progress(self, done: float, total: float | None = None, message: str = "") -> None:
+        """Tell how far the run has come; at most once a second it goes out unless somebody watches."""
+        self._durable.tell(Progress(done=done, total=total, message=_text(message)), None)
 
     async def confirmed(self) -> None:
         """Wait until the control plane has acknowledged a write of this run.

@@ -16,7 +16,7 @@ from anyio.abc import ByteReceiveStream, Process
 from pydantic import TypeAdapter, ValidationError
 
 from worker.llm import Completion
-from worker.models import Assignment, Outcome
+from worker.models import Assignment, Outcome, Progress, UntilEvent, UntilTime
 from worker.pipes import LineReader, LineTooLongError
 from worker.runtime.model import Prompt
 from worker.runtime.outcome import failed, raised
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _OUTCOME: TypeAdapter[Outcome] = TypeAdapter(Outcome)
 COMPLETION = TypeAdapter(Completion)
+UNTIL: TypeAdapter[UntilTime | UntilEvent] = TypeAdapter(UntilTime | UntilEvent)
 _LINE_MARGIN = 64 * 1024  # around an output, for its envelope
 _CLOSE_S = 2.0  # for a child that closed its pipe to be gone
 
@@ -52,6 +53,7 @@ async def play(
             "attempt": assignment.attempt,
             "input": text,
             "maxOutputBytes": max_output_bytes,
+            "earlier": assignment.steps > 0 or assignment.signals > 0,
         }
         if process.stdout is None:
             raise RuntimeError("a process was opened without the pipe that was asked for")
@@ -100,6 +102,13 @@ class _Conversation:
                     if message["op"] == "text":
                         self._run.write(message["text"], Label(message["kind"], 0, 1))
                         await self._run.room()
+                    elif message["op"] == "tell":
+                        told = message["progress"]
+                        self._run.tell(
+                            None if told is None else Progress.model_validate(told), message["state"]
+                        )
+                    elif message["op"] == "doing":
+                        self._run.doing(message["name"])
                     else:
                         calls.start_soon(self._answer, message)
             except (ValueError, KeyError, TypeError, ValidationError, LineTooLongError) as error:
@@ -123,6 +132,15 @@ class _Conversation:
             elif message["op"] == "complete":
                 completion = await self._run.complete(Prompt(**message["prompt"]))
                 reply["completion"] = COMPLETION.dump_python(completion)
+            elif message["op"] == "load":
+                reply["page"] = (await self._run.load()).model_dump(by_alias=True)
+            elif message["op"] == "keep":
+                await self._run.keep(*message["step"])
+            elif message["op"] == "suspend":
+                await self._run.suspend(message["key"], UNTIL.validate_python(message["until"]))
+            elif message["op"] == "signalled":
+                signals = await self._run.signalled(wait=message["wait"])
+                reply["signals"] = [signal.model_dump(by_alias=True) for signal in signals]
         except Exception as error:
             failure = raised(error, self._run.redact)
             reply["error"] = failure.model_dump(by_alias=True)

@@ -12,12 +12,12 @@ import os
 import sys
 import threading
 from dataclasses import asdict
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 from worker.errors import AgentError, AgentImportError
 from worker.llm import Completion
 from worker.logs import Redactor
-from worker.models import Outcome
+from worker.models import Outcome, Progress, Signal, StepsPage, UntilEvent, UntilTime
 from worker.runtime.agents import load
 from worker.runtime.context import Context
 from worker.runtime.isolate import COMPLETION
@@ -90,13 +90,45 @@ class PipeHost:
         reply = await self._ask({"op": "complete", "prompt": asdict(prompt)})
         return COMPLETION.validate_python(reply["completion"])
 
+    async def load(self) -> StepsPage:
+        """Return what earlier runs of the task have done."""
+        return StepsPage.model_validate((await self._ask({"op": "load"}))["page"])
+
+    async def keep(self, key: str, kind: str, result: str, signal: str | None) -> None:
+        """Return once a step has been acknowledged."""
+        await self._ask({"op": "keep", "step": [key, kind, result, signal]})
+
+    async def suspend(self, key: str, until: UntilTime | UntilEvent) -> NoReturn:
+        """End the run; this process is killed."""
+        await self._ask({"op": "suspend", "key": key, "until": until.model_dump(by_alias=True)})
+        raise AssertionError("a suspended run went on")
+
+    async def signalled(self, *, wait: bool) -> list[Signal]:
+        """Return the signals that have come since the last call."""
+        reply = await self._ask({"op": "signalled", "wait": wait})
+        return [Signal.model_validate(signal) for signal in reply["signals"]]
+
+    def tell(self, progress: Progress | None, state: str | None) -> None:
+        """Report how the run stands."""
+        told = None if progress is None else progress.model_dump(by_alias=True)
+        self.send({"op": "tell", "progress": told, "state": state})
+
+    def doing(self, name: str | None) -> None:
+        """Note which step is under way."""
+        self.send({"op": "doing", "name": name})
+
 
 async def _play(start: dict[str, Any], host: PipeHost) -> Outcome:
     agent = load(start["modules"]).get(start["agent"])
     if agent is None:
         return failed("unknown_agent", f"No agent named {start['agent']!r}", retryable=True)
     context = Context(
-        run=start["run"], task=start["task"], attempt=start["attempt"], agent=start["agent"], host=host
+        run=start["run"],
+        task=start["task"],
+        attempt=start["attempt"],
+        agent=start["agent"],
+        host=host,
+        earlier=start["earlier"],
     )
     value = await agent.play(context, json.loads(start["input"]))
     return succeeded(value, start["maxOutputBytes"])

@@ -21,6 +21,7 @@ from worker.llm import (
 )
 from worker.llm.errors import StreamTruncated
 from worker.models import Usage
+from worker.runtime.pulse import Pulse
 from worker.runtime.stream import Label, StreamWriter
 
 TRIES = 2  # of one call; after that the queue waits and the worker is free for other runs
@@ -93,7 +94,9 @@ class ModelCaller:
         self._default_model = default_model
         self._draw = draw
 
-    async def complete(self, prompt: Prompt, writer: StreamWriter, tally: Tally) -> Completion:
+    async def complete(
+        self, prompt: Prompt, writer: StreamWriter, tally: Tally, pulse: Pulse | None = None
+    ) -> Completion:
         """Return the whole answer, having streamed it into the run.
 
         Raises:
@@ -111,9 +114,11 @@ class ModelCaller:
         )
         tally.calls += 1
         call, attempt = tally.calls, 1
+        pulse = pulse or Pulse()
         while True:
             try:
-                completion = await self._once(request, writer, call, attempt)
+                with pulse.calling(model, attempt):
+                    completion = await self._once(request, writer, pulse, call, attempt)
             except ModelError as error:
                 wait = error.retry_after_s
                 if wait is None:
@@ -126,12 +131,16 @@ class ModelCaller:
                 tally.add(completion)
                 return completion
 
-    async def _once(self, request: ChatRequest, writer: StreamWriter, call: int, attempt: int) -> Completion:
+    async def _once(
+        self, request: ChatRequest, writer: StreamWriter, pulse: Pulse, call: int, attempt: int
+    ) -> Completion:
         text, reasoning = Label("text", call, attempt), Label("reasoning", call, attempt)
         completion: Completion | None = None
         try:
             async with self._client.stream(request) as events:
+                pulse.listen(events)
                 async for event in events:
+                    pulse.moved()
                     if isinstance(event, TextDelta | RefusalDelta):
                         writer.push(event.text, text)
                     elif isinstance(event, ReasoningDelta):

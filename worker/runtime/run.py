@@ -7,7 +7,7 @@ import json
 import logging
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NoReturn, Protocol
 
 import anyio
 
@@ -15,12 +15,30 @@ from worker.blame import Board, marked
 from worker.errors import BackendError, FunctionFailed, TransportError
 from worker.llm import Completion
 from worker.logs import Redactor
-from worker.models import Assignment, Cancelled, ChunkKind, Outcome, Released, Succeeded, Usage
+from worker.models import (
+    Assignment,
+    Cancelled,
+    ChunkKind,
+    Outcome,
+    Progress,
+    Released,
+    Signal,
+    Silence,
+    StepReport,
+    StepsPage,
+    Succeeded,
+    Suspended,
+    UntilEvent,
+    UntilTime,
+    Usage,
+)
 from worker.runtime import isolate, llm_agent
 from worker.runtime.agents import Agent, Registry
 from worker.runtime.context import Context
+from worker.runtime.durable import InvalidStepError
 from worker.runtime.model import ModelCaller, NoModelError, Prompt, Tally
 from worker.runtime.outcome import failed, raised, succeeded
+from worker.runtime.pulse import Pulse
 from worker.runtime.stream import OWN_LOG, Label, StreamWriter
 
 logger = logging.getLogger(__name__)
@@ -47,6 +65,15 @@ class Reporter(Protocol):
 
     async def output(self, run: str, text: str) -> None:
         """Send the JSON text of a large output, ahead of the run's result."""
+
+    async def steps(self, run: str) -> StepsPage:
+        """Return what earlier runs of the task have done, and the signals that wait for it."""
+
+    def step(self, report: StepReport) -> None:
+        """Report something that the run has done for good; `Run.stepped` tells when that is acknowledged."""
+
+    def tell(self, run: str, progress: Progress | None, state: str | None) -> None:
+        """Report how the run stands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +125,11 @@ class Run:
         self._confirmed: anyio.Event | None = None
         self._is_confirmed = False
         self._writer: StreamWriter | None = None
+        self._suspended: Suspended | None = None
+        self._kept: dict[str, asyncio.Future[None]] = {}  # steps on their way, by key
+        self._signals: list[Signal] = []  # that the agent has not asked for yet
+        self._signalled = anyio.Event()
+        self._pulse = Pulse()
 
         self.redact = environment.redact
 
@@ -116,6 +148,25 @@ class Run:
         if self._confirmed is not None:
             self._confirmed.set()
 
+    def stepped(self, key: str, refusal: str | None) -> None:
+        """Tell the run that a step was acknowledged, or that it cannot be kept."""
+        future = self._kept.pop(key, None)
+        if future is None or future.done():
+            return
+        if refusal is None:
+            future.set_result(None)
+        else:
+            future.set_exception(InvalidStepError(f"Step {key!r} was refused: {refusal}"[:1000]))
+
+    def signal(self, signal: Signal) -> None:
+        """Tell the run something."""
+        self._signals.append(signal)
+        self._signalled.set()
+
+    def silence(self) -> Silence | None:
+        """Return for how long nothing came from the run, once that is long."""
+        return self._pulse.silence(self.id)
+
     async def play(self) -> Report | None:
         """Play the run to its end and return what to report: None when it was lost, as nobody would listen.
 
@@ -129,7 +180,7 @@ class Run:
                 outcome = await self._outcome()
             if self._writer is not None:
                 self._writer.flush()
-        if outcome is None:
+        if outcome is None or self._suspended is not None:  # whatever an agent makes of its suspension
             outcome = self._stopped_outcome()
         return None if outcome is None else Report(outcome, self._tally.usage())
 
@@ -141,6 +192,8 @@ class Run:
                 return Cancelled()
             case "released":
                 return Released()
+            case None if self._suspended is not None:
+                return self._suspended
             case None:
                 limit_s = (self.assignment.timeout_ms or 0) / 1000
                 return failed(
@@ -204,6 +257,7 @@ class Run:
             attempt=assignment.attempt,
             agent=assignment.agent,
             host=self,
+            earlier=assignment.steps > 0 or assignment.signals > 0,
         )
         value = json.loads(text)
         if agent is not None:
@@ -241,6 +295,7 @@ class Run:
 
     def write(self, text: str, label: Label) -> None:
         """Add text to the run's stream, without secrets."""
+        self._pulse.moved()
         if self._writer is None:
             self._writer = StreamWriter(self._emit, asyncio.get_running_loop().call_later)
         self._writer.push(text, label)
@@ -267,4 +322,50 @@ class Run:
             raise NoModelError("This worker has no model provider: set SIGNALBOX_MODEL_BASE_URL")
         if self._writer is None:
             self._writer = StreamWriter(self._emit, asyncio.get_running_loop().call_later)
-        return await model.complete(prompt, self._writer, self._tally)
+        return await model.complete(prompt, self._writer, self._tally, self._pulse)
+
+    async def load(self) -> StepsPage:
+        """Return what earlier runs of the task have done."""
+        return await self._reporter.steps(self.id)
+
+    async def keep(self, key: str, kind: str, result: str, signal: str | None) -> None:
+        """Return once a step has been acknowledged."""
+        future = self._kept[key] = asyncio.get_running_loop().create_future()
+        self._reporter.step(
+            StepReport(
+                run=self.id,
+                key=key,
+                kind="step" if kind == "step" else "event",
+                result=result,
+                signal=signal,
+            )
+        )
+        await future
+        self._pulse.moved()
+
+    async def suspend(self, key: str, until: UntilTime | UntilEvent) -> NoReturn:
+        """End the run: whatever the agent does with the cancellation, its task waits."""
+        self._suspended = Suspended(step=key, until=until)
+        if self._scope is not None:
+            self._scope.cancel()
+        while True:
+            await anyio.sleep_forever()
+
+    async def signalled(self, *, wait: bool) -> list[Signal]:
+        """Return the signals that have come since the last call."""
+        while wait and not self._signals:
+            self._signalled = anyio.Event()
+            await self._signalled.wait()
+        signals, self._signals = self._signals, []
+        return signals
+
+    def tell(self, progress: Progress | None, state: str | None) -> None:
+        """Report how the run stands, without secrets."""
+        self._pulse.moved()
+        if progress is not None:
+            progress = progress.model_copy(update={"message": self.redact(progress.message)})
+        self._reporter.tell(self.id, progress, None if state is None else self.redact.known(state))
+
+    def doing(self, name: str | None) -> None:
+        """Note which step is under way."""
+        self._pulse.doing(name)

@@ -1,0 +1,257 @@
+"""What an agent does once for a task, however many runs the task takes: steps, waits, signals.
+
+Each has a key: its name, with #2, #3, ... when the name comes again. A run that comes after another takes the
+same keys in the same order, finds what stands there and goes on behind it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn, Protocol
+
+import anyio
+
+from worker.errors import NonRetryable
+from worker.models import Progress, Signal, Step, StepsPage, UntilEvent, UntilTime
+
+SHORT_SLEEP_S = 5.0  # a shorter wait is not worth another run
+MAX_NAME_CHARS = 180  # the key, which may carry a number, has at most 200
+MAX_RESULT_BYTES = 1_000_000  # of a step, as JSON
+MAX_STATE_BYTES = 8 * 1024
+SIGNAL_PAGE = 100  # as many the control plane tells at once
+_EVENT, _SLEEP, _STEP = "event", "sleep", "step"
+
+
+class StepMismatchError(NonRetryable):
+    """An earlier run of the task did something else at this place."""
+
+    code = "step_mismatch"
+
+
+class InvalidStepError(NonRetryable):
+    """A step cannot be kept: its name is of the wrong length, or its result is no JSON or too large."""
+
+    code = "invalid_step"
+
+
+class ConcurrentWaitError(NonRetryable):
+    """Two waits at the same time: a task waits for one thing."""
+
+    code = "concurrent_wait"
+
+
+class DurableHost(Protocol):
+    """What keeps steps: the run, or the other end of the pipes of a run that plays in another process."""
+
+    async def load(self) -> StepsPage:
+        """Return everything that earlier runs have kept, and the signals that wait."""
+
+    async def keep(self, key: str, kind: str, result: str, signal: str | None) -> None:
+        """Return once the control plane has acknowledged a step; a run that is no longer ours ends here."""
+
+    async def suspend(self, key: str, until: UntilTime | UntilEvent) -> NoReturn:
+        """End the run; the task's next run comes when the wait is over."""
+
+    async def signalled(self, *, wait: bool) -> list[Signal]:
+        """Return the signals that have come since the last call; with `wait`, at least one."""
+
+    def tell(self, progress: Progress | None, state: str | None) -> None:
+        """Report how the run stands."""
+
+    def doing(self, name: str | None) -> None:
+        """Note which step is under way; None: none is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A signal as an agent gets it."""
+
+    name: str
+    data: Any
+
+
+class Durable:
+    """The steps of one run.
+
+    Args:
+        host: What keeps them.
+        earlier: Whether earlier runs have kept any, or signals wait.
+    """
+
+    def __init__(self, host: DurableHost, *, earlier: bool) -> None:
+        self._host = host
+        self._earlier = earlier
+        self._loading = anyio.Lock()
+        self._known: dict[str, Step] = {}
+        self._loaded_at = 0.0
+        self._lying: deque[Signal] = deque()
+        self._seen: set[str] = set()  # ids of signals
+        self._more_lie = False
+        self._counts: Counter[str] = Counter()
+        self._under_way: list[str] = []
+        self._idle = anyio.Event()
+        self._waits = False
+
+    async def step(
+        self,
+        name: str,
+        work: Callable[..., Any],
+        /,
+        *args: object,
+        **named: object,
+    ) -> Any:  # noqa: ANN401 - any JSON
+        """Return the result of `work`, which is called once for the task."""
+        key = self._key(name)
+        if (known := await self._find(key, _STEP)) is not None and known.result is not None:
+            return json.loads(known.result)
+        self._under_way.append(name)
+        self._host.doing(name)
+        try:
+            value = work(*args, **named)
+            if inspect.isawaitable(value):
+                value = await value
+            text = self._text(name, value)
+            await self._host.keep(key, _STEP, text, None)
+        finally:
+            self._under_way.remove(name)
+            self._host.doing(self._under_way[-1] if self._under_way else None)
+            self._idle.set()
+        return json.loads(text)
+
+    async def sleep(self, seconds: float) -> None:
+        """Let `seconds` pass."""
+        if not 0 <= seconds < float("inf"):
+            raise InvalidStepError(f"A sleep lasts some seconds, not {seconds!r}")
+        key = self._key(_SLEEP)
+        known = await self._find(key, _SLEEP)
+        left_s = seconds if known is None else self._left_s(known)
+        if left_s <= SHORT_SLEEP_S:
+            await anyio.sleep(left_s)
+        else:
+            await self._suspend(key, UntilTime(ms=left_s * 1000))
+
+    async def wait_for(self, event: str, timeout_s: float | None) -> Any:  # noqa: ANN401 - any JSON
+        """Return the data of the event or signal."""
+        key = self._key(event)
+        known = await self._find(key, _EVENT)
+        if known is None or known.result is None:
+            signal = await self._take(event)
+            if signal is None:
+                limit_ms = None if timeout_s is None else timeout_s * 1000
+                await self._suspend(key, UntilEvent(event=event, timeout_ms=limit_ms))
+            await self._consume(key, signal)
+            return json.loads(signal.data)
+        found = json.loads(known.result)
+        if found.get("timeout"):
+            raise TimeoutError(f"{event!r} did not come in time")
+        return found["data"]
+
+    async def signals(self) -> AsyncIterator[Told]:
+        """Yield the signals of the task, those of earlier runs first."""
+        while True:
+            key = self._key("signals")
+            known = await self._find(key, _EVENT)
+            if known is not None and known.result is not None:
+                found = json.loads(known.result)
+                yield Told(found["name"], found["data"])
+                continue
+            while (signal := await self._take(None)) is None:
+                self._hear(await self._host.signalled(wait=True))
+            await self._consume(key, signal)
+            yield Told(signal.name, json.loads(signal.data))
+
+    def tell(self, progress: Progress | None, state: Any) -> None:  # noqa: ANN401 - any JSON
+        """Report how the run stands."""
+        text = None
+        if progress is None:
+            text = self._text("state", state)
+            if len(text.encode()) > MAX_STATE_BYTES:
+                raise ValueError(f"A state has at most {MAX_STATE_BYTES} bytes of JSON")
+        self._host.tell(progress, text)
+
+    # Keys and what stands under them.
+
+    def _key(self, name: str) -> str:
+        """Return the key of the next thing of a name. It is taken before anything is awaited."""
+        if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME_CHARS:
+            raise InvalidStepError(
+                f"A step has a name of 1 to {MAX_NAME_CHARS} characters, not {name!r}"[:300]
+            )
+        self._counts[name] += 1
+        return name if self._counts[name] == 1 else f"{name}#{self._counts[name]}"
+
+    async def _find(self, key: str, kind: str) -> Step | None:
+        if self._earlier:
+            async with self._loading:
+                if self._earlier:
+                    await self._load()
+                    self._earlier = False
+        known = self._known.get(key)
+        if known is not None and known.kind != kind:
+            raise StepMismatchError(
+                f"{key!r} was a {known.kind} in an earlier run and is a {kind} in this one: "
+                "an agent must take the same steps in the same order in each run of a task"
+            )
+        return known
+
+    async def _load(self) -> None:
+        self._loaded_at = anyio.current_time()
+        page = await self._host.load()
+        self._known = {step.key: step for step in page.steps}
+        self._more_lie = len(page.signals) >= SIGNAL_PAGE
+        self._hear(page.signals)
+
+    def _left_s(self, wait: Step) -> float:
+        passed_s = anyio.current_time() - self._loaded_at
+        return max(0.0, (wait.remaining_ms or 0.0) / 1000 - passed_s)
+
+    def _text(self, name: str, value: Any) -> str:  # noqa: ANN401 - whatever the step returned
+        try:
+            text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidStepError(f"The result of {name!r} is not JSON: {error}"[:500]) from error
+        if len(text) > MAX_RESULT_BYTES:
+            raise InvalidStepError(
+                f"The result of {name!r} has {len(text)} bytes, at most {MAX_RESULT_BYTES} are kept; "
+                "store it elsewhere and return where"
+            )
+        return text
+
+    # Signals.
+
+    def _hear(self, signals: list[Signal]) -> None:
+        for signal in signals:
+            if signal.signal not in self._seen:
+                self._seen.add(signal.signal)
+                self._lying.append(signal)
+
+    async def _take(self, name: str | None) -> Signal | None:
+        """Return the first signal that lies there, of a name or of any."""
+        self._hear(await self._host.signalled(wait=False))
+        if self._more_lie and not self._lying:
+            await self._load()
+        for signal in self._lying:
+            if name is None or signal.name == name:
+                self._lying.remove(signal)
+                return signal
+        return None
+
+    async def _consume(self, key: str, signal: Signal) -> None:
+        result = f'{{"name":{json.dumps(signal.name)},"data":{signal.data}}}'
+        await self._host.keep(key, _EVENT, result, signal.signal)
+
+    # Waiting without a worker.
+
+    async def _suspend(self, key: str, until: UntilTime | UntilEvent) -> NoReturn:
+        if self._waits:
+            raise ConcurrentWaitError("A run waits for one thing at a time; give wait_for a timeout instead")
+        self._waits = True
+        while self._under_way:  # what has begun is kept first
+            self._idle = anyio.Event()
+            await self._idle.wait()
+        await self._host.suspend(key, until)
+        raise AssertionError("a suspended run went on")
