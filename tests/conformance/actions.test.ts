@@ -3,7 +3,7 @@ import { section } from "./checklist";
 import { api, CLIENTS, failure, failures, Follower, useHost } from "./clients";
 import { Host } from "./host";
 
-const clients = useHost({ env: { ACTIONS_USER_TIMEOUT_SECS: "1" } });
+const clients = useHost({ env: { ACTIONS_USER_TIMEOUT_SECS: "4" } });
 
 /** What a host says that is started on the suite's functions with one file more. */
 const refusalOf = async (file: string, source: string) =>
@@ -134,7 +134,7 @@ section("Actions", (line) => {
         CLIENTS.map((name) => clients.shared(name).action(api.acts.slow, { wait: 60_000 })),
       );
       for (const { message } of late)
-        expect(message).toMatch(/Server Error\nAction `slow` execution timed out \(maximum duration 1s\)/);
+        expect(message).toMatch(/Server Error\nAction `slow` execution timed out \(maximum duration 4s\)/);
       for (const name of CLIENTS)
         expect(await clients.shared(name).action(api.acts.slow, { wait: 1 })).toBe(1);
     });
