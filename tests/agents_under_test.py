@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -100,3 +101,12 @@ async def listener(ctx: Context, input: int) -> list[Any]:
         if len(heard) == input:
             break
     return heard
+
+
+@agent("blocking")
+async def blocking(ctx: Context, input: Any) -> int:
+    """Block its worker's event loop, as a careless agent does; a second time, return the parent process."""
+    if ctx.attempt == 1:
+        await anyio.sleep(0.5)
+        time.sleep(60)  # noqa: ASYNC251
+    return os.getppid()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import sys
 from pathlib import Path
+from subprocess import STDOUT
 
 import anyio
 import pytest
@@ -131,3 +134,31 @@ async def test_a_worker_without_a_subscription_hears_of_a_cancel_within_one_hear
         worker.freeze_sidecar()
         await at.client.cancel(task)
         await at.until(task, lambda view: view.status == "cancelled", within_s=2.5)
+
+
+async def test_the_command_line_tells_a_task_something_and_shows_how_it_stands(tmp_path: Path) -> None:
+    async with deployed(tmp_path) as at:
+        at.worker("w")
+        await at.know("waiter")
+        task = await at.submit("waiter")
+        await at.until(task, lambda view: view.status == "waiting_event")
+        env = {**os.environ, "CONVEX_URL": at.host.url, "SIGNALBOX_KEY": at.keys["submit"]}
+
+        async def signalbox(*arguments: str) -> tuple[int, str]:
+            command = [sys.executable, "-m", "worker", "tasks", *arguments]
+            done = await anyio.run_process(command, env=env, check=False, stderr=STDOUT)
+            return done.returncode, done.stdout.decode()
+
+        code, shown = await signalbox("state", task)
+        assert code == 0
+        assert "waiting_event" in shown and "1 of 2 half-way" in shown and "waits for     go" in shown
+        code, shown = await signalbox("show", task)
+        assert "1 of 2 half-way" in shown and "task_suspended" in shown
+        assert (await signalbox("signal", task, "go", "--data", "{"))[0] == 1
+        assert await signalbox("signal", task, "go", "--data", '"x"', "--id", "1") == (0, "told\n")
+        assert await signalbox("signal", task, "go", "--id", "1") == (0, "known already\n")
+        (view,) = await at.ended([task])
+        assert view.output == '"x"'
+        code, shown = await signalbox("signal", task, "go")
+        assert code == 1
+        assert "has ended (succeeded)" in shown and len(shown.splitlines()) == 1

@@ -1,5 +1,7 @@
 """Notes in shared memory which run this process is executing, so that its sidecar can name it after a crash.
 
+The event loop beats there too: when it has been still for longer than the lease, it is known what blocks it.
+
 `os._exit`, a segmentation fault and the kernel's OOM killer leave no chance to say anything. So the coroutine
 of each run is driven through `marked`, which writes the run's slot before each step and clears it after.
 """
@@ -16,7 +18,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 _CELL = 4  # bytes of the number of the current slot; 0: none
-_SLOT = 64  # bytes of a slot: a length, then a run's id
+_SLOT = 64  # bytes of a slot: a length, then a run's id; the first holds the numbers
+_BEATS, _ALLOWED = 8, 16  # where the numbers of the event loop stand, 8 and 4 bytes
 
 
 class Board:
@@ -32,7 +35,17 @@ class Board:
         self._map = mmap.mmap(self.fd, _SLOT * (slots + 1))
         self._bytes = memoryview(self._map)
         self.cell = self._bytes[:_CELL].cast("I")
+        self._beats = self._bytes[_BEATS : _BEATS + 8].cast("Q")
+        self._allowed = self._bytes[_ALLOWED : _ALLOWED + 4].cast("I")
         self._free = list(range(slots, 0, -1))
+
+    def beat(self) -> None:
+        """Show that the event loop turns."""
+        self._beats[0] += 1
+
+    def allow(self, still_s: float) -> None:
+        """Set how long the event loop may stand still before the sidecar ends this process; 0: for ever."""
+        self._allowed[0] = round(still_s * 1000)
 
     def take(self, run: str) -> int:
         """Return a slot that names `run`, or 0 when none is free."""
@@ -53,6 +66,8 @@ class Board:
     def close(self) -> None:
         """Give the memory back; no run may be marked any more."""
         self.cell.release()
+        self._beats.release()
+        self._allowed.release()
         self._bytes.release()
         self._map.close()
         os.close(self.fd)
@@ -73,6 +88,13 @@ def blamed(fd: int) -> str | None:
     if not slot or start >= len(memory):
         return None
     return memory[start + 1 : start + 1 + memory[start]].decode("utf-8", "replace")
+
+
+def beats(fd: int) -> tuple[int, float]:
+    """Return how often the event loop behind `fd` has turned, and for how many seconds it may stand still."""
+    memory = os.pread(fd, _SLOT, 0)
+    count = int.from_bytes(memory[_BEATS : _BEATS + 8], sys.byteorder)
+    return count, int.from_bytes(memory[_ALLOWED : _ALLOWED + 4], sys.byteorder) / 1000
 
 
 @types.coroutine

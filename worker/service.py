@@ -46,6 +46,7 @@ T = TypeVar("T")
 START_S = 60.0  # for the first registration; later ones have no end
 REPORT_S = 5.0  # after the grace period: for cancelled runs to end and be reported
 SIGN_OFF_S = 3.0
+BEAT_S = 0.5  # between two signs of the event loop, whose silence of a lease ends the process
 SPARE_CONNECTIONS = 8  # to the model provider, beyond one for each run
 AGAIN = Backoff(
     initial_s=0.5, max_s=10.0
@@ -380,6 +381,9 @@ class Worker:
         async with anyio.create_task_group() as sides:
             sides.start_soon(keep)
             sides.start_soon(_kept_alive, "subscription", subscription.run)
+            if (board := self._environment.board) is not None:
+                board.allow(session.registered.lease_ms / 1000)
+                sides.start_soon(_beat, board)
             await _first(over.wait, self._leaving.wait)
             if not over.is_set():
                 await self._sign_off(session, runs, over)
@@ -468,6 +472,16 @@ async def _first(*works: Callable[[], Awaitable[object]]) -> None:
 
         for work in works:
             race.start_soon(run, work)
+
+
+async def _beat(board: Board) -> None:
+    """Show the sidecar that this process's event loop turns, until cancelled."""
+    try:
+        while True:
+            board.beat()
+            await anyio.sleep(BEAT_S)
+    finally:
+        board.allow(0)
 
 
 async def _kept_alive(name: str, work: Callable[[], Awaitable[object]]) -> None:

@@ -1,9 +1,13 @@
 """A small process beside a worker's session: it brings the wake-up call, and speaks for a worker that died.
 
+It also ends a worker whose event loop stands still for longer than its lease: such a worker hears and says
+nothing, its runs have gone to others, and the code that blocks it would never give way.
+
 It runs apart because the official client's calls hold the interpreter lock and have no time limit.
-`worker.wake` starts it as `python -m worker.sidecar BOARD_FD`; its configuration, the key included, is the
-first line of its stdin, and on its stdout it writes a line of JSON for each new state of the session's inbox.
-When stdin closes without a line that tells it to leave, its parent is gone, however that happened.
+`worker.wake` starts it as `python -m worker.sidecar BOARD_FD LOG_FD`; its configuration, the key included, is
+the first line of its stdin, and on its stdout it writes a line of JSON for each new state of the session's
+inbox. When stdin closes without a line that tells it to leave, its parent is gone, however
+that happened.
 """
 
 from __future__ import annotations
@@ -14,15 +18,17 @@ import json
 import os
 import random
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, BinaryIO
 
-from worker.blame import blamed
+from worker.blame import beats, blamed
 
 SUBSCRIBE_S = 15  # the official client subscribes in a call that cannot be cancelled
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0  # between two tries to subscribe; drawn at random below that
-TICK_S = 10.0  # a line at least this often shows the parent that this process lives
+TICK_S = 2.0  # a line at least this often shows the parent that this process lives
 ORPHAN_CHECK_S = 1.0  # a forked child of the worker may keep the pipe open: then the parent's id tells
 REPORT_S = 8.0  # for all tries of the crash report
 REPORT_TRY_S = 2.5
@@ -30,6 +36,10 @@ REPORT_TRY_S = 2.5
 
 class Gone(Exception):  # noqa: N818 - not an error: the parent is gone
     """The parent ended without a word."""
+
+
+class Stuck(Exception):  # noqa: N818 - not an error here: the parent's event loop stands still
+    """The parent's event loop has stood still for longer than it may; the message says for how long."""
 
 
 class Left(Exception):  # noqa: N818 - not an error: the parent left in order
@@ -54,6 +64,37 @@ async def watch_parent(source: asyncio.StreamReader) -> None:
             raise Gone
         raise Left
     raise Gone
+
+
+async def watch_loop(board_fd: int) -> None:
+    """Wait until the parent's event loop has stood still for longer than it may.
+
+    Raises:
+        Stuck: It has.
+    """
+    clock = asyncio.get_running_loop().time
+    known, since = -1, clock()
+    while True:
+        count, allowed_s = beats(board_fd)
+        if count != known or not allowed_s:
+            known, since = count, clock()
+        elif clock() - since > allowed_s:
+            if not await asyncio.to_thread(is_stopped, os.getppid()):
+                raise Stuck(f"{clock() - since:.1f} s")
+            since = clock()  # somebody has stopped the whole process, and may let it go on
+        await asyncio.sleep(min(0.25, (allowed_s or 1.0) / 4))
+
+
+def is_stopped(process: int) -> bool:
+    """Return whether a process is stopped, by SIGSTOP or in a debugger; False too where nobody can tell."""
+    with contextlib.suppress(OSError):
+        stat = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
+        return stat.rpartition(")")[2].split()[0] in {"T", "t"}
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        ps = ["ps", "-o", "state=", "-p", str(process)]
+        listed = subprocess.run(ps, capture_output=True, text=True, timeout=5, check=False)
+        return listed.stdout.strip()[:1] in {"T", "t"}
+    return False
 
 
 async def bring(config: dict[str, Any], say: BinaryIO, draw: Callable[[], float] = random.random) -> None:
@@ -113,14 +154,16 @@ async def report(config: dict[str, Any], run: str | None) -> None:
         )
 
 
-async def attend(config: dict[str, Any], source: asyncio.StreamReader, say: BinaryIO) -> None:
+async def attend(config: dict[str, Any], board_fd: int, source: asyncio.StreamReader, say: BinaryIO) -> None:
     """Bring wake-up calls for as long as the parent lives.
 
     Raises:
         Gone: The parent is gone.
         Left: The parent told this process to leave.
+        Stuck: The parent's event loop stands still.
     """
-    tasks = [asyncio.create_task(work) for work in (watch_parent(source), bring(config, say), tick(say))]
+    works = (watch_parent(source), watch_loop(board_fd), bring(config, say), tick(say))
+    tasks = [asyncio.create_task(work) for work in works]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
@@ -130,7 +173,7 @@ async def attend(config: dict[str, Any], source: asyncio.StreamReader, say: Bina
             task.cancel()
 
 
-async def serve(board_fd: int, say: BinaryIO) -> int:
+async def serve(board_fd: int, log_fd: int, say: BinaryIO) -> int:
     """Attend to one session; return the process's exit code."""
     source = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
@@ -140,11 +183,16 @@ async def serve(board_fd: int, say: BinaryIO) -> int:
         return 0
     config = json.loads(first)
     try:
-        await attend(config, source, say)
+        await attend(config, board_fd, source, say)
     except Left:
         return 0
-    except Gone:
+    except (Gone, Stuck) as end:
         run = blamed(board_fd)
+        if isinstance(end, Stuck):
+            by = "code of the worker itself" if run is None else f"the code of run {run}"
+            line = f"signalbox: the event loop stood still for {end}, blocked by {by}; the worker ends\n"
+            os.write(log_fd, line.encode())
+            os.kill(os.getppid(), signal.SIGKILL)
         try:
             await report(config, run)
         except Exception as error:
@@ -167,7 +215,7 @@ def main() -> None:
     say = os.fdopen(os.dup(1), "wb")
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)  # the official client prints the log lines of functions
-    code = asyncio.run(serve(int(sys.argv[1]), say))
+    code = asyncio.run(serve(int(sys.argv[1]), int(sys.argv[2]), say))
     sys.stderr.flush()
     os._exit(code)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import random
 import sys
 import time
@@ -24,7 +25,9 @@ from worker.pipes import LineReader, LineTooLongError
 
 logger = logging.getLogger(__name__)
 
-QUIET_S = 35.0  # the sidecar says something every 10 s, so it is stuck
+QUIET_S = (
+    8.0  # the sidecar says something every 2 s, so it is stuck; a run that waits is accepted in time yet
+)
 OVERTAKEN_S = 5.0  # a subscription this far behind a sync does not work
 LEAVE_S = 2.0  # for a sidecar that was told to leave
 # An inbox holds 256 runs at most, and little over 1 MiB of inputs and prompts, which JSON may escape sixfold.
@@ -104,14 +107,18 @@ class Wake:
 
     async def _attend(self) -> str:
         """Start a sidecar and listen to it; return why it has to be replaced."""
-        self._process = process = await anyio.open_process(
-            [sys.executable, "-m", "worker.sidecar", str(self._board.fd)],
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=None if logger.isEnabledFor(logging.DEBUG) else DEVNULL,
-            pass_fds=[self._board.fd],
-            start_new_session=True,  # a Ctrl-C in the terminal is the worker's affair
-        )
+        log = os.dup(2)  # for its one line of its own; what the official client says there goes nowhere
+        try:
+            self._process = process = await anyio.open_process(
+                [sys.executable, "-m", "worker.sidecar", str(self._board.fd), str(log)],
+                stdin=PIPE,
+                stdout=PIPE,
+                stderr=None if logger.isEnabledFor(logging.DEBUG) else DEVNULL,
+                pass_fds=[self._board.fd, log],
+                start_new_session=True,  # a Ctrl-C in the terminal is the worker's affair
+            )
+        finally:
+            os.close(log)
         if process.stdin is None or process.stdout is None:
             return "it has no pipes"
         try:

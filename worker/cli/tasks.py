@@ -11,6 +11,7 @@ from typing import get_args
 
 import anyio
 
+from worker.cli import task_state
 from worker.cli.common import (
     Commands,
     add_command,
@@ -107,6 +108,7 @@ def add_to(commands: Commands) -> None:
         verbs, "cancel", "cancel a task: at once while it waits, through its worker while it runs"
     )
     cancel.add_argument("task", metavar="TASK", help=_TASK)
+    task_state.add_to(verbs, _TASK)
     for verb, run in ((listing, _list), (show, _show), (cancel, _cancel)):
         with_json(verb, "print JSON")
         verb.set_defaults(run=lambda a, run=run: anyio.run(run, a))
@@ -245,6 +247,7 @@ async def _show(arguments: argparse.Namespace) -> int:
     async with client() as control:
         task = await control.get(arguments.task)
         history = await control.history(arguments.task) if task is not None else []
+        state = await control.state(arguments.task) if task is not None else None
     if task is None:
         raise SettingsError(f"No task {arguments.task}")
     if arguments.json:
@@ -257,6 +260,8 @@ async def _show(arguments: argparse.Namespace) -> int:
         print(f"{field:<13} {shown}")
     if task.error is not None and task.status in ENDED:
         print(f"{'error':<13} {task.error.code}: {task.error.message}")
+    for field, said in task_state.lines(state) if state is not None else ():
+        print(f"{field:<13} {said}")
     if task.output is not None:
         print(f"{'output':<13} {task.output}")
     print("\nhistory")
