@@ -222,15 +222,17 @@ class QueueModel:
         waited = [task for task in self.tasks.values() if task.run is None]
         for task in self.tasks.values():
             self._observe(task, seen[task.id], holders, now)
-        self._check_order(
-            [t for t in waited if t.run is not None], [t for t in waited if seen[t.id].status == "pending"]
-        )
+        begun = [task for task in waited if task.run is not None]
+        self._check_order(begun, [task for task in waited if seen[task.id].status == "pending"])
         for worker in self.workers.values():
             count = len(self.held(worker.name))
             if count > worker.capacity:
                 raise ImpossibleError(f"{worker.name} holds {count} runs, it has room for {worker.capacity}")
-        if self.limit is not None and len(self.running()) > self.limit:
+        # A limit that was lowered ends nothing that runs, and a pause does not either.
+        if begun and self.limit is not None and len(self.running()) > self.limit:
             raise ImpossibleError(f"{len(self.running())} runs at once, the limit is {self.limit}")
+        if begun and self.paused:
+            raise ImpossibleError(f"{begun[0]} was begun although its queue is paused")
         self._check_nobody_idles(seen)
 
     def _observe(self, task: Task, seen: Seen, holders: dict[str, str], now: float) -> None:

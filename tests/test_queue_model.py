@@ -145,7 +145,6 @@ class Story(RuleBasedStateMachine):
         assert not isinstance(again[0], Exception) and not isinstance(answers[0], Exception)
         assert (again[0].task, again[0].duplicate) == (answers[0].task, True)
 
-    @rule(name=NAMES, capacity=st.integers(1, 4))
     def register(self, name: str, capacity: int) -> None:
         self.steps.append(f"{self.now:.3f} register {name} with room for {capacity}")
         if name in self.workers:
@@ -161,15 +160,19 @@ class Story(RuleBasedStateMachine):
         self.model.registered(name, capacity, self.now)
 
     @precondition(lambda self: self.live())
-    @rule(data=st.data())
-    def sync(self, data: st.DataObject) -> None:
-        self.beat(data.draw(st.sampled_from(self.live())))
+    @rule(data=st.data(), endings=st.lists(st.sampled_from(list(ENDINGS)), max_size=3))
+    def work(self, data: st.DataObject, endings: list[str]) -> None:
+        """A worker takes what is there, and ends some of what it has."""
+        worker = data.draw(st.sampled_from(self.live()))
+        for _ in range(2):
+            self.beat(worker)
+            self.look()
+        for how in endings:
+            if worker.held and self.model.workers[self.key(worker)].live:
+                self.finish(worker, data.draw(st.sampled_from(sorted(worker.held))), how)
+                self.look()
 
-    @precondition(lambda self: any(w.held for w in self.workers.values()))
-    @rule(data=st.data(), how=st.sampled_from(list(ENDINGS)))
-    def finish(self, data: st.DataObject, how: str) -> None:
-        worker = data.draw(st.sampled_from([w for w in self.workers.values() if w.held]))
-        run = data.draw(st.sampled_from(sorted(worker.held)))
+    def finish(self, worker: SimulatedWorker, run: str, how: str) -> None:
         task = self.model.tasks[worker.held[run].task]
         self.steps.append(f"{self.now:.3f} {worker.name} reports {how} for {run} of {task}")
         accepted = list(worker.waiting)
@@ -182,11 +185,20 @@ class Story(RuleBasedStateMachine):
         if reply.live:
             self.model.synced(self.key(worker), accepted, self.now)
 
-    @precondition(lambda self: self.ghosts)
-    @rule(data=st.data())
-    def ghost_reports(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), what=st.sampled_from(["register", "crash", "ghost", "kill"]))
+    def trouble(self, data: st.DataObject, what: str) -> None:
+        """Something happens to a worker, or to the host."""
+        if what == "register":
+            self.register(data.draw(NAMES), data.draw(st.integers(1, 4)))
+        elif what == "crash" and self.live():
+            self.crash(data.draw(st.sampled_from(self.live())), data.draw(st.booleans()))
+        elif what == "ghost" and self.ghosts:
+            self.ghost_reports(data.draw(st.sampled_from(self.ghosts)))
+        elif what == "kill" and self.kills < KILLS_OF_A_STORY:
+            self.kill_host()
+
+    def ghost_reports(self, ghost: SimulatedWorker) -> None:
         """A process that was replaced finishes what it held: nothing of it is taken."""
-        ghost = data.draw(st.sampled_from(self.ghosts))
         reply = self.stage.call(ghost.finish_all)
         assert not reply.live and not any(result.accepted for result in reply.results)
 
@@ -207,10 +219,7 @@ class Story(RuleBasedStateMachine):
         self.steps.append(f"{self.now:.3f} cancel {task}")
         self.model.cancelled(task, self.now)
 
-    @precondition(lambda self: self.live())
-    @rule(data=st.data(), blame=st.booleans())
-    def crash(self, data: st.DataObject, blame: bool) -> None:
-        worker = data.draw(st.sampled_from(self.live()))
+    def crash(self, worker: SimulatedWorker, blame: bool) -> None:
         held = sorted(worker.held)
         blamed = self.model.tasks[worker.held[held[0]].task] if blame and held else None
         run = None if blamed is None else blamed.run
@@ -220,7 +229,7 @@ class Story(RuleBasedStateMachine):
             self.model.lost(blamed, blamed_at=self.now)
         self.model.gone(self.key(worker))
 
-    @rule(ms=st.sampled_from([1, 100, 1_000, 1_000, 5_000, 16_000, 40_000]))
+    @rule(ms=st.sampled_from([1, 100, 100, 1_000, 1_000, 5_000, 16_000, 40_000, 3_600_000]))
     def pass_time(self, ms: int) -> None:
         """Let time go on, from one thing that the model knows of to the next."""
         self.steps.append(f"{self.now:.3f} let {ms} ms pass")
@@ -229,13 +238,22 @@ class Story(RuleBasedStateMachine):
             self.go_on(until - self.now)
             self.look()
 
-    @rule()
-    def jump(self) -> None:
-        """Let an hour pass: every lease ends, every delay is over."""
-        self.pass_time(3_600_000)
+    @rule(what=st.sampled_from(["pause", "resume", "resume", 1, 2, 3, None, None]))
+    def steer(self, what: str | int | None) -> None:
+        """The operator pauses the queue, lets it go on, or sets how many run at once."""
+        self.steps.append(f"{self.now:.3f} queue: {what}")
+        limits = self.stage.at.client.limits
+        if what == "pause":
+            self.stage.call(limits.pause, "queue", self.name)
+            self.model.paused = True
+        elif what == "resume":
+            self.stage.call(limits.resume, "queue", self.name)
+            self.model.paused = False
+        else:
+            assert not isinstance(what, str)
+            self.stage.call(limits.set, "queue", self.name, {"limit": what})
+            self.model.limit = what
 
-    @precondition(lambda self: self.kills < KILLS_OF_A_STORY)
-    @rule()
     def kill_host(self) -> None:
         self.kills += 1
         self.steps.append(f"{self.now:.3f} kill the host")
@@ -298,6 +316,7 @@ class Story(RuleBasedStateMachine):
         for task in self.model.tasks.values():
             if task.ended is None:
                 self.stage.call(self.stage.at.client.cancel, task.id)
+        self.stage.call(self.stage.at.client.limits.remove, "queue", self.name)
         for worker in self.workers.values():
             self.stage.call(worker.api.drain, worker.session, final=True, timeout=30)
 
