@@ -36,3 +36,14 @@ async def shaky(ctx: Context, input: Any) -> dict[str, Any]:
     if random.random() < 0.5:
         raise RuntimeError("as it happens")
     return _signed(ctx)
+
+
+@agent("stepper")
+async def stepper(ctx: Context, input: Any) -> dict[str, Any]:
+    """Take three steps with a wait between them that needs no worker; tell which run took each."""
+    taken = [await ctx.step("first", _signed, ctx)]
+    await ctx.sleep(input["sleep"])
+    taken.append(await ctx.step("second", _signed, ctx))
+    await anyio.sleep(0.05)
+    taken.append(await ctx.step("third", _signed, ctx))
+    return {**_signed(ctx), "steps": taken}

@@ -17,6 +17,7 @@ TABLES = ("tasks", "runs", "events", "ready", "delayed", "freed", "sessions", "l
 ENDED = {"succeeded", "failed", "cancelled", "skipped"}
 LIVE = {"assigned", "running"}
 _ENDINGS = {"task_succeeded", "task_failed", "task_cancelled", "task_skipped"}
+OCCURRENCE_MS = 1000
 _PAGE = 1000
 
 
@@ -94,6 +95,7 @@ def check(tables: Tables, accepted: Sequence[str], *, settled: bool) -> Verdict:
         _check_runs(verdict, task, ordered)
         _check_events(verdict, task, ordered, sorted(events[task["_id"]], key=lambda event: event["at"]))
     _check_dedup_keys(verdict, tables["tasks"])
+    _check_occurrences(verdict, tables["tasks"])
     _check_owners(verdict, tables, settled=settled)
     _check_lines(verdict, tables)
     _check_counts(verdict, tables)
@@ -170,6 +172,19 @@ def _check_dedup_keys(verdict: Verdict, tasks: list[Row]) -> None:
         first = seen.setdefault((task["tenant"], key), task["_id"])
         if first != task["_id"]:
             verdict.duplicated.append(f"tasks {first} and {task['_id']} have one dedup key, {key}")
+
+
+def _check_occurrences(verdict: Verdict, tasks: list[Row]) -> None:
+    # All missed occurrences are made up for, so the schedule of the run has a task for each second.
+    times: dict[str, list[float]] = defaultdict(list)
+    for task in tasks:
+        if (key := task.get("dedupKey") or "").startswith("schedule:"):
+            _, schedule, nominal = key.split(":")
+            times[schedule].append(float(nominal))
+    for schedule, nominals in times.items():
+        for before, after in itertools.pairwise(sorted(nominals)):
+            if after - before != OCCURRENCE_MS:
+                verdict.lost.append(f"schedule {schedule} has nothing between {before:.0f} and {after:.0f}")
 
 
 def _check_owners(verdict: Verdict, tables: Tables, *, settled: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +19,19 @@ from tests.deployment import Deployment, WorkerProcess, deployed
 from worker.backend import Backend
 from worker.client import Client, RetryPolicy, TaskSpec
 from worker.errors import BackendError
+from worker.groups import After
+from worker.schedules import CatchUpSpec, ScheduleSpec, Template
 
 WORKERS = 3
+TENANTS = 3
 LEASE_MS = 2000
 FAULT_RATE = 0.2
+EVERY_SECOND = ScheduleSpec(
+    name="every-second",
+    every_ms=1000,
+    template=Template(agent="quick", input="null", retry=RetryPolicy(max_attempts=10, initial_ms=50)),
+    catch_up=CatchUpSpec(policy="all", window_ms=3_600_000),
+)
 DRAIN_S = 60.0  # for what is left when the chaos is over
 
 
@@ -61,7 +70,8 @@ async def chaos(plan: Plan, folder: Path, say: Callable[[str], None] = lambda li
         ChaosProxy(at.host.url, rate=0.0, seed=plan.seed) as proxy,
     ):
         workers = [_Worker(at, proxy.url, f"w{i}") for i in range(WORKERS)]
-        await at.know("quick", "steady", "shaky")
+        await at.know("quick", "steady", "shaky", "stepper")
+        await at.client.set_schedule(EVERY_SECOND)
         proxy.rate = FAULT_RATE
         accepted: list[str] = []
         async with anyio.create_task_group() as group:
@@ -70,6 +80,7 @@ async def chaos(plan: Plan, folder: Path, say: Callable[[str], None] = lambda li
                 for number, worker in enumerate(workers):
                     group.start_soon(_torment, worker, plan, random.Random(plan.seed + 10 + number), say)
                 group.start_soon(_torment_host, at, plan, chance, say)
+        await at.client.remove_schedule(EVERY_SECOND.name)
         say(f"quiet: {len(accepted)} tasks, faults {dict(proxy.faults)}")
         proxy.rate = 0.0
         for worker in workers:
@@ -141,7 +152,8 @@ async def _submit(plan: Plan, at: Deployment, url: str, accepted: list[str], cha
     left = plan.tasks
     async with Client.connect(url, SecretStr(at.keys["operator"]), deadline_s=60.0) as client:
         while left > 0:
-            burst = [_spec(plan, plan.tasks - left + i, chance) for i in range(min(left, 25))]
+            numbers = range(plan.tasks - left, plan.tasks - left + min(left, 25))
+            burst = [_spec(plan, number, chance, accepted[number % TENANTS :: TENANTS]) for number in numbers]
             left -= len(burst)
             answers = await client.submit_many(burst)
             refused = [answer for answer in answers if isinstance(answer, Exception)]
@@ -155,14 +167,19 @@ async def _submit(plan: Plan, at: Deployment, url: str, accepted: list[str], cha
             await anyio.sleep(max(0.0, due - anyio.current_time()))
 
 
-def _spec(plan: Plan, number: int, chance: random.Random) -> TaskSpec:
-    agent = chance.choices(("quick", "steady", "shaky"), (6, 2, 2))[0]
+def _spec(plan: Plan, number: int, chance: random.Random, earlier: Sequence[str]) -> TaskSpec:
+    agent = chance.choices(("quick", "steady", "shaky", "stepper"), (5, 2, 2, 1))[0]
+    after = None
+    if earlier and chance.random() < 0.2:
+        on = chance.sample(earlier, min(len(earlier), chance.randint(1, 3)))
+        after = [After(on=task, on_failure=chance.choice(("run", "skip"))) for task in on]
     return TaskSpec(
         agent=agent,
-        input=json.dumps({"seconds": chance.uniform(0.05, 0.5)}),
-        tenant=f"tenant{number % 3}",
+        input=json.dumps({"seconds": chance.uniform(0.05, 0.5), "sleep": chance.uniform(0.1, 6.0)}),
+        after=after,
+        tenant=f"tenant{number % TENANTS}",
         priority=chance.choice((0, 0, 0, 5)),
-        delay_ms=chance.choice((None, None, None, chance.uniform(0, 2000))),
+        delay_ms=None if after else chance.choice((None, None, None, chance.uniform(0, 2000))),
         dedup_key=f"chaos-{plan.seed}-{number}",
         retry=RetryPolicy(max_attempts=30 if agent == "shaky" else 10, initial_ms=50, max_ms=500),
     )
