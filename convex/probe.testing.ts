@@ -32,6 +32,12 @@ export const countTasks = internalQuery({
   handler: async (ctx) => (await ctx.db.query("tasks").take(1_000)).length,
 });
 
+export const countOutputs = internalQuery({
+  args: {},
+  returns: v.number(),
+  handler: async (ctx) => (await ctx.db.query("outputs").take(1_000)).length,
+});
+
 /** Every key's row as one text. */
 export const keyRows = internalQuery({
   args: {},

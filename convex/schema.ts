@@ -102,6 +102,7 @@ export default defineSchema({
     sticky: v.optional(v.string()), // prefer the worker that ran a task with this text last
     dedupKey: v.optional(v.string()),
     dedupUntil: v.optional(v.number()), // from then on the key is free again
+    gathers: v.optional(v.boolean()), // its input is the array of its batchItems
     parent: v.optional(v.id("tasks")), // the task that spawned it
     run: v.union(v.id("runs"), v.null()), // the live or the last run
     cancelRequested: v.boolean(),
@@ -125,6 +126,28 @@ export default defineSchema({
     // eslint-disable-next-line @convex-dev/no-duplicate-indexes -- newest first, and no rewrite when the status changes
     .index("by_tenant", ["tenant"])
     .index("by_tenant_and_status_and_updated", ["tenant", "status", "updated"])
+    .index("by_tenant_and_dedupKey", ["tenant", "dedupKey"]),
+
+  // The task that gathers under a key, by what it shares: kind/queue/agent/tenant/key. Written by: submit.
+  collectors: defineTable({
+    name: v.string(),
+    task: v.id("tasks"),
+    until: v.union(v.number(), v.null()), // debounce: it is due by then, whatever comes
+    keys: v.array(v.string()), // debounce: dedup keys of the last submits
+    items: v.number(), // batch: so far, and their bytes as one array
+    bytes: v.number(),
+    maxItems: v.number(),
+  }).index("by_name", ["name"]),
+
+  // What a batched task has gathered. Insert only, by submit; they go with their task.
+  batchItems: defineTable({
+    task: v.id("tasks"),
+    tenant: v.string(),
+    text: v.string(), // JSON
+    dedupKey: v.optional(v.string()),
+    dedupUntil: v.optional(v.number()),
+  })
+    .index("by_task", ["task"])
     .index("by_tenant_and_dedupKey", ["tenant", "dedupKey"]),
 
   // In: submit, timers, the end of a run. Out: dispatch, cancel.

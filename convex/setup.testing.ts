@@ -14,6 +14,7 @@ export const probe = {
   removeTask: makeFunctionReference<"mutation", { task: Id<"tasks"> }, null>("probe:removeTask"),
   removeAgent: makeFunctionReference<"mutation", { name: string }, null>("probe:removeAgent"),
   countTasks: makeFunctionReference<"query", Record<string, never>, number>("probe:countTasks"),
+  countOutputs: makeFunctionReference<"query", Record<string, never>, number>("probe:countOutputs"),
   keyRows: makeFunctionReference<"query", Record<string, never>, string>("probe:keyRows"),
   ownerlessRuns: makeFunctionReference<"query", Record<string, never>, number>("probe:ownerlessRuns"),
   books: makeFunctionReference<

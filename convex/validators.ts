@@ -150,6 +150,10 @@ export const vTaskSpec = v.object({
   endWithinMs: v.optional(v.number()),
   labels: v.optional(v.array(v.string())), // a worker must carry all of them
   key: v.optional(v.string()), // the submitter's own limit key: an account, a customer, a repository
+  // Until a task with this key begins, a later submit replaces its input and puts it off, at most maxMs from the first.
+  debounce: v.optional(v.object({ key: v.string(), forMs: v.number(), maxMs: v.optional(v.number()) })),
+  // What is submitted with this key becomes one task, whose input is the array of inputs: at so many or after so long.
+  batch: v.optional(v.object({ key: v.string(), maxItems: v.number(), maxMs: v.number() })),
   ref: v.optional(v.string()), // what other tasks of the same call know it by
   after: v.optional(v.array(vAfter)), // it waits for these
   afterMode: v.optional(vAfterMode), // default: all
@@ -427,6 +431,7 @@ export const vEventType = v.union(
   v.literal("task_resumed"),
   v.literal("retry_requested"), // by hand: its attempts begin anew
   v.literal("pause_requested"),
+  v.literal("input_replaced"),
   v.literal("task_suspended"),
   v.literal("task_woken"),
   v.literal("task_signalled"),

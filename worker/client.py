@@ -35,6 +35,22 @@ class _Call(Protocol):
     def __call__(self, path: str, args: dict[str, Json], *, timeout: float) -> Awaitable[Json]: ...
 
 
+class Debounce(Wire):
+    """Until a task with this key begins, a later one replaces its input and puts it off."""
+
+    key: str
+    for_ms: float
+    max_ms: float | None = None
+
+
+class Batch(Wire):
+    """What has this key becomes one task, whose input is the array of inputs: at so many or after so long."""
+
+    key: str
+    max_items: int
+    max_ms: float
+
+
 class TaskSpec(Wire):
     """A task to submit, for an agent or for any that has a capability. `input` is JSON text.
 
@@ -62,6 +78,8 @@ class TaskSpec(Wire):
     end_within_ms: float | None = None
     labels: list[str] | None = None
     key: str | None = None
+    debounce: Debounce | None = None
+    batch: Batch | None = None
     ref: str | None = None
     after: list[After] | None = None
     after_mode: Literal["all", "any"] | None = None

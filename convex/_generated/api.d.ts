@@ -35,6 +35,7 @@ import type * as model_calling from "../model/calling.js";
 import type * as model_capabilities from "../model/capabilities.js";
 import type * as model_catchup from "../model/catchup.js";
 import type * as model_children from "../model/children.js";
+import type * as model_collect from "../model/collect.js";
 import type * as model_controls from "../model/controls.js";
 import type * as model_counters from "../model/counters.js";
 import type * as model_cron from "../model/cron.js";
@@ -115,6 +116,7 @@ declare const fullApi: ApiFromModules<{
   "model/capabilities": typeof model_capabilities;
   "model/catchup": typeof model_catchup;
   "model/children": typeof model_children;
+  "model/collect": typeof model_collect;
   "model/controls": typeof model_controls;
   "model/counters": typeof model_counters;
   "model/cron": typeof model_cron;

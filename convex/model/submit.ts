@@ -10,6 +10,8 @@ import { findAgent, listAgents, retryPolicy } from "./agents";
 import { setAlarm } from "./alarms";
 import { agentWith } from "./capabilities";
 import { adopt } from "./children";
+import * as collect from "./collect";
+import { checkWish, dueTimeOf, type Wish } from "./collect";
 import { record } from "./events";
 import { checkScope, type Caller } from "./keys";
 import { checkLinks, Followed, link as linkUp, linkedFields } from "./links";
@@ -71,9 +73,19 @@ export async function submit(
         answers[i] = { ok: true, task: known, duplicate: true };
         continue;
       }
+      if (checked.wish !== null) {
+        if (parent !== null)
+          throw refuse("invalid_argument", `${checked.wish.kind}: not for a child of a task.`);
+        const joins = await collect.join(ctx, checked, checked.wish, now);
+        if (joins !== null) {
+          answers[i] = { ok: true, ...joins };
+          continue;
+        }
+      }
       const links = await checkLinks(ctx, caller, checked.tenant, spec, followed, given, checkSpec);
       const inLine = links === null || links.standing.now === "run";
       const task = await insert(ctx, checked, link, linkedFields(links), inLine, now);
+      if (checked.wish !== null) await collect.begin(ctx, task, checked, checked.wish, now);
       if (links !== null) await linkUp(ctx, task, checked.tenant, links, followed);
       if (parent !== null) await adopt(ctx, parent, task);
       if (links !== null && links.group !== null) joined.set(links.group, (joined.get(links.group) ?? 0) + 1);
@@ -128,7 +140,7 @@ type Checked = Pick<
   | "sticky"
   | "dueAt"
 > &
-  Partial<Pick<Doc<"tasks">, "dedupKey" | "dedupUntil">> & { input: string };
+  Partial<Pick<Doc<"tasks">, "dedupKey" | "dedupUntil" | "gathers">> & { input: string; wish: Wish | null };
 
 async function check(
   ctx: QueryCtx,
@@ -141,6 +153,7 @@ async function check(
   if (caller !== null) checkScope(caller, queue);
   const labels = checkLabels("labels", spec.labels ?? []);
   const agent = await agentOf(ctx, spec, { queue, labels }, agents);
+  const wish = checkWish(spec);
   return {
     tenant: checkName("tenant", spec.tenant ?? "default"),
     queue,
@@ -157,7 +170,9 @@ async function check(
     labels,
     key: spec.key === undefined ? null : checkKey("key", spec.key),
     ...(spec.sticky === undefined ? {} : { sticky: checkKey("sticky", spec.sticky) }),
-    dueAt: dueTime(spec, now),
+    dueAt: wish === null ? dueTime(spec, now) : dueTimeOf(wish, now),
+    wish,
+    ...(wish?.kind === "batch" && { gathers: true }),
     input: checkJson("input", spec.input),
     ...dedup(spec, now),
   };
@@ -210,13 +225,13 @@ async function duplicateOf(
 
 async function insert(
   ctx: MutationCtx,
-  { input, ...checked }: Checked,
+  { input, wish, ...checked }: Checked,
   link: Link,
   linked: Partial<Doc<"tasks">>,
   inLine: boolean,
   now: number,
 ): Promise<Id<"tasks">> {
-  const kept = await keepText(ctx, input);
+  const kept = await keepText(ctx, wish?.kind === "batch" ? null : input);
   const id = await ctx.db.insert("tasks", {
     ...checked,
     ...link,

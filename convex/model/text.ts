@@ -161,3 +161,10 @@ export async function readPart(
   const part = index === 0 ? first : rest[index - 1] ? await ctx.db.get("outputs", rest[index - 1]!) : null;
   return part && { text: part.text, parts: 1 + rest.length };
 }
+
+/** Remove a text from `outputs`, with all its parts. */
+export async function dropText(ctx: MutationCtx, id: Id<"outputs">): Promise<void> {
+  const first = await ctx.db.get("outputs", id);
+  if (first === null) return;
+  for (const part of [...(first.rest ?? []), id]) await ctx.db.delete("outputs", part);
+}
