@@ -212,7 +212,8 @@ describe("canRun", () => {
     [{ queues: ["other"] }, {}, false],
     [{ agents: [] }, {}, false],
     [{ agents: [] }, { kind: "llm" }, true], // any worker with a model can be any LLM agent
-    [{ llm: false }, { kind: "llm" }, false],
+    [{ llm: false, agents: [] }, { kind: "llm" }, false],
+    [{ llm: false }, { kind: "llm" }, true], // an endpoint plays the agents that it names
   ] as const)("worker %j, task %j: %j", (able, task, expected) => {
     expect(canRun(pool({ w: 1 }, able as Partial<Pool>), { ...line("x", 1), ...task })).toBe(expected);
   });
