@@ -15,7 +15,8 @@ import { accept, assignment, end, isLive } from "./runs";
 import { TOLERANCE_MS } from "./signing";
 import { submit } from "./submit";
 import { checkOutput, keepChunks, recordRefusal } from "./sync";
-import { fitsIn, readText } from "./text";
+import { readInput } from "./outputs";
+import { fitsIn } from "./text";
 
 type Run = Doc<"runs">;
 
@@ -59,7 +60,7 @@ export async function begin(ctx: MutationCtx, id: Id<"runs">, now: number): Prom
   const timeoutMs = executor?.kind === "http" ? executor.timeoutMs : PUSH_GRACE_MS;
   await ctx.db.patch("pushes", push!._id, { answerBy: now + timeoutMs + PUSH_GRACE_MS, heardAt: now });
   const task = (await ctx.db.get("tasks", run.task))!;
-  const text = (await readText(ctx, { inline: task.input, id: task.inputId }))!;
+  const text = await readInput(ctx, task);
   const large = !fitsIn(text, PUSH_INLINE_BYTES);
   return { ...routeOf(endpoint), assignment: { ...given, input: large ? null : text }, large, timeoutMs };
 }
@@ -181,5 +182,5 @@ export async function takeCallback(
 export async function inputOf(ctx: QueryCtx, id: string): Promise<string | null> {
   const run = await ctx.db.get("runs", id as Id<"runs">);
   const task = run && isLive(run) ? await ctx.db.get("tasks", run.task) : null;
-  return task && readText(ctx, { inline: task.input, id: task.inputId });
+  return task && readInput(ctx, task);
 }
