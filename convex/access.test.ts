@@ -40,6 +40,8 @@ async function table(): Promise<[Public, Record<string, unknown>, Role[]][]> {
   const body = { session, seq: 1, accepted: [], chunks: [], finished: [], acknowledged: [] };
   const name = "nightly";
   const schedule = { name, cron: "@daily", template: { agent: "echo", input: "null" } };
+  const trigger = { name, event: "e", template: schedule.template };
+  const webhook = { name, target: { kind: "event", event: "e" } };
   return [
     [api.worker.register, register, ["worker"]],
     [api.worker.inbox, { session }, ["worker"]],
@@ -89,6 +91,15 @@ async function table(): Promise<[Public, Record<string, unknown>, Role[]][]> {
     [api.schedules.pause, { name }, ["submit", "operator"]],
     [api.schedules.resume, { name }, ["submit", "operator"]],
     [api.schedules.remove, { name }, ["submit", "operator"]],
+    [api.events.emit, { event: { name: "e", data: "1" } }, ["submit", "operator"]],
+    [api.triggers.set, { trigger }, ["submit", "operator"]],
+    [api.triggers.list, {}, ["submit", "operator"]],
+    [api.triggers.pause, { name }, ["submit", "operator"]],
+    [api.triggers.resume, { name }, ["submit", "operator"]],
+    [api.triggers.remove, { name }, ["submit", "operator"]],
+    [api.webhooks.set, { webhook }, ["operator"]],
+    [api.webhooks.list, {}, ["operator"]],
+    [api.webhooks.remove, { name }, ["operator"]],
   ];
 }
 

@@ -30,7 +30,10 @@ export async function startBackend(): Promise<Backend> {
 }
 
 /** The deployment's variables, on either backend. */
-export const ENV = { SIGNALBOX_PUSH_SECRET: `whsec_${btoa("a".repeat(24))}` };
+export const ENV = {
+  SIGNALBOX_PUSH_SECRET: `whsec_${btoa("a".repeat(24))}`,
+  SIGNALBOX_WEBHOOK_SECRET: `whsec_${btoa("b".repeat(24))}`,
+};
 
 class MockBackend implements Backend {
   readonly #t = convexTest({

@@ -137,3 +137,11 @@ export const WAKE_AGAIN_MS = 15_000; // between two wake-up calls: by then a wor
 export const MAX_WAKE_AGAIN_MS = 300_000;
 export const WAKE_TIMEOUT_MS = 300_000; // it may answer once its work is done; the call is a success before that
 export const MESSAGES_BATCH = 200; // ids forgotten at a time
+
+// Events and webhooks.
+export const MAX_TRIGGERS = 50; // of an event: their tasks are one transaction with what caused it
+export const MAX_EVENT_BYTES = 128 * 1024; // of its data, which every trigger's task holds: together below half of what a transaction may write
+export const MAX_CONDITIONS = 10; // of a trigger
+export const MAX_SECRETS = 5; // of a webhook: the one that goes, the one that comes, and some to spare
+export const MAX_WEBHOOK_BYTES = 1024 * 1024; // of a body
+export const NONCE_KEEP_MS = 7 * 24 * 3_600_000; // longer than senders go on trying

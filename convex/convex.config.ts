@@ -7,5 +7,7 @@ export default defineApp({
     SIGNALBOX_LEASE_MS: v.optional(v.string()),
     // 1: endpoints on the loopback may be called, over plain http. For one machine that holds everything, and for nothing else.
     SIGNALBOX_PUSH_INSECURE: v.optional(v.string()),
+    // whsec_ and base64 of 24 to 64 bytes: what webhooks are signed with that name no other variable of SIGNALBOX_...
+    SIGNALBOX_WEBHOOK_SECRET: v.optional(v.string()),
   },
 });

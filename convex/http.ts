@@ -2,6 +2,7 @@ import { httpRouter } from "convex/server";
 import { internal } from "./_generated/api";
 import { httpAction } from "./_generated/server";
 import { callback, input } from "./push";
+import { handle as webhook } from "./webhooks";
 
 const http = httpRouter();
 
@@ -18,5 +19,8 @@ http.route({
 // Signed by the endpoint that holds the run which the body names; anything else is refused.
 http.route({ path: "/push/callback", method: "POST", handler: callback });
 http.route({ path: "/push/input", method: "POST", handler: input });
+
+// Signed by the sender, with the secrets of the webhook that the path names.
+http.route({ pathPrefix: "/webhooks/", method: "POST", handler: webhook });
 
 export default http;

@@ -1,8 +1,11 @@
 /** What tests look at and break from the inside; part of no deployment, since its name has two dots. */
+import { makeFunctionReference } from "convex/server";
 import { v } from "convex/values";
 import { internalMutation, internalQuery } from "./_generated/server";
 import { moveToReady } from "./model/waiting";
+import { emit } from "./model/triggers";
 import { wakeWaiters as wakeAll } from "./model/waits";
+import { vEmission } from "./trigger.validators";
 
 export const removeTask = internalMutation({
   args: { task: v.id("tasks") },
@@ -96,6 +99,37 @@ export const wakeWaiters = internalMutation({
   args: { tenant: v.string(), name: v.string(), data: v.string() },
   returns: v.number(),
   handler: (ctx, { tenant, name, data }) => wakeAll(ctx, tenant, name, data),
+});
+
+const vEvent = { name: v.string(), data: v.string() };
+
+/** A mutation of somebody's own that emits and then fails. */
+export const emitAndFail = internalMutation({
+  args: vEvent,
+  returns: v.null(),
+  handler: async (ctx, event) => {
+    await emit(ctx, event);
+    throw new Error("undone");
+  },
+});
+
+/** A mutation of somebody's own that writes a row and emits, and in which another emit is undone. */
+export const emitBesideARow = internalMutation({
+  args: vEvent,
+  returns: vEmission,
+  handler: async (ctx, event) => {
+    await ctx.db.insert("outputs", { text: event.data });
+    await ctx.runMutation(failing, event).catch(() => undefined);
+    return await emit(ctx, event);
+  },
+});
+
+const failing = makeFunctionReference<"mutation", { name: string; data: string }, null>("probe:emitAndFail");
+
+export const countNonces = internalQuery({
+  args: {},
+  returns: v.number(),
+  handler: async (ctx) => (await ctx.db.query("nonces").take(1_000)).length,
 });
 
 /** As if a run had kept so many steps. */

@@ -382,6 +382,21 @@ describe("after an hour without the host", () => {
   });
 });
 
+test("a month over a change of clocks is a task for each day, at its hour", async () => {
+  vi.setSystemTime(Date.UTC(2026, 1, 20));
+  await set({ cron: "30 12 * * *", timeZone: "America/New_York" });
+  for (let quarter = 0; quarter < 30 * 4; quarter++) {
+    vi.advanceTimersByTime(6 * 60 * MINUTE);
+    await at.t.runDue();
+  }
+  const hours = (await occurrences()).map((second) =>
+    new Date(START + second * SECOND).toISOString().slice(5, 16),
+  );
+  const day = (n: number) => new Date(Date.UTC(2026, 1, 20 + n)).toISOString().slice(5, 10);
+  // Clocks go forward on 8 March: 17:30 UTC before, 16:30 from then on.
+  expect(hours).toEqual(Array.from({ length: 30 }, (_, n) => `${day(n)}T${n < 16 ? "17:30" : "16:30"}`));
+});
+
 test("what is refused when its time comes is told, and the schedule goes on", async () => {
   const spec = {
     name: "writer",

@@ -1,5 +1,6 @@
 import { defineSchema, defineTable } from "convex/server";
 import { v } from "convex/values";
+import { vCondition, vWebhookScheme, vWebhookTarget } from "./trigger.validators";
 import { vCatchUp, vOverlap, vTemplate, vWhen } from "./schedule.validators";
 import {
   vAfterMode,
@@ -181,6 +182,34 @@ export default defineSchema({
     missed: v.union(v.object({ first: v.number(), last: v.number() }), v.null()),
     lastError: v.union(v.object({ at: v.number(), code: v.string(), message: v.string() }), v.null()),
   }).index("by_schedule", ["schedule"]),
+
+  // What an event starts. Written by: whoever sets, pauses, resumes or removes it; emit, when its task begins or ceases to be refused.
+  triggers: defineTable({
+    tenant: v.string(),
+    name: v.string(),
+    event: v.string(),
+    template: vTemplate,
+    filter: v.array(vCondition),
+    enabled: v.boolean(),
+    lastError: v.union(vFault, v.null()),
+  })
+    .index("by_tenant_and_name", ["tenant", "name"])
+    .index("by_tenant_and_event", ["tenant", "event"]),
+
+  // Who may call from outside, and what a call does. Written by: the operator.
+  webhooks: defineTable({
+    name: v.string(),
+    tenant: v.string(),
+    scheme: vWebhookScheme,
+    secretVariables: v.array(v.string()), // names only
+    target: vWebhookTarget,
+    enabled: v.boolean(),
+  }).index("by_name", ["name"]),
+
+  // Ids that have been seen. In: emit, webhooks, with what they stand for. Out: the watchdog, when they have expired.
+  nonces: defineTable({ key: v.string(), expiresAt: v.number() })
+    .index("by_key", ["key"])
+    .index("by_expiresAt", ["expiresAt"]),
 
   // What rings at a time. In: whoever sets it. Out: timers when it has rung, or whoever set it.
   alarms: defineTable({ kind: vAlarmKind, target: v.string(), at: v.number() })

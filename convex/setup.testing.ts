@@ -4,6 +4,7 @@ import { vi } from "vitest";
 import { api, internal } from "./_generated/api";
 import type { Id } from "./_generated/dataModel";
 import { sha256 } from "./model/text";
+import type { Emission } from "./trigger.validators";
 import { startBackend, type Backend } from "./backends.testing";
 import type { Clocks, Finished, Outcome, ProgressReport, StepReport, TaskSpec } from "./validators";
 
@@ -32,6 +33,11 @@ export const probe = {
   wakeWaiters: makeFunctionReference<"mutation", { tenant: string; name: string; data: string }, number>(
     "probe:wakeWaiters",
   ),
+  emitAndFail: makeFunctionReference<"mutation", { name: string; data: string }, null>("probe:emitAndFail"),
+  emitBesideARow: makeFunctionReference<"mutation", { name: string; data: string }, Emission>(
+    "probe:emitBesideARow",
+  ),
+  countNonces: makeFunctionReference<"query", Record<string, never>, number>("probe:countNonces"),
   hurry: makeFunctionReference<"mutation", { task: Id<"tasks"> }, null>("probe:hurry"),
   setSteps: makeFunctionReference<"mutation", { run: Id<"runs">; steps: number }, null>("probe:setSteps"),
   setSignals: makeFunctionReference<"mutation", { task: Id<"tasks">; signals: number }, null>(

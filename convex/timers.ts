@@ -11,6 +11,7 @@ import { due, expired, expireRun, expireSession, nextDelayed, nextLease } from "
 import { Ledger } from "./model/limits";
 import { look, standOf } from "./model/look";
 import { isDead, loop, startDispatch, startTimers, stateOf, wakeDispatch, wakeTimersBy } from "./model/loops";
+import { forgetExpired } from "./model/nonces";
 import { plan } from "./model/plan";
 import { ring } from "./model/ring";
 import { endRun as endRunOf, endRuns as endRunsPage, leaseMs } from "./model/sessions";
@@ -137,6 +138,7 @@ export const watchdog = internalMutation({
       .withIndex("by_until", (q) => q.lte("until", now))
       .take(WATCHDOG_BATCH);
     for (const watch of watches) await ctx.db.delete("watches", watch._id);
+    await forgetExpired(ctx, now);
     await reviveDispatch(ctx);
     await reviveSettle(ctx, now);
     await reviveTimers(ctx, now);

@@ -419,7 +419,9 @@ export type EndpointView = Infer<typeof vEndpointView>;
 
 export const vEventType = v.union(
   v.literal("task_submitted"),
-  v.literal("schedule_fired"), // what submitted it
+  v.literal("schedule_fired"), // what submitted it, and the next two
+  v.literal("trigger_fired"),
+  v.literal("webhook_received"),
   v.literal("task_retried"),
   v.literal("task_succeeded"),
   v.literal("task_failed"),

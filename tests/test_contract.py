@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from worker import client, endpoints, groups, limits, models, schedules
+from worker import client, endpoints, groups, limits, models, schedules, triggers
 
 CONTRACT: dict[str, Any] = json.loads((Path(__file__).parent / "contract.json").read_text(encoding="utf-8"))
 
@@ -165,10 +165,24 @@ def test_endpoints_say_the_same() -> None:
     assert shape_of(endpoints.EndpointView) == only(answer_of("endpoints:list"), "array")
 
 
+def test_events_triggers_and_webhooks_say_the_same() -> None:
+    for function, field, model in (
+        ("events:emit", "event", triggers.EventSpec),
+        ("triggers:set", "trigger", triggers.TriggerSpec),
+        ("webhooks:set", "webhook", triggers.WebhookSpec),
+    ):
+        given, _ = only(arguments_of(function), "object")[field]
+        assert shape_of(model, omits_none=True) == given
+    assert shape_of(triggers.Emission) == answer_of("events:emit")
+    assert shape_of(triggers.TriggerView, omits_none=True) == answer_of("triggers:pause")
+    page = only(shape_of(triggers.WebhookPage, omits_none=True), "object")
+    assert ("object", page) in answer_of("webhooks:list")
+
+
 def test_every_public_function_is_called_by_one_of_the_two_clients() -> None:
     sources = [
         Path(module.__file__ or "").read_text(encoding="utf-8")
-        for module in (client, endpoints, groups, limits, schedules, __import__("worker.api").api)
+        for module in (client, endpoints, groups, limits, schedules, triggers, __import__("worker.api").api)
     ]
     unused = [name for name in CONTRACT if not any(f'"{name}"' in source for source in sources)]
     assert unused == []

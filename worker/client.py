@@ -19,6 +19,7 @@ from worker.limits import Limits
 from worker.models import Chunk, LlmSpec, Progress, RunError, RunKind, TaskStatus, Usage, WaitsOn, Wire
 from worker.models import RetryPolicy as RetryPolicy  # noqa: PLC0414 - who submits takes it from here
 from worker.schedules import Schedules
+from worker.triggers import Triggers
 
 ENDED: frozenset[TaskStatus] = frozenset({"succeeded", "failed", "cancelled", "skipped"})
 SUBMIT_PAGE = 200  # tasks in a call, as the control plane bounds it
@@ -240,7 +241,7 @@ class StreamUpdate(Wire):
     chunks: list[Chunk] = Field(default_factory=list)
 
 
-class Client(Groups, Schedules, Endpoints):
+class Client(Groups, Schedules, Triggers, Endpoints):
     """`tasks:*`, `groups:*`, `schedules:*`, `runs:*` and `agents:*` of one deployment.
 
     It calls with a submit or operator key.

@@ -1,25 +1,19 @@
 /** Schedules: what is submitted at which times. The alarm of a schedule stands at its next occurrence. */
 import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
-import {
-  CATCH_UP_WINDOW_MS,
-  MAX_DELAY_MS,
-  MAX_JITTER_MS,
-  MAX_LIST,
-  MAX_PREVIEW,
-  MAX_TEMPLATE_BYTES,
-} from "../constants";
+import { CATCH_UP_WINDOW_MS, MAX_DELAY_MS, MAX_JITTER_MS, MAX_LIST, MAX_PREVIEW } from "../constants";
 import { refuse } from "../errors";
-import type { ScheduleSpec, ScheduleView, Template } from "../schedule.validators";
+import type { ScheduleSpec, ScheduleView } from "../schedule.validators";
 import type { Submitted, TaskSpec } from "../validators";
 import { clearAlarm, setAlarm } from "./alarms";
 import { decide, firesAt } from "./catchup";
 import { nextAfter, readWhen, sameWhen, type Timing, type When } from "./cron";
 import { record } from "./events";
-import { checkScope, type Caller } from "./keys";
-import { checkSpec, submit } from "./submit";
+import type { Caller } from "./keys";
+import { submit } from "./submit";
 import { cancel, hasEnded } from "./tasks";
-import { checkInteger, checkKey, checkName, checkNumber, fitsIn, utf8Bytes } from "./text";
+import { checkTemplate, checkTemplateScope, isSame } from "./templates";
+import { checkInteger, checkKey, checkName, checkNumber } from "./text";
 
 type Schedule = Doc<"schedules">;
 type State = Doc<"scheduleStates">;
@@ -38,7 +32,7 @@ export async function set(
 ): Promise<{ schedule: Id<"schedules">; changed: boolean; nextRunAt: number | null }> {
   const now = Date.now();
   const known = await find(ctx, spec.tenant ?? "default", spec.name);
-  if (known !== null) checkScope(caller, queueOf(known));
+  if (known !== null) checkTemplateScope(caller, known.template);
   const settings = await read(ctx, caller, spec, known, now);
   if (known === null) {
     const schedule = await ctx.db.insert("schedules", settings);
@@ -48,7 +42,7 @@ export async function set(
     return { schedule, changed: true, nextRunAt: nextAt };
   }
   const state = await stateOf(ctx, known._id);
-  const changed = !same(settings, known);
+  const changed = !isSame(settings, known);
   if (!changed) return { schedule: known._id, changed, nextRunAt: state.nextAt };
   await ctx.db.replace("schedules", known._id, settings);
   const keeps = sameWhen(settings.when, known.when) && settings.enabled === known.enabled;
@@ -70,13 +64,7 @@ async function read(
   const name = checkName("name", spec.name);
   const when = readWhen(spec, now);
   const { template } = spec;
-  if (!fitsIn(template.input, MAX_TEMPLATE_BYTES)) {
-    throw refuse(
-      "payload_too_large",
-      `template.input: ${utf8Bytes(template.input)} bytes; at most ${MAX_TEMPLATE_BYTES}. Store it elsewhere and pass a reference.`,
-    );
-  }
-  await checkSpec(ctx, caller, { ...template, tenant });
+  await checkTemplate(ctx, caller, template, tenant);
   const { policy = "once", windowMs = CATCH_UP_WINDOW_MS } = spec.catchUp ?? {};
   return {
     tenant,
@@ -88,20 +76,6 @@ async function read(
     jitterMs: checkInteger("jitterMs", spec.jitterMs ?? 0, 0, MAX_JITTER_MS),
     enabled: spec.enabled ?? known?.enabled ?? true,
   };
-}
-
-function same(settings: Settings, known: Schedule): boolean {
-  const { _id, _creationTime } = known;
-  return canonical({ ...settings, _id, _creationTime }) === canonical(known);
-}
-
-/** JSON text in which the order of fields says nothing. */
-function canonical(value: unknown): string {
-  return JSON.stringify(value, (_, part: unknown) =>
-    typeof part === "object" && part !== null && !Array.isArray(part)
-      ? Object.fromEntries(Object.entries(part).sort(([a], [b]) => (a < b ? -1 : 1)))
-      : part,
-  );
 }
 
 function firstAfter(when: When, now: number): number {
@@ -147,7 +121,7 @@ export async function remove(
 ): Promise<boolean> {
   const schedule = await find(ctx, name.tenant, name.name);
   if (schedule === null) return false;
-  checkScope(caller, queueOf(schedule));
+  checkTemplateScope(caller, schedule.template);
   await clearAlarm(ctx, "schedule", schedule._id);
   await ctx.db.delete("scheduleStates", (await stateOf(ctx, schedule._id))._id);
   await ctx.db.delete("schedules", schedule._id);
@@ -297,11 +271,9 @@ async function mine(
   name: { tenant: string; name: string },
 ): Promise<Schedule> {
   const schedule = await existing(ctx, name);
-  checkScope(caller, queueOf(schedule));
+  checkTemplateScope(caller, schedule.template);
   return schedule;
 }
-
-const queueOf = ({ template }: { template: Template }) => template.queue ?? "default";
 
 async function stateOf(ctx: QueryCtx, schedule: Id<"schedules">): Promise<State> {
   const state = await ctx.db
