@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -162,12 +162,13 @@ async def deployed(
     lease_ms: int = 15_000,
     synchronous: str = "full",
     flags: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Deployment]:
     """Yield a deployment whose data, logs and processes are gone at the end."""
     host = HostProcess(
         data=folder / "host",
         synchronous=synchronous,
-        env={"SIGNALBOX_LEASE_MS": str(lease_ms)},
+        env={"SIGNALBOX_LEASE_MS": str(lease_ms), **(env or {})},
         flags=flags,
     )
     async with AsyncExitStack() as stack:
