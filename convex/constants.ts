@@ -64,6 +64,8 @@ export const SIGNAL_PAGE = 100; // that a run is told before it begins; the othe
 export const SIGNAL_MEMORY_MS = 3_600_000; // a signal that comes again under its id within an hour is known
 export const MAX_STATE_BYTES = 8 * 1024; // of what a run says of itself
 export const MAX_SILENT = 32; // runs of a worker that are told to be silent
+export const GATHERED_TASKS = 50; // whose outcomes one query tells
+export const GATHERED_BYTES = 1024 * 1024; // from there on the others come with the next query
 export const WAKE_BATCH = 100; // tasks that one transaction wakes for an event
 
 // Limits.

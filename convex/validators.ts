@@ -206,7 +206,11 @@ export const vSubmitted = v.union(
 export type Submitted = Infer<typeof vSubmitted>;
 
 export const vOutcome = v.union(
-  v.object({ kind: v.literal("succeeded"), output: v.union(v.string(), v.null()) }), // JSON text
+  v.object({
+    kind: v.literal("succeeded"),
+    output: v.union(v.string(), v.null()), // JSON text
+    next: v.optional(v.string()), // JSON text: a list of TaskSpec, submitted with the end of the run
+  }),
   v.object({
     kind: v.literal("failed"),
     error: vFault,
@@ -221,6 +225,7 @@ export const vOutcome = v.union(
     until: v.union(
       v.object({ ms: v.number() }), // from now
       v.object({ event: v.string(), timeoutMs: v.union(v.number(), v.null()) }),
+      v.object({ group: v.string() }), // until it is complete
     ),
   }),
 );

@@ -8,6 +8,7 @@ import type { Caller } from "./model/keys";
 import { readInput, uploadOutput } from "./model/outputs";
 import { blameLate, isLive } from "./model/runs";
 import * as Sessions from "./model/sessions";
+import { outcomesOf, spawn as spawnOnce } from "./model/spawn";
 import { readSteps } from "./model/steps";
 import { sync as syncOnce } from "./model/sync";
 import {
@@ -22,6 +23,7 @@ import {
   vStepReport,
   vStepView,
   vSynced,
+  vTaskSpec,
   vUpstream,
 } from "./validators";
 
@@ -122,6 +124,29 @@ export const steps = workerQuery({
   }),
   handler: async (ctx, { session, run, cursor }) =>
     readSteps(ctx, await heldRun(ctx, session, run), cursor, Date.now()),
+});
+
+/** Submit the children of a run, once for the step that says so. */
+export const spawn = workerMutation({
+  args: {
+    session: v.id("sessions"),
+    run: v.id("runs"),
+    step: v.string(),
+    tasks: v.array(vTaskSpec),
+    gather: v.boolean(),
+  },
+  returns: v.object({ tasks: v.array(v.id("tasks")), group: v.union(v.id("groups"), v.null()) }),
+  handler: async (ctx, { session, run, step: key, tasks: specs, gather }) =>
+    spawnOnce(ctx, await heldRun(ctx, session, run), { key, specs, gather }),
+});
+
+/** How children of a run's task have ended; as many of those asked for as fit. */
+export const gathered = workerQuery({
+  args: { session: v.id("sessions"), run: v.id("runs"), tasks: v.array(v.id("tasks")) },
+  returns: v.object({ items: v.array(vUpstream) }),
+  handler: async (ctx, { session, run, tasks }) => ({
+    items: await outcomesOf(ctx, (await heldRun(ctx, session, run)).task, tasks),
+  }),
 });
 
 export const drain = workerMutation({

@@ -9,7 +9,8 @@ from typing import Any
 
 import anyio
 
-from worker.runtime import Context, agent
+from worker.client import TaskSpec
+from worker.runtime import Context, Result, agent
 
 
 @agent("noop")
@@ -110,3 +111,10 @@ async def blocking(ctx: Context, input: Any) -> int:
         await anyio.sleep(0.5)
         time.sleep(60)  # noqa: ASYNC251
     return os.getppid()
+
+
+@agent("family")
+async def family(ctx: Context, input: int) -> Result:
+    """Gather so many children, and leave one to come next."""
+    ended = await ctx.gather([TaskSpec(agent="noop", input=str(n)) for n in range(input)])
+    return Result([child.output for child in ended], next=[TaskSpec(agent="noop", input='"next"')])

@@ -105,6 +105,8 @@ def only(shape: Any, kind: str) -> Any:
         ("worker:upstream", None, models.UpstreamPage),
         ("tasks:state", None, client.TaskState),
         ("worker:steps", None, models.StepsPage),
+        ("worker:spawn", None, models.Spawned),
+        ("worker:gathered", None, models.GatheredPage),
         ("schedules:set", None, schedules.ScheduleSet),
         ("limits:set", None, limits.Limit),
         ("limits:list", None, limits.LimitPage),

@@ -12,9 +12,10 @@ import anyio.lowlevel
 import pytest
 
 from tests.test_worker_service import working
+from worker.client import TaskSpec
 from worker.errors import RetryLater
 from worker.models import Succeeded
-from worker.runtime import Agent, Context, durable
+from worker.runtime import Agent, Context, Result, durable
 from worker.testing import FakeControlPlane, FakeTask
 
 
@@ -354,3 +355,32 @@ async def test_a_paused_run_is_handed_back_and_goes_on_behind_its_steps() -> Non
         control.pause(task)
         await control.finished()
     assert (task.status, task.attempt, calls) == ("succeeded", 1, [1])
+
+
+async def test_children_are_submitted_once_and_gathered_without_a_worker() -> None:
+    runs: list[str] = []
+
+    async def play(ctx: Context, value: Any) -> Any:
+        runs.append(ctx.run)
+        alone = await ctx.spawn([TaskSpec(agent="echo", input="0")])
+        ended = await ctx.gather([TaskSpec(agent="echo", input=str(n)) for n in (1, 2)])
+        assert await ctx.gather([]) == []
+        return [len(alone), [(child.status, child.output) for child in ended]]
+
+    async with playing(play) as control:
+        task = control.submit("a")
+        await control.finished()
+    assert output(task) == [1, [["succeeded", 1], ["succeeded", 2]]]
+    assert len(runs) == 2
+    assert len(control.tasks) == 4
+
+
+async def test_next_tasks_come_with_the_result() -> None:
+    async def play(ctx: Context, value: Any) -> Any:
+        return Result("done", next=[TaskSpec(agent="echo", input="7")])
+
+    async with playing(play) as control:
+        task = control.submit("a")
+        await control.finished()
+    assert output(task) == "done"
+    assert [output(each) for each in control.tasks.values()] == ["done", 7]

@@ -162,3 +162,18 @@ async def test_the_command_line_tells_a_task_something_and_shows_how_it_stands(t
         code, shown = await signalbox("signal", task, "go")
         assert code == 1
         assert "has ended (succeeded)" in shown and len(shown.splitlines()) == 1
+
+
+async def test_children_are_gathered_by_a_worker_with_room_for_one_and_the_next_task_comes_with_the_end(
+    tmp_path: Path,
+) -> None:
+    async with deployed(tmp_path) as at:
+        at.worker("w", "--concurrency", "1")
+        await at.know("family", "noop")
+        task = await at.submit("family", 3)
+        (view,) = await at.ended([task], within_s=30)
+        assert (view.status, view.output) == ("succeeded", "[0,1,2]")
+        tasks = (await at.client.tasks()).tasks
+        assert len(tasks) == 5
+        ended = await at.ended([each.task for each in tasks])
+        assert sorted(each.output or "" for each in ended) == sorted(["0", "1", "2", '"next"', "[0,1,2]"])

@@ -32,9 +32,11 @@ from worker.models import (
     LlmSpec,
     Outcome,
     Progress,
+    Spawned,
     StepReport,
     StepsPage,
     Succeeded,
+    Upstream,
 )
 from worker.runtime import Agent, Context, Environment, ModelCaller, Registry, Report, Run
 from worker.runtime.llm_agent import InvalidInputError, messages_of
@@ -73,6 +75,12 @@ class Reporter:
 
     def tell(self, run: str, progress: Progress | None, state: str | None) -> None:
         self.told.append((progress, state))
+
+    async def spawn(self, run: str, step: str, tasks: list[dict[str, Any]], *, gather: bool) -> Spawned:
+        raise NotImplementedError
+
+    async def gathered(self, run: str, tasks: list[str]) -> list[Upstream]:
+        raise NotImplementedError
 
     async def input(self, run: str) -> str:
         if run == "unreachable":

@@ -10,9 +10,11 @@ from worker.backend import Backend, Json
 from worker.errors import ProtocolError
 from worker.models import (
     DrainReply,
+    GatheredPage,
     Inbox,
     Registered,
     RegisterRequest,
+    Spawned,
     StepsPage,
     SyncReply,
     SyncRequest,
@@ -61,6 +63,25 @@ class Api:
         """Return how the tasks have ended that a run's task comes after, behind the first `after`."""
         args: dict[str, Json] = {"session": session, "run": run, "after": after}
         return _parsed(UpstreamPage, await self._query("worker:upstream", args, timeout))
+
+    async def spawn(
+        self, session: str, run: str, step: str, tasks: list[dict[str, Json]], *, gather: bool, timeout: float
+    ) -> Spawned:
+        """Submit the children of a run, once for the step."""
+        args: dict[str, Json] = {
+            "session": session,
+            "run": run,
+            "step": step,
+            "tasks": tasks,
+            "gather": gather,
+            "key": self.key.get_secret_value(),
+        }
+        return _parsed(Spawned, await self._backend.mutation("worker:spawn", args, timeout=timeout))
+
+    async def gathered(self, session: str, run: str, tasks: list[str], *, timeout: float) -> GatheredPage:
+        """Return how children have ended: of those asked for, the first that fit."""
+        args: dict[str, Json] = {"session": session, "run": run, "tasks": tasks}
+        return _parsed(GatheredPage, await self._query("worker:gathered", args, timeout))
 
     async def steps(self, session: str, run: str, cursor: str | None, *, timeout: float) -> StepsPage:
         """Return a page of what earlier runs of the task have done."""

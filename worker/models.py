@@ -155,6 +155,7 @@ class Succeeded(Wire):
 
     kind: Literal["succeeded"] = "succeeded"
     output: str | None
+    next: str | None = OMITTED
 
 
 class RunError(Wire):
@@ -198,12 +199,18 @@ class UntilEvent(Wire):
     timeout_ms: float | None
 
 
+class UntilGroup(Wire):
+    """The end of every task of a group."""
+
+    group: str
+
+
 class Suspended(Wire):
     """The task waits without a worker; its next run goes on behind its finished steps."""
 
     kind: Literal["suspended"] = "suspended"
     step: str
-    until: UntilTime | UntilEvent
+    until: UntilTime | UntilEvent | UntilGroup
 
 
 Outcome = Annotated[Succeeded | Failed | Cancelled | Released | Suspended, Field(discriminator="kind")]
@@ -263,6 +270,13 @@ class StepsPage(Wire):
     steps: list[Step]
     cursor: str | None
     signals: list[Signal]
+
+
+class Spawned(Wire):
+    """The children of a step; they form a group if they are to be waited for."""
+
+    tasks: list[str]
+    group: str | None
 
 
 class Progress(Wire):
@@ -354,6 +368,12 @@ class Upstream(Wire):
     status: TaskStatus
     output: str | None
     error: RunError | None
+
+
+class GatheredPage(Wire):
+    """How children have ended, in the order asked for: as many as fit."""
+
+    items: list[Upstream]
 
 
 class UpstreamPage(Wire):

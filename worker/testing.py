@@ -14,7 +14,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import anyio
 
@@ -26,7 +26,9 @@ from worker.models import (
     Chunk,
     Control,
     DrainReply,
+    Failed,
     Finished,
+    GatheredPage,
     Inbox,
     LlmSpec,
     Outcome,
@@ -35,19 +37,23 @@ from worker.models import (
     RegisterRequest,
     RunResult,
     Signal,
+    Spawned,
     Step,
     StepReport,
     StepsPage,
+    Succeeded,
     Suspended,
     SyncReply,
     SyncRequest,
     UntilEvent,
     UntilTime,
+    Upstream,
     Usage,
 )
 
 INLINE_BYTES = 8 * 1024
 TaskStatus = Literal["pending", "waiting", "running", "succeeded", "failed", "cancelled"]
+_ENDED = frozenset({"succeeded", "failed", "cancelled"})
 RunState = Literal["assigned", "running", "succeeded", "failed", "cancelled", "released", "suspended", "lost"]
 
 
@@ -157,6 +163,7 @@ class FakeControlPlane:
         self._sessions: dict[str, _Session] = {}
         self._controls: dict[str, tuple[str, Control]] = {}
         self._pending: list[FakeTask] = []
+        self._groups: dict[str, tuple[FakeTask, list[str]]] = {}  # who waits for whom
         self._ids = itertools.count(1)
         self._ended = anyio.Event()
 
@@ -342,6 +349,41 @@ class FakeControlPlane:
             raise SessionEnded(f"Run {run} is not this session's any more.")
         owned.uploaded = text
 
+    async def spawn(
+        self, session: str, run: str, step: str, tasks: list[dict[str, Any]], *, gather: bool, timeout: float
+    ) -> Spawned:
+        """Submit the children of a run, once for the step."""
+        await self._arrive(timeout)
+        owned = self._owned(self._session(session), run)
+        if owned is None:
+            raise SessionEnded(f"Run {run} is not this session's any more.")
+        parent = owned.task
+        known = parent.steps.get(step)
+        if known is not None and known.result is not None:
+            return Spawned.model_validate_json(known.result)
+        children = [self.submit(spec["agent"], json.loads(spec["input"])) for spec in tasks]
+        group = self._id("group") if gather else None
+        if group is not None:
+            self._groups[group] = (parent, [child.id for child in children])
+        spawned = Spawned(tasks=[child.id for child in children], group=group)
+        parent.steps[step] = Step(
+            key=step, kind="spawn", result=spawned.model_dump_json(by_alias=True), remaining_ms=None
+        )
+        return spawned
+
+    async def gathered(self, session: str, run: str, tasks: list[str], *, timeout: float) -> GatheredPage:
+        """Return how tasks have ended, one at a time."""
+        await self._arrive(timeout)
+        if self._owned(self._session(session), run) is None:
+            raise SessionEnded(f"Run {run} is not this session's any more.")
+        task = self.tasks[tasks[0]]
+        output = task.outcome.output if isinstance(task.outcome, Succeeded) else None
+        error = task.outcome.error if isinstance(task.outcome, Failed) else None
+        ended = "pending" if task.status == "waiting" else task.status
+        return GatheredPage(
+            items=[Upstream(task=task.id, ref=None, status=ended, output=output, error=error)]
+        )
+
     async def steps(self, session: str, run: str, cursor: str | None, *, timeout: float) -> StepsPage:
         """Return what earlier runs of a run's task have done, all in the first page."""
         if cursor is not None:
@@ -454,6 +496,9 @@ class FakeControlPlane:
             self._again(task)
         else:
             task.outcome = outcome
+            if isinstance(outcome, Succeeded) and outcome.next is not None:
+                for spec in json.loads(outcome.next):
+                    self.submit(spec["agent"], json.loads(spec["input"]))
             self._end_task(task, outcome.kind)
 
     def _keep(self, task: FakeTask, report: StepReport) -> None:
@@ -465,8 +510,14 @@ class FakeControlPlane:
 
     def _suspend(self, task: FakeTask, asked: Suspended) -> None:
         key, until = asked.step, asked.until
-        event = until.event if isinstance(until, UntilEvent) else None
-        ms = until.ms if isinstance(until, UntilTime) else until.timeout_ms
+        event: str | None = None
+        ms: float | None = None
+        if isinstance(until, UntilTime):
+            ms = until.ms
+        elif isinstance(until, UntilEvent):
+            event, ms = until.event, until.timeout_ms
+        else:
+            event = until.group
         kind: Literal["sleep", "event"] = "sleep" if event is None else "event"
         task.steps.setdefault(key, Step(key=key, kind=kind, result=None, remaining_ms=None))
         if ms is not None:
@@ -474,11 +525,18 @@ class FakeControlPlane:
             left_s = max(0.0, over_at - self._clock())
             asyncio.get_running_loop().call_later(left_s + 0.001, self._dispatch)
         task.waits = (key, event)
+        self._wake_parents()
         for signal in task.signals:
             if signal.name == event:
                 task.signals.remove(signal)
                 self._wake(task, signal.name, signal.data)
                 return
+
+    def _wake_parents(self) -> None:
+        for group, (parent, children) in self._groups.items():
+            waits = parent.waits is not None and parent.waits[1] == group
+            if waits and all(self.tasks[child].status in _ENDED for child in children):
+                self._wake(parent, group, '"success"')
 
     def _wake(self, task: FakeTask, name: str, data: str) -> None:
         self._end_wait(task, f'{{"name":{json.dumps(name)},"data":{data}}}')
@@ -507,6 +565,7 @@ class FakeControlPlane:
 
     def _end_task(self, task: FakeTask, status: TaskStatus) -> None:
         task.status = status
+        self._wake_parents()
         ended, self._ended = self._ended, anyio.Event()
         ended.set()
 

@@ -28,6 +28,7 @@ import { backoffMs } from "./retry";
 import { settleLater } from "./settlements";
 import { cancel as cancelTask } from "./tasks";
 import { checkInteger, checkJson, checkKey, checkName, fitsIn } from "./text";
+import { wakeForGroup } from "./waits";
 
 const NO_COUNTS: Counts = { total: 0, succeeded: 0, failed: 0, cancelled: 0, skipped: 0 };
 
@@ -229,6 +230,7 @@ export async function completeIfDone(ctx: MutationCtx, id: Id<"groups">): Promis
     callbackState: calls ? ("pending" as const) : ("none" as const),
   };
   await ctx.db.patch("groups", id, complete);
+  if (group.waiter !== null) await wakeForGroup(ctx, id, complete.result);
   if (calls) await startCallback(ctx, { ...group, ...complete });
 }
 

@@ -28,6 +28,7 @@ import { keepProgress } from "./progress";
 import { accept, end, isLive } from "./runs";
 import type { Caller } from "./keys";
 import { beat, heartbeatMs, heartbeatOf, sessionOf } from "./sessions";
+import { submitNext } from "./spawn";
 import { keepSteps } from "./steps";
 import { checkJson, fitsIn } from "./text";
 import { refusal } from "./waits";
@@ -257,7 +258,12 @@ async function finish(
   }
   // A repeat writes nothing: its items were applied with the first request, or refused by it.
   if (fresh) {
-    const fault = kept.kind === "suspended" ? await refusal(ctx, run, kept) : null;
+    const fault =
+      kept.kind === "suspended"
+        ? await refusal(ctx, run, kept)
+        : kept.kind === "succeeded" && kept.next !== undefined
+          ? await submitNext(ctx, run.task, kept.next)
+          : null;
     if (fault !== null) kept = unretryable(fault);
     await end(ctx, run, kept, usage, now);
     runs.ended(run, kept.kind);

@@ -14,6 +14,9 @@ import { putInLine, wakeFor } from "./waiting";
 export type Suspension = Extract<Outcome, { kind: "suspended" }>;
 
 const TIMED_OUT = '{"timeout":true}';
+/** Groups have a tenant of their own, whose name no tenant can have. */
+const groupTenant = (group: string) => `group/${group}`;
+
 const kindOf = ({ until }: Suspension) => ("ms" in until ? "sleep" : "event");
 
 /** Why a run cannot wait as it asks to; null when it can. */
@@ -22,7 +25,10 @@ export async function refusal(ctx: QueryCtx, run: Doc<"runs">, asked: Suspension
   if ("event" in until && (until.event.length < 1 || until.event.length > MAX_KEY_CHARS)) {
     return { code: "invalid_wait", message: `An event's name has 1 to ${MAX_KEY_CHARS} characters` };
   }
-  const ms = "ms" in until ? until.ms : until.timeoutMs;
+  if ("group" in until && ctx.db.normalizeId("groups", until.group) === null) {
+    return { code: "invalid_wait", message: `No group ${until.group.slice(0, 80)}` };
+  }
+  const ms = limitOf(until);
   if (ms !== null && !(ms >= 0 && ms <= MAX_DELAY_MS)) {
     return { code: "invalid_wait", message: `A wait lasts 0 to ${MAX_DELAY_MS} ms, not ${ms}` };
   }
@@ -45,13 +51,13 @@ export async function suspend(
 ): Promise<void> {
   const { step: key, until } = asked;
   const known = await findStep(ctx, task._id, key);
-  const ms = "ms" in until ? until.ms : until.timeoutMs;
+  const ms = limitOf(until);
   const at = known === null ? (ms === null ? null : now + ms) : known.at;
   const step =
     known?._id ??
     (await insertStep(ctx, task._id, { key, kind: kindOf(asked), result: null, resultId: null, at }));
   const whole = { ...change, steps: (run.steps ?? 0) + (known === null ? 1 : 0) };
-  const what = "ms" in until ? "sleep" : until.event;
+  const what = "ms" in until ? "sleep" : "group" in until ? until.group : until.event;
   await record(ctx, task, "task_suspended", run._id, { step: key, what, until: at });
   let status: Doc<"tasks">["status"];
   if ("ms" in until) {
@@ -59,12 +65,12 @@ export async function suspend(
     const line = await putInLine(ctx, task, due, now, task.dueAt);
     status = line === "delayed" ? "sleeping" : line;
     await wakeFor(ctx, [due], now);
-  } else if (await isOver(ctx, task, step, known, until.event, whole)) {
+  } else if (await isOver(ctx, task, step, known, until, whole)) {
     status = await putInLine(ctx, task, now, now, task.dueAt);
     await wakeFor(ctx, [now], now);
   } else {
-    const { tenant } = task;
-    await ctx.db.insert("waits", { tenant, event: until.event, task: task._id, step, limited: at !== null });
+    const tenant = "group" in until ? groupTenant(until.group) : task.tenant;
+    await ctx.db.insert("waits", { tenant, event: what, task: task._id, step, limited: at !== null });
     if (at !== null) await setAlarm(ctx, "wait", task._id, at);
     status = "waiting_event";
   }
@@ -77,10 +83,17 @@ async function isOver(
   task: Doc<"tasks">,
   step: Id<"steps">,
   known: Doc<"steps"> | null,
-  event: string,
+  until: Exclude<Suspension["until"], { ms: number }>,
   change: Partial<Doc<"tasks">>,
 ): Promise<boolean> {
   if (known !== null && hasResult(known)) return true;
+  if ("group" in until) {
+    const group = await ctx.db.get("groups", ctx.db.normalizeId("groups", until.group)!);
+    if (group !== null && group.completedAt === null) return false;
+    await resolveStep(ctx, step, resultOf(until.group, JSON.stringify(group?.result ?? null)));
+    return true;
+  }
+  const { event } = until;
   const signals = change.signals ?? task.signals ?? 0;
   const lying = signals > 0 ? await firstSignal(ctx, task._id, event) : null;
   if (lying === null) return false;
@@ -89,6 +102,13 @@ async function isOver(
   change.signals = signals - 1;
   return true;
 }
+
+const limitOf = (until: Suspension["until"]): number | null =>
+  "ms" in until ? until.ms : "group" in until ? null : until.timeoutMs;
+
+/** A group that a task may wait for is complete. */
+export const wakeForGroup = (ctx: MutationCtx, group: Id<"groups">, result: string): Promise<number> =>
+  wakeWaiters(ctx, groupTenant(group), group, JSON.stringify(result));
 
 /** What a task waits for, if it waits for an event. */
 export async function waitOf(

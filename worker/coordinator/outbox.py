@@ -405,7 +405,7 @@ def _first(run: str, entry: _Run) -> Item | None:
 
 def _size(outcome: Outcome) -> int:
     if outcome.kind == "succeeded":
-        return _bytes(outcome.output or "")
+        return _bytes(outcome.output or "") + _bytes(outcome.next or "")
     return _bytes(outcome.error.message) if outcome.kind == "failed" else 0
 
 

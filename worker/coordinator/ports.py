@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from worker.models import (
     Assignment,
     DrainReply,
+    GatheredPage,
     Inbox,
     Registered,
     RegisterRequest,
     RunResult,
     Signal,
     Silence,
+    Spawned,
     StepsPage,
     SyncReply,
     SyncRequest,
@@ -36,6 +38,14 @@ class ControlPlane(Protocol):
 
     async def output(self, session: str, run: str, text: str, *, timeout: float) -> None:
         """Keep the JSON text of a large output, ahead of its run's result."""
+
+    async def spawn(
+        self, session: str, run: str, step: str, tasks: list[dict[str, Any]], *, gather: bool, timeout: float
+    ) -> Spawned:
+        """Submit the children of a run."""
+
+    async def gathered(self, session: str, run: str, tasks: list[str], *, timeout: float) -> GatheredPage:
+        """Return how children have ended."""
 
     async def steps(self, session: str, run: str, cursor: str | None, *, timeout: float) -> StepsPage:
         """Return a page of what earlier runs of the task have done."""

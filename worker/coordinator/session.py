@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 import anyio
 
@@ -34,16 +34,19 @@ from worker.models import (
     Clocks,
     Control,
     Failed,
+    GatheredPage,
     Inbox,
     Outcome,
     Progress,
     Registered,
     RegisterRequest,
     RunError,
+    Spawned,
     StepReport,
     StepsPage,
     SyncReply,
     SyncRequest,
+    Upstream,
     Usage,
 )
 
@@ -268,6 +271,26 @@ class Session:
         return StepsPage.model_construct(
             steps=[step for page in found for step in page.steps], cursor=None, signals=found[0].signals
         )
+
+    async def spawn(self, run: str, step: str, tasks: list[dict[str, Any]], *, gather: bool) -> Spawned:
+        """Submit the children of a run, once for the step."""
+        return await retry(
+            lambda timeout: self._control.spawn(self.id, run, step, tasks, gather=gather, timeout=timeout),
+            deadline_s=self._lease_s,
+            attempt_s=self._lease_s / 3,
+        )
+
+    async def gathered(self, run: str, tasks: list[str]) -> list[Upstream]:
+        """Return how children of a run's task have ended, in the order given."""
+        found: list[Upstream] = []
+
+        async def page(timeout: float) -> GatheredPage:
+            return await self._control.gathered(self.id, run, tasks[len(found) :], timeout=timeout)
+
+        while len(found) < len(tasks):
+            items = (await retry(page, deadline_s=self._lease_s, attempt_s=self._lease_s / 3)).items
+            found.extend(items)
+        return found
 
     async def input(self, run: str) -> str:
         """Return the JSON text of an input that was too large for its assignment."""

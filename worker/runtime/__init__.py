@@ -5,6 +5,7 @@ from __future__ import annotations
 from worker.runtime.agents import Agent, Registry, agent, load
 from worker.runtime.context import Context
 from worker.runtime.model import ModelCaller, NoModelError, Prompt
+from worker.runtime.outcome import Result
 from worker.runtime.run import Environment, Report, Run
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Prompt",
     "Registry",
     "Report",
+    "Result",
     "Run",
     "agent",
     "load",

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any, Protocol
 
+from worker.client import TaskSpec
 from worker.llm import Completion
 from worker.models import Progress
-from worker.runtime.durable import Durable, DurableHost, Told
+from worker.runtime.durable import Durable, DurableHost, Outcome, Told
 from worker.runtime.model import Prompt
 from worker.runtime.stream import OWN_LOG, OWN_TEXT, Label
 
@@ -148,6 +149,22 @@ class Context:
         """
         return await self._durable.wait_for(event, timeout)
 
+    async def spawn(self, tasks: Iterable[TaskSpec]) -> list[str]:
+        """Submit tasks as children of this one, once for the task, all or none; return their ids.
+
+        A child has this task's tenant unless it says otherwise, and is cancelled with it when the whole
+        subtree is. 200 at most in a call.
+        """
+        return await self._durable.spawn([_spec(task) for task in tasks])
+
+    async def gather(self, tasks: Iterable[TaskSpec]) -> list[Outcome]:
+        """Submit tasks as children, wait until all have ended, and return how, in their order.
+
+        Unless they have ended already the run ends meanwhile, as in `sleep`. A child that fails raises
+        nothing: look at its `status`.
+        """
+        return await self._durable.gather([_spec(task) for task in tasks])
+
     def signals(self) -> AsyncIterator[Told]:
         """Yield the signals to the task as they come, each once for the task; `name` and `data`.
 
@@ -169,6 +186,10 @@ class Context:
         Until then another worker may own the task, so an agent waits for this before effects on the outside.
         """
         await self._host.confirmed()
+
+
+def _spec(task: TaskSpec) -> dict[str, Any]:
+    return task.model_dump(by_alias=True, exclude_none=True)
 
 
 def _text(value: object) -> str:

@@ -11,19 +11,31 @@ import json
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, TypeAlias
 
 import anyio
 
-from worker.errors import NonRetryable
-from worker.models import Progress, Signal, Step, StepsPage, UntilEvent, UntilTime
+from worker.errors import InvalidArgument, NonRetryable, PayloadTooLarge
+from worker.models import (
+    Progress,
+    Signal,
+    Spawned,
+    Step,
+    StepsPage,
+    UntilEvent,
+    UntilGroup,
+    UntilTime,
+    Upstream,
+)
 
 SHORT_SLEEP_S = 5.0  # a shorter wait is not worth another run
 MAX_NAME_CHARS = 180  # the key, which may carry a number, has at most 200
 MAX_RESULT_BYTES = 1_000_000  # of a step, as JSON
 MAX_STATE_BYTES = 8 * 1024
 SIGNAL_PAGE = 100  # as many the control plane tells at once
-_EVENT, _SLEEP, _STEP = "event", "sleep", "step"
+_EVENT, _SLEEP, _STEP, _SPAWN = "event", "sleep", "step", "spawn"
+
+Until: TypeAlias = UntilTime | UntilEvent | UntilGroup
 
 
 class StepMismatchError(NonRetryable):
@@ -53,8 +65,14 @@ class DurableHost(Protocol):
     async def keep(self, key: str, kind: str, result: str, signal: str | None) -> None:
         """Return once the control plane has acknowledged a step; a run that is no longer ours ends here."""
 
-    async def suspend(self, key: str, until: UntilTime | UntilEvent) -> NoReturn:
+    async def suspend(self, key: str, until: Until) -> NoReturn:
         """End the run; the task's next run comes when the wait is over."""
+
+    async def spawn(self, key: str, tasks: list[dict[str, Any]], *, gather: bool) -> Spawned:
+        """Submit tasks, once for the key, all or none."""
+
+    async def gathered(self, tasks: list[str]) -> list[Upstream]:
+        """Return how spawned tasks have ended."""
 
     async def signalled(self, *, wait: bool) -> list[Signal]:
         """Return the signals that have come since the last call; with `wait`, at least one."""
@@ -72,6 +90,16 @@ class Told:
 
     name: str
     data: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a gathered task ended; `error` is one line."""
+
+    task: str
+    status: str
+    output: Any
+    error: str | None
 
 
 class Durable:
@@ -164,6 +192,40 @@ class Durable:
             await self._consume(key, signal)
             yield Told(signal.name, json.loads(signal.data))
 
+    async def spawn(self, tasks: list[dict[str, Any]]) -> list[str]:
+        """Submit tasks as children of this one, once."""
+        key = self._key(_SPAWN)
+        return (await self._spawned(key, tasks, gather=False)).tasks if tasks else []
+
+    async def gather(self, tasks: list[dict[str, Any]]) -> list[Outcome]:
+        """Submit tasks as children, wait for all of them without a worker, and return how they ended."""
+        key = self._key("gather")
+        if not tasks:
+            return []
+        spawned = await self._spawned(key, tasks, gather=True)
+        end = f"{key}.end"
+        known = await self._find(end, _EVENT)
+        if (known is None or known.result is None) and spawned.group is not None:
+            await self._suspend(end, UntilGroup(group=spawned.group))
+        return [
+            Outcome(
+                item.task,
+                item.status,
+                None if item.output is None else json.loads(item.output),
+                None if item.error is None else item.error.message,
+            )
+            for item in await self._host.gathered(spawned.tasks)
+        ]
+
+    async def _spawned(self, key: str, tasks: list[dict[str, Any]], *, gather: bool) -> Spawned:
+        known = await self._find(key, _SPAWN)
+        if known is not None and known.result is not None:
+            return Spawned.model_validate_json(known.result)
+        try:
+            return await self._host.spawn(key, tasks, gather=gather)
+        except (InvalidArgument, PayloadTooLarge) as error:
+            raise InvalidStepError(str(error)) from error
+
     def tell(self, progress: Progress | None, state: Any) -> None:  # noqa: ANN401 - any JSON
         """Report how the run stands."""
         text = None
@@ -246,7 +308,7 @@ class Durable:
 
     # Waiting without a worker.
 
-    async def _suspend(self, key: str, until: UntilTime | UntilEvent) -> NoReturn:
+    async def _suspend(self, key: str, until: Until) -> NoReturn:
         if self._waits:
             raise ConcurrentWaitError("A run waits for one thing at a time; give wait_for a timeout instead")
         self._waits = True

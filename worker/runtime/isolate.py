@@ -16,8 +16,9 @@ from anyio.abc import ByteReceiveStream, Process
 from pydantic import TypeAdapter, ValidationError
 
 from worker.llm import Completion
-from worker.models import Assignment, Outcome, Progress, UntilEvent, UntilTime
+from worker.models import Assignment, Outcome, Progress
 from worker.pipes import LineReader, LineTooLongError
+from worker.runtime.durable import Until
 from worker.runtime.model import Prompt
 from worker.runtime.outcome import failed, raised
 from worker.runtime.stream import Label
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 _OUTCOME: TypeAdapter[Outcome] = TypeAdapter(Outcome)
 COMPLETION = TypeAdapter(Completion)
-UNTIL: TypeAdapter[UntilTime | UntilEvent] = TypeAdapter(UntilTime | UntilEvent)
+UNTIL: TypeAdapter[Until] = TypeAdapter(Until)
 _LINE_MARGIN = 64 * 1024  # around an output, for its envelope
 _CLOSE_S = 2.0  # for a child that closed its pipe to be gone
 
@@ -134,6 +135,12 @@ class _Conversation:
                 reply["completion"] = COMPLETION.dump_python(completion)
             elif message["op"] == "load":
                 reply["page"] = (await self._run.load()).model_dump(by_alias=True)
+            elif message["op"] == "spawn":
+                spawned = await self._run.spawn(message["key"], message["tasks"], gather=message["gather"])
+                reply["spawned"] = spawned.model_dump(by_alias=True)
+            elif message["op"] == "gathered":
+                ended = await self._run.gathered(message["tasks"])
+                reply["items"] = [item.model_dump(by_alias=True) for item in ended]
             elif message["op"] == "keep":
                 await self._run.keep(*message["step"])
             elif message["op"] == "suspend":

@@ -17,9 +17,10 @@ from typing import Any, BinaryIO, NoReturn
 from worker.errors import AgentError, AgentImportError
 from worker.llm import Completion
 from worker.logs import Redactor
-from worker.models import Outcome, Progress, Signal, StepsPage, UntilEvent, UntilTime
+from worker.models import Outcome, Progress, Signal, Spawned, StepsPage, Upstream
 from worker.runtime.agents import load
 from worker.runtime.context import Context
+from worker.runtime.durable import Until
 from worker.runtime.isolate import COMPLETION
 from worker.runtime.model import Prompt
 from worker.runtime.outcome import failed, raised, succeeded
@@ -98,7 +99,17 @@ class PipeHost:
         """Return once a step has been acknowledged."""
         await self._ask({"op": "keep", "step": [key, kind, result, signal]})
 
-    async def suspend(self, key: str, until: UntilTime | UntilEvent) -> NoReturn:
+    async def spawn(self, key: str, tasks: list[dict[str, Any]], *, gather: bool) -> Spawned:
+        """Submit tasks as children of this run's."""
+        reply = await self._ask({"op": "spawn", "key": key, "tasks": tasks, "gather": gather})
+        return Spawned.model_validate(reply["spawned"])
+
+    async def gathered(self, tasks: list[str]) -> list[Upstream]:
+        """Return how children have ended."""
+        reply = await self._ask({"op": "gathered", "tasks": tasks})
+        return [Upstream.model_validate(item) for item in reply["items"]]
+
+    async def suspend(self, key: str, until: Until) -> NoReturn:
         """End the run; this process is killed."""
         await self._ask({"op": "suspend", "key": key, "until": until.model_dump(by_alias=True)})
         raise AssertionError("a suspended run went on")

@@ -5,14 +5,30 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from worker.client import TaskSpec
 from worker.errors import NonRetryable, RetryLater
 from worker.logs import Redactor
 from worker.models import Failed, Outcome, RunError, Succeeded
 
 LONGEST_WAIT_S = 365 * 86_400.0  # as the control plane has it
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What an agent returns to submit tasks with its end: both commit together, or the run has failed.
+
+    Attributes:
+        value: The task's output.
+        next: Children of the task, submitted all or none; 200 at most.
+    """
+
+    value: Any
+    next: Sequence[TaskSpec] = ()
 
 
 def failed(code: str, message: str, *, retryable: bool, not_before_ms: float | None = None) -> Failed:
@@ -25,6 +41,12 @@ def failed(code: str, message: str, *, retryable: bool, not_before_ms: float | N
 
 def succeeded(value: Any, max_bytes: int) -> Outcome:  # noqa: ANN401 - whatever the agent returned
     """Return the outcome of an agent that returned `value`: a failure if it cannot be kept as JSON."""
+    if isinstance(value, Result):
+        outcome = succeeded(value.value, max_bytes)
+        if not value.next or not isinstance(outcome, Succeeded):
+            return outcome
+        specs = [spec.model_dump(by_alias=True, exclude_none=True) for spec in value.next]
+        return outcome.model_copy(update={"next": json.dumps(specs)})
     if value is None:
         return Succeeded.model_construct(kind="succeeded", output=None)
     try:

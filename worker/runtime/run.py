@@ -24,18 +24,18 @@ from worker.models import (
     Released,
     Signal,
     Silence,
+    Spawned,
     StepReport,
     StepsPage,
     Succeeded,
     Suspended,
-    UntilEvent,
-    UntilTime,
+    Upstream,
     Usage,
 )
 from worker.runtime import isolate, llm_agent
 from worker.runtime.agents import Agent, Registry
 from worker.runtime.context import Context
-from worker.runtime.durable import InvalidStepError
+from worker.runtime.durable import InvalidStepError, Until
 from worker.runtime.model import ModelCaller, NoModelError, Prompt, Tally
 from worker.runtime.outcome import failed, raised, succeeded
 from worker.runtime.pulse import Pulse
@@ -68,6 +68,12 @@ class Reporter(Protocol):
 
     async def steps(self, run: str) -> StepsPage:
         """Return what earlier runs of the task have done, and the signals that wait for it."""
+
+    async def spawn(self, run: str, step: str, tasks: list[dict[str, Any]], *, gather: bool) -> Spawned:
+        """Submit the children of a run."""
+
+    async def gathered(self, run: str, tasks: list[str]) -> list[Upstream]:
+        """Return how children have ended."""
 
     def step(self, report: StepReport) -> None:
         """Report something that the run has done for good; `Run.stepped` tells when that is acknowledged."""
@@ -343,7 +349,15 @@ class Run:
         await future
         self._pulse.moved()
 
-    async def suspend(self, key: str, until: UntilTime | UntilEvent) -> NoReturn:
+    async def spawn(self, key: str, tasks: list[dict[str, Any]], *, gather: bool) -> Spawned:
+        """Submit tasks as children of this run's."""
+        return await self._reporter.spawn(self.id, key, tasks, gather=gather)
+
+    async def gathered(self, tasks: list[str]) -> list[Upstream]:
+        """Return how children have ended."""
+        return await self._reporter.gathered(self.id, tasks)
+
+    async def suspend(self, key: str, until: Until) -> NoReturn:
         """End the run: whatever the agent does with the cancellation, its task waits."""
         self._suspended = Suspended(step=key, until=until)
         if self._scope is not None:

@@ -1,0 +1,106 @@
+/** Children of a run: spawned by a step, gathered, and submitted with its end. */
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { api } from "./_generated/api";
+import type { Id } from "./_generated/dataModel";
+import { Deployment, KEYS, type TestWorker } from "./setup.testing";
+import type { TaskSpec } from "./validators";
+
+let at: Deployment;
+let worker: TestWorker;
+
+beforeEach(async () => {
+  vi.useFakeTimers();
+  at = await Deployment.start();
+  worker = await at.worker("w", { capacity: 20 });
+});
+
+afterEach(() => {
+  at.close();
+  vi.useRealTimers();
+});
+
+async function begun() {
+  const task = await at.submit();
+  await at.pass();
+  const { run } = await worker.begin();
+  return { task, run };
+}
+
+const child = (more: Partial<TaskSpec> = {}): TaskSpec => ({ agent: "echo", input: "1", ...more });
+const spawn = (run: Id<"runs">, tasks: TaskSpec[], gather = false, step = "spawn") =>
+  at.t.mutation(api.worker.spawn, { key: KEYS.worker, session: worker.session, run, step, tasks, gather });
+
+test("the children of a step exist once, however often it is asked for, and in a later run too", async () => {
+  const { task, run } = await begun();
+  const first = await spawn(run, [child(), child()]);
+  expect(await spawn(run, [child(), child()])).toEqual(first);
+  await worker.finish(run, { kind: "released" });
+  await at.pass(10);
+  const { assigned } = await worker.inbox();
+  const again = assigned.find((item) => item.task === task)!;
+  expect(again.steps).toBe(1);
+  expect(await spawn(again.run, [child(), child()])).toEqual(first);
+  expect(assigned).toHaveLength(3);
+  await expect(spawn(run, [child()])).rejects.toThrow(/not this session's any more/);
+});
+
+test("one child that is refused means none, and the reason names it", async () => {
+  const { task, run } = await begun();
+  await expect(spawn(run, [child(), child({ agent: "nobody" })])).rejects.toThrow(/tasks\[1\]: .*nobody/);
+  await expect(spawn(run, [child({ dedupKey: "x" })], true)).rejects.toThrow(/tasks\[0\]: a gathered task/);
+  await at.pass(10);
+  expect((await worker.inbox()).assigned).toEqual([]);
+  expect((await at.state(task)).steps).toBe(0);
+});
+
+test("a run that gathers waits without a worker until its children have ended, and reads how", async () => {
+  const { task, run } = await begun();
+  const { tasks, group } = await spawn(run, [child(), child()], true);
+  await worker.finish(run, { kind: "suspended", step: "wait", until: { group: group! } });
+  expect((await at.task(task)).status).toBe("waiting_event");
+  await at.pass(10);
+  for (const { run: theirs } of (await worker.inbox()).assigned) {
+    await worker.finish(theirs, { kind: "succeeded", output: '"done"' });
+  }
+  await at.pass(2_000);
+  const again = (await worker.inbox()).assigned.find((item) => item.task === task)!;
+  const { steps } = await worker.steps(again.run);
+  expect(steps.find(({ key }) => key === "wait")!.result).toBe(`{"name":"${group!}","data":"success"}`);
+  const ask = (ids: Id<"tasks">[]) =>
+    at.t.query(api.worker.gathered, {
+      key: KEYS.worker,
+      session: worker.session,
+      run: again.run,
+      tasks: ids,
+    });
+  expect((await ask(tasks)).items.map(({ output, status }) => [status, output])).toEqual([
+    ["succeeded", '"done"'],
+    ["succeeded", '"done"'],
+  ]);
+  await expect(ask([task])).rejects.toThrow(/no child/);
+});
+
+test("children that ended before the wait began end it at once", async () => {
+  const { task, run } = await begun();
+  const { group } = await spawn(run, [child()], true);
+  await at.pass(10);
+  const theirs = (await worker.inbox()).assigned.find((item) => item.task !== task)!;
+  await worker.finish(theirs.run);
+  await at.pass(2_000);
+  await worker.finish(run, { kind: "suspended", step: "wait", until: { group: group! } });
+  await at.pass(10);
+  expect((await at.task(task)).status).toBe("running");
+});
+
+test("next tasks come with the end of a run, or it has failed and there are none", async () => {
+  const [good, bad] = [await begun(), await begun()];
+  const end = (run: Id<"runs">, next: unknown) =>
+    worker.finish(run, { kind: "succeeded", output: null, next: JSON.stringify(next) });
+  await end(good.run, [child(), child()]);
+  await end(bad.run, [child(), child({ queue: "a/b" })]);
+  await at.pass(10);
+  expect((await at.task(good.task)).status).toBe("succeeded");
+  expect((await at.task(bad.task)).error).toMatchObject({ code: "invalid_next" });
+  const { assigned } = await worker.inbox();
+  expect(assigned).toHaveLength(2);
+});
