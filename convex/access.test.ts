@@ -84,6 +84,8 @@ async function table(): Promise<[Public, Record<string, unknown>, Role[]][]> {
     [api.limits.resume, { kind: "queue", name: "q" }, ["operator"]],
     [api.limits.remove, { kind: "queue", name: "q" }, ["operator"]],
     [api.limits.list, {}, ["operator"]],
+    [api.tasks.why, { task }, ["submit", "operator"]],
+    [api.tasks.backlog, {}, ["submit", "operator"]],
     [api.worker.crashed, { session, blamed: null }, ["worker"]],
     [api.schedules.set, { schedule }, ["submit", "operator"]],
     [api.schedules.get, { name }, ["submit", "operator"]],
@@ -122,6 +124,8 @@ function call(fn: Public, args: Record<string, unknown>, key: string): Promise<u
     "upstream",
     "preview",
     "part",
+    "why",
+    "backlog",
   ].includes(getFunctionName(fn).split(":")[1]!);
   return isQuery
     ? at.t.query(fn as FunctionReference<"query">, { key, ...args })

@@ -78,6 +78,12 @@ export const CENSUS_AGAIN_MS = 5_000; // when there are more live runs than that
 export const STICKY_MS = 24 * 3_600_000; // that a worker is preferred after its last run of a sticky key
 export const STICKY_BATCH = 16; // stickies that a pass forgets
 
+// What is shown of why things wait.
+export const AHEAD_SHOWN = 100; // tasks counted before one in its lane
+export const BACKLOG_ROWS = 10_000; // tasks counted over all queues: a third of what a query may read
+export const BACKLOG_QUEUES = 100;
+export const LAG_RUNS = 100; // the last runs, whose waiting is told
+
 // Loops.
 export const DISPATCH_BATCH = 100; // assignments of a pass: about 600 documents touched, milliseconds of user time
 export const DISPATCH_LANES = 64; // lanes that a pass looks at; the next pass goes on behind them

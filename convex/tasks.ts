@@ -6,6 +6,7 @@ import { MAX_EVENTS } from "./constants";
 import { refuse } from "./errors";
 import * as Children from "./model/children";
 import { history as readHistory } from "./model/events";
+import * as Explain from "./model/explain";
 import { checkScope, type Caller } from "./model/keys";
 import { partOf } from "./model/outputs";
 import * as Steer from "./model/steer";
@@ -15,6 +16,7 @@ import { send } from "./model/send";
 import * as Tasks from "./model/tasks";
 import { knownId } from "./model/text";
 import {
+  vBacklog,
   vEventView,
   vSubmitted,
   vTaskLinks,
@@ -22,6 +24,7 @@ import {
   vTaskState,
   vTaskStatus,
   vTaskView,
+  vWhy,
 } from "./validators";
 
 export const submit = submitMutation({
@@ -137,4 +140,16 @@ export const state = submitQuery({
   args: { task: v.string() },
   returns: vTaskState,
   handler: (ctx, { task }) => stateOf(ctx, knownId(ctx, "tasks", task)),
+});
+
+export const why = submitQuery({
+  args: { task: v.string() },
+  returns: vWhy,
+  handler: (ctx, { task }) => Explain.why(ctx, knownId(ctx, "tasks", task), Date.now()),
+});
+
+export const backlog = submitQuery({
+  args: {},
+  returns: vBacklog,
+  handler: (ctx) => Explain.backlog(ctx, Date.now()),
 });

@@ -188,6 +188,68 @@ export const vLimitView = v.object({
 });
 export type LimitView = Infer<typeof vLimitView>;
 
+// Why a task does not run now, what would change that, and when time alone does.
+export const vReason = v.object({
+  code: v.union(
+    ...(
+      [
+        "ended",
+        "running",
+        "assigned",
+        "cancel_requested",
+        "pause_requested",
+        "paused",
+        "delayed",
+        "set_aside",
+        "sleeping",
+        "waiting_event",
+        "waiting",
+        "loop_dead",
+        "scope_paused",
+        "scope_counting",
+        "scope_limit",
+        "scope_rate",
+        "no_worker",
+        "no_worker_for_queue",
+        "no_worker_for_agent",
+        "no_worker_for_labels",
+        "draining",
+        "full",
+        "in_line",
+      ] as const
+    ).map((code) => v.literal(code)),
+  ),
+  message: v.string(),
+  clears: v.string(),
+  at: v.union(v.number(), v.null()), // milliseconds since the epoch; of an ended task, when it ended
+});
+export type Reason = Infer<typeof vReason>;
+
+export const vWhy = v.object({
+  task: v.id("tasks"),
+  status: vTaskStatus,
+  lane: v.string(), // to be named to limits:pause
+  reasons: v.array(vReason),
+});
+export type Why = Infer<typeof vWhy>;
+
+export const vBacklog = v.object({
+  queues: v.array(
+    v.object({
+      queue: v.string(),
+      waiting: v.number(), // in line, `more`: at least
+      more: v.boolean(),
+      oldestMs: v.number(), // how long the oldest that was counted has been in line
+    }),
+  ),
+  more: v.boolean(), // there are queues that were not counted
+  startLag: v.union(
+    v.object({ runs: v.number(), p50Ms: v.number(), p95Ms: v.number(), maxMs: v.number() }),
+    v.null(), // nothing ever ran
+  ),
+});
+export type Backlog = Infer<typeof vBacklog>;
+
 // What rings at a time, beside delayed tasks, deadlines of runs and leases.
 export const vAlarmKind = v.union(
   v.literal("startBy"),

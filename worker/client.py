@@ -20,6 +20,7 @@ from worker.models import Chunk, LlmSpec, Progress, RunError, RunKind, TaskStatu
 from worker.models import RetryPolicy as RetryPolicy  # noqa: PLC0414 - who submits takes it from here
 from worker.schedules import Schedules
 from worker.triggers import Triggers
+from worker.why import Backlog, Why
 
 ENDED: frozenset[TaskStatus] = frozenset({"succeeded", "failed", "cancelled", "skipped"})
 SUBMIT_PAGE = 200  # tasks in a call, as the control plane bounds it
@@ -482,6 +483,14 @@ class Client(Groups, Schedules, Triggers, Endpoints):
     async def agents(self) -> list[AgentView]:
         """Return the registry."""
         return [AgentView.model_validate(item) for item in await self._query("agents:list", {})]
+
+    async def why(self, task: str) -> Why:
+        """Return all true reasons why a task does not run now."""
+        return Why.model_validate(await self._query("tasks:why", {"task": task}))
+
+    async def backlog(self) -> Backlog:
+        """Return what waits in each queue, and how long the last runs had waited for their start."""
+        return Backlog.model_validate(await self._query("tasks:backlog", {}))
 
     @property
     def limits(self) -> Limits:

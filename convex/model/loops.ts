@@ -1,7 +1,7 @@
 /** Waking the loops. Each runs as a chain of scheduled passes; the generation makes it one chain. */
 import { internal } from "../_generated/api";
 import type { Doc } from "../_generated/dataModel";
-import type { MutationCtx } from "../_generated/server";
+import type { MutationCtx, QueryCtx } from "../_generated/server";
 import { DISPATCH_BATCH, LONGEST_SLEEP_MS } from "../constants";
 
 export type LoopName = Doc<"loops">["name"];
@@ -47,7 +47,7 @@ export async function stateOf(ctx: MutationCtx, row: Doc<"loops">): Promise<Doc<
 }
 
 /** Whether a loop that should have a pass has none: it ran out of time or memory, or was cancelled by hand. */
-export async function isDead(ctx: MutationCtx, state: Doc<"loopState">): Promise<boolean> {
+export async function isDead(ctx: QueryCtx, state: Doc<"loopState">): Promise<boolean> {
   const job = state.job && (await ctx.db.system.get("_scheduled_functions", state.job));
   return !job || (job.state.kind !== "pending" && job.state.kind !== "inProgress");
 }

@@ -11,7 +11,7 @@ from typing import get_args
 
 import anyio
 
-from worker.cli import task_state
+from worker.cli import task_state, why
 from worker.cli.common import (
     Commands,
     add_command,
@@ -69,6 +69,9 @@ def add_to(commands: Commands) -> None:
         "--key", metavar="KEY", help="count it against the limits of this key, for example a customer's"
     )
     submit.add_argument(
+        "--sticky", metavar="KEY", help="preferably on the worker that ran this key last, if it has room"
+    )
+    submit.add_argument(
         "--max-attempts",
         type=_count,
         metavar="N",
@@ -94,6 +97,7 @@ def add_to(commands: Commands) -> None:
 
     parser = add_command(commands, "tasks", "list, show and cancel tasks")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    why.add_to(verbs)
     listing = add_command(
         verbs, "list", "list tasks, newest first", "With --status, those that changed last come first."
     )
@@ -147,6 +151,7 @@ def spec_of(arguments: argparse.Namespace) -> TaskSpec:
         end_within_ms=_ms(arguments.end_within),
         labels=arguments.label,
         key=arguments.key,
+        sticky=arguments.sticky,
         retry=None if attempts is None else RetryPolicy(max_attempts=attempts),
     )
 

@@ -1,0 +1,210 @@
+/** Why a task does not run now: all true reasons, in the order in which they stand in its way. Pure. */
+import type { Doc } from "../_generated/dataModel";
+import type { Reason } from "../validators";
+import type { Block, Scope } from "./limits";
+import { canRun } from "./plan";
+
+/** What is known of a task and of all that could hold it back. Instants in milliseconds since the epoch. */
+export type Facts = {
+  now: number;
+  task: Pick<
+    Doc<"tasks">,
+    | "status"
+    | "queue"
+    | "agent"
+    | "kind"
+    | "labels"
+    | "cancelRequested"
+    | "pauseRequested"
+    | "error"
+    | "endedAt"
+  >;
+  lane: string;
+  /** Its place in line, `more`: there are more before it than were counted; null when it is in none. */
+  ahead: { count: number; more: boolean } | null;
+  /** The row that holds it until a time, and why it was set aside if it was. */
+  delayed: { dueAt: number; setAside: string | null } | null;
+  /** What it comes after and has not ended. */
+  after: { tasks: string[]; more: boolean; mode: "all" | "any" } | null;
+  wait: { event: string; until: number | null } | null;
+  run: {
+    state: "assigned" | "running";
+    worker: string;
+    since: number;
+    deadlineAt: number | null;
+    silentMs: number | null;
+  } | null;
+  blocks: Block[];
+  workers: (Pick<
+    Doc<"workers">,
+    "name" | "queues" | "agents" | "labels" | "llm" | "capacity" | "draining"
+  > & {
+    held: number;
+  })[];
+  /** The loops that count as at work and are not. */
+  dead: ("dispatch" | "timers")[];
+};
+
+export function reasons(facts: Facts): Reason[] {
+  const { task } = facts;
+  if (task.endedAt !== null) return [ended(facts)];
+  const asked: Reason[] = [];
+  if (task.cancelRequested) {
+    asked.push(
+      reason("cancel_requested", "Its cancellation was asked for.", "Its worker, or a grace period."),
+    );
+  }
+  if (task.pauseRequested === true) {
+    asked.push(reason("pause_requested", "Its pause was asked for.", "tasks resume."));
+  }
+  if (facts.run !== null) return [...asked, running(facts, facts.run)];
+  return [
+    ...asked,
+    ...own(facts),
+    ...dead(facts),
+    ...facts.blocks.map(block),
+    ...workers(facts),
+    ...inLine(facts),
+  ];
+}
+
+function reason(code: Reason["code"], message: string, clears: string, at: number | null = null): Reason {
+  return { code, message, clears, at };
+}
+
+function ended({ task }: Facts): Reason {
+  const why = task.error === null ? "" : `: ${task.error.message}`;
+  const again = task.status === "succeeded" ? "Nothing: it is done." : "tasks retry.";
+  return reason("ended", `It has ended: ${task.status}${why}`, again, task.endedAt);
+}
+
+function running(
+  { now }: Facts,
+  { state, worker, since, deadlineAt, silentMs }: NonNullable<Facts["run"]>,
+): Reason {
+  const for_ = seconds(now - since);
+  if (state === "assigned") {
+    const message = `It was given to the worker ${worker} ${for_} ago, which has not begun.`;
+    return reason("assigned", message, "The worker, or else another once this one's time is up.", deadlineAt);
+  }
+  const silent = silentMs === null ? "" : `; silent for ${seconds(silentMs)}`;
+  const message = `It runs on the worker ${worker} since ${for_}${silent}.`;
+  return reason("running", message, "Its end.", deadlineAt);
+}
+
+/** What its own state says. */
+function own({ task, delayed, after, wait }: Facts): Reason[] {
+  switch (task.status) {
+    case "paused":
+      return [reason("paused", "It is paused.", "tasks resume.")];
+    case "delayed":
+    case "sleeping": {
+      const at = delayed?.dueAt ?? null;
+      if (delayed?.setAside != null) {
+        const message = `It was set aside, since dispatch could not handle it: ${delayed.setAside}`;
+        return [reason("set_aside", message, "Time, or mending what it says.", at)];
+      }
+      return task.status === "delayed"
+        ? [reason("delayed", "It is due later.", "Time.", at)]
+        : [reason("sleeping", "It sleeps between two runs.", "Time.", at)];
+    }
+    case "waiting_event": {
+      const event = wait === null ? "an event" : `the event ${JSON.stringify(wait.event)}`;
+      return [
+        reason(
+          "waiting_event",
+          `It waits for ${event}.`,
+          "The event, or its time limit.",
+          wait?.until ?? null,
+        ),
+      ];
+    }
+    case "waiting": {
+      const { tasks = [], more = false, mode = "all" } = after ?? {};
+      const named = `${tasks.join(", ")}${more ? " and more" : ""}`;
+      const message = `It comes after ${mode === "any" ? "any" : "all"} of: ${named}.`;
+      return [reason("waiting", message, "The end of these tasks.")];
+    }
+    default:
+      return [];
+  }
+}
+
+function dead({ dead: loops, task }: Facts): Reason[] {
+  const needed = task.status === "pending" ? "dispatch" : "timers";
+  return loops.includes(needed)
+    ? [reason("loop_dead", `The ${needed} loop has died.`, "The watchdog, within a minute.")]
+    : [];
+}
+
+const nameOf = ({ kind, name }: Scope): string =>
+  kind === "system" ? "The system" : `The ${kind} ${JSON.stringify(name)}`;
+
+function block(held: Block): Reason {
+  const scope = nameOf(held.scope);
+  switch (held.code) {
+    case "paused":
+      return reason("scope_paused", `${scope} is paused.`, "resume, or a limit above 0.");
+    case "counting":
+      return reason(
+        "scope_counting",
+        `${scope} has a new limit, and its live runs are being counted.`,
+        "The count.",
+      );
+    case "limit": {
+      const message = `${scope} has reached its limit: ${held.inUse} of ${held.limit} runs.`;
+      return reason("scope_limit", message, "The end of one of these runs, or a higher limit.");
+    }
+    case "rate": {
+      const { count, perMs } = held.rate;
+      const message = `${scope} has used up its rate of ${count} starts in ${perMs} ms.`;
+      return reason("scope_rate", message, "Its next token, or a higher rate.", held.at);
+    }
+  }
+}
+
+/** The first demand that no live worker meets, in the order queue, agent, labels, readiness, room. */
+function workers({ task, workers: live }: Facts): Reason[] {
+  const start = "Start one: signalbox worker.";
+  if (live.length === 0) return [reason("no_worker", "No worker is live.", start)];
+  const serving = live.filter((worker) => worker.queues.includes(task.queue));
+  if (serving.length === 0) {
+    const message = `None of ${live.length} live workers serves the queue ${task.queue}.`;
+    return [reason("no_worker_for_queue", message, "A worker with this queue.")];
+  }
+  const knowing = serving.filter((worker) => canRun(worker, { ...task, labels: [] }));
+  if (knowing.length === 0) {
+    const what = task.kind === "llm" ? "has a model for its agent" : `knows the agent ${task.agent}`;
+    const message = `None of ${serving.length} workers of its queue ${what}.`;
+    return [reason("no_worker_for_agent", message, "A worker that brings it.")];
+  }
+  const able = knowing.filter((worker) => canRun(worker, task));
+  if (able.length === 0) {
+    const message = `None of ${knowing.length} workers that know its agent carries all of its labels: ${task.labels.join(", ")}.`;
+    return [reason("no_worker_for_labels", message, "A worker with these labels.")];
+  }
+  const open = able.filter((worker) => !worker.draining);
+  if (open.length === 0) {
+    const message = `All ${able.length} workers that can run it are draining.`;
+    return [reason("draining", message, "A worker that is not.")];
+  }
+  const held = open.reduce((sum, worker) => sum + Math.min(worker.held, worker.capacity), 0);
+  const capacity = open.reduce((sum, worker) => sum + worker.capacity, 0);
+  if (held < capacity) return [];
+  const message = `All ${open.length} workers that can run it are full: ${held} of ${capacity} runs.`;
+  return [reason("full", message, "The end of a run there, or another worker.")];
+}
+
+function inLine({ task, ahead }: Facts): Reason[] {
+  if (task.status !== "pending" || ahead === null) return [];
+  const { count, more } = ahead;
+  const message =
+    count === 0
+      ? "It is the next of its lane."
+      : `${more ? "At least " : ""}${count} of its lane go before it.`;
+  return [reason("in_line", message, "Its turn.")];
+}
+
+function seconds(ms: number): string {
+  return `${Math.max(0, ms / 1_000).toFixed(1)} s`;
+}
