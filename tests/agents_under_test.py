@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -97,8 +98,8 @@ async def waiter(ctx: Context, input: float | None) -> Any:
 async def listener(ctx: Context, input: int) -> list[Any]:
     """Return so many signals."""
     heard: list[Any] = []
-    async for signal in ctx.signals():
-        heard.append([signal.name, signal.data])
+    async for told in ctx.signals():
+        heard.append([told.name, told.data])
         if len(heard) == input:
             break
     return heard
@@ -118,3 +119,16 @@ async def family(ctx: Context, input: int) -> Result:
     """Gather so many children, and leave one to come next."""
     ended = await ctx.gather([TaskSpec(agent="noop", input=str(n)) for n in range(input)])
     return Result([child.output for child in ended], next=[TaskSpec(agent="noop", input='"next"')])
+
+
+@agent("glutton")
+async def glutton(ctx: Context, input: Any) -> int:
+    """Ask for more memory than any machine has."""
+    return len(bytearray(1 << 60))
+
+
+@agent("oom")
+async def oom(ctx: Context, input: Any) -> None:
+    """Be killed as the kernel kills who takes too much memory."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    await anyio.sleep_forever()
