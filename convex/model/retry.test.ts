@@ -50,6 +50,14 @@ describe("judge", () => {
     });
   });
 
+  test("a run that waits burns nothing, and ends the row of releases; one that was cancelled does not wait", () => {
+    const asked: Ending = { kind: "suspended", step: "s", until: { ms: 1 } };
+    const standing = { ...fresh, failures: 1, losses: 2, releases: 3 };
+    const verdict = { next: "suspended", failures: 1, losses: 2, releases: 0, isolate: false };
+    expect(judge(asked, standing, 0.5)).toEqual(verdict);
+    expect(judge(asked, { ...standing, cancelRequested: true }, 0.5)).toMatchObject({ next: "cancelled" });
+  });
+
   test("an error that no retry can mend fails at once", () => {
     expect(judge({ ...failed, retryable: false }, fresh, 0.5)).toMatchObject({ next: "failed", failures: 1 });
   });
