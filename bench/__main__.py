@@ -1,4 +1,4 @@
-"""`python -m bench [NAME ...]`: latency, throughput, streams, idle, recovery; by name also size."""
+"""`python -m bench [NAME ...]`: latency, throughput, streams, idle, recovery, schedules; size by name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 import anyio
 
-from bench import scale
+from bench import scale, schedules
 from bench.stage import BENCH_AGENT, Figure, Stage, cpu_s, percentile, rss_mb, scripted_model, staged
 from worker.cli.common import print_table
 from worker.client import TaskSpec
@@ -128,6 +128,7 @@ BENCHES: dict[str, Callable[[], AsyncIterator[Figure]]] = {
     "streams": streams,
     "idle": idle,
     "recovery": scale.recovery,
+    "schedules": schedules.lateness,
     "long": scale.long_tasks,
     "crowd": scale.crowd,
     "backlog": scale.backlog,

@@ -47,7 +47,7 @@ def add_to(commands: Commands) -> None:
     put.add_argument("--disabled", action="store_true", help="keep it on the list and call it no more")
     listing = add_command(verbs, "list", "list the endpoints and how they do")
     remove = add_command(verbs, "remove", "take an endpoint off the list; what it holds is released")
-    remove.add_argument("name", metavar="NAME")
+    remove.add_argument("name", metavar="NAME", help="as `signalbox endpoints list` shows it")
     for verb in (put, listing, remove):
         with_json(verb)
     put.set_defaults(run=lambda a: anyio.run(_set, a))
