@@ -53,6 +53,10 @@ async function table(): Promise<[Public, Record<string, unknown>, Role[]][]> {
     [api.tasks.submit, { tasks: [] }, ["submit", "operator"]],
     [api.tasks.get, { task }, ["submit", "operator"]],
     [api.tasks.list, {}, ["submit", "operator"]],
+    [api.tasks.cancelMany, { filter: {}, dryRun: true }, ["submit", "operator"]],
+    [api.tasks.retryMany, { filter: {}, dryRun: true }, ["submit", "operator"]],
+    [api.tasks.failures, {}, ["submit", "operator"]],
+    [api.tasks.causes, { task }, ["submit", "operator"]],
     [api.tasks.part, { task, of: "input", index: 0 }, ["submit", "operator"]],
     [api.tasks.history, { task }, ["submit", "operator"]],
     [api.tasks.links, { task }, ["submit", "operator"]],
@@ -126,6 +130,8 @@ function call(fn: Public, args: Record<string, unknown>, key: string): Promise<u
     "part",
     "why",
     "backlog",
+    "failures",
+    "causes",
   ].includes(getFunctionName(fn).split(":")[1]!);
   return isQuery
     ? at.t.query(fn as FunctionReference<"query">, { key, ...args })

@@ -1,10 +1,11 @@
 import { v } from "convex/values";
 import type { Doc } from "./_generated/dataModel";
-import type { QueryCtx } from "./_generated/server";
+import { internalQuery, type QueryCtx } from "./_generated/server";
 import { submitMutation, submitQuery } from "./functions";
 import { MAX_EVENTS } from "./constants";
 import { refuse } from "./errors";
 import * as Children from "./model/children";
+import * as Bulk from "./model/bulk";
 import { history as readHistory } from "./model/events";
 import * as Explain from "./model/explain";
 import { checkScope, type Caller } from "./model/keys";
@@ -17,7 +18,11 @@ import * as Tasks from "./model/tasks";
 import { knownId } from "./model/text";
 import {
   vBacklog,
+  vBulk,
+  vCause,
   vEventView,
+  vFailures,
+  vFilter,
   vSubmitted,
   vTaskLinks,
   vTaskSpec,
@@ -152,4 +157,50 @@ export const backlog = submitQuery({
   args: {},
   returns: vBacklog,
   handler: (ctx) => Explain.backlog(ctx, Date.now()),
+});
+
+export const cancelMany = submitMutation({
+  args: {
+    filter: vFilter,
+    cursor: v.optional(v.union(v.string(), v.null())),
+    dryRun: v.optional(v.boolean()),
+  },
+  returns: vBulk,
+  handler: (ctx, { filter, cursor = null, dryRun = false }) =>
+    Bulk.applyToPage(ctx, ctx.caller, "cancel", filter, cursor, dryRun),
+});
+
+export const retryMany = submitMutation({
+  args: {
+    filter: vFilter,
+    cursor: v.optional(v.union(v.string(), v.null())),
+    dryRun: v.optional(v.boolean()),
+  },
+  returns: vBulk,
+  handler: (ctx, { filter, cursor = null, dryRun = false }) =>
+    Bulk.applyToPage(ctx, ctx.caller, "retry", filter, cursor, dryRun),
+});
+
+/** What the two above read from the snapshot at which they begin. */
+export const page = internalQuery({
+  args: {
+    verb: v.union(v.literal("cancel"), v.literal("retry")),
+    filter: vFilter,
+    queues: v.union(v.array(v.string()), v.null()),
+    cursor: v.union(v.string(), v.null()),
+  },
+  returns: v.object({ tasks: v.array(v.id("tasks")), cursor: v.union(v.string(), v.null()) }),
+  handler: (ctx, { verb, filter, queues, cursor }) => Bulk.pageOf(ctx, verb, filter, queues, cursor),
+});
+
+export const failures = submitQuery({
+  args: { tenant: v.optional(v.string()), cursor: v.optional(v.union(v.string(), v.null())) },
+  returns: vFailures,
+  handler: (ctx, { tenant = "default", cursor = null }) => Bulk.failures(ctx, tenant, cursor),
+});
+
+export const causes = submitQuery({
+  args: { task: v.string() },
+  returns: v.array(vCause),
+  handler: (ctx, { task }) => Bulk.causesOf(ctx, knownId(ctx, "tasks", task)),
 });

@@ -132,3 +132,9 @@ async def oom(ctx: Context, input: Any) -> None:
     """Be killed as the kernel kills who takes too much memory."""
     os.kill(os.getpid(), signal.SIGKILL)
     await anyio.sleep_forever()
+
+
+@agent("say")
+async def say(ctx: Context, value: Any) -> Any:
+    """Give back what it was given, or a text of so many characters."""
+    return "x" * value if isinstance(value, int) else value

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from worker import client, endpoints, groups, limits, models, schedules, triggers
+from worker import bulk, client, endpoints, groups, limits, models, schedules, triggers
 
 CONTRACT: dict[str, Any] = json.loads((Path(__file__).parent / "contract.json").read_text(encoding="utf-8"))
 
@@ -99,6 +99,8 @@ def only(shape: Any, kind: str) -> Any:
         ("worker:inbox", None, models.Inbox),
         ("worker:drain", None, models.DrainReply),
         ("tasks:list", None, client.TaskPage),
+        ("tasks:cancelMany", None, bulk.BulkPage),
+        ("tasks:failures", None, bulk.Failures),
         ("tasks:children", None, client.TaskPage),
         ("tasks:links", None, client.TaskLinks),
         ("groups:list", None, groups.GroupPage),
@@ -131,6 +133,19 @@ def test_a_new_group_says_the_same() -> None:
     given = [shape_of(model, omits_none=True) for model in (groups.Callback, groups.FollowUpTask)]
     assert union(given) == on_complete
     assert union([shape_of(groups.GroupView), "null"]) == answer_of("groups:get")
+
+
+def test_bulk_operations_say_the_same() -> None:
+    for function in ("tasks:cancelMany", "tasks:retryMany"):
+        chosen, _ = only(arguments_of(function), "object")["filter"]
+        assert shape_of(bulk.Filter, omits_none=True) == chosen
+        assert shape_of(bulk.BulkPage) == answer_of(function)
+    ours = only(shape_of(bulk.Cause), "object")
+    theirs = only(only(answer_of("tasks:causes"), "array"), "object")
+    # A state that this version does not know is still shown.
+    assert {k: v for k, v in ours.items() if k != "state"} == {
+        k: v for k, v in theirs.items() if k != "state"
+    }
 
 
 def test_agents_history_and_streams_say_the_same() -> None:
@@ -184,7 +199,16 @@ def test_events_triggers_and_webhooks_say_the_same() -> None:
 def test_every_public_function_is_called_by_one_of_the_two_clients() -> None:
     sources = [
         Path(module.__file__ or "").read_text(encoding="utf-8")
-        for module in (client, endpoints, groups, limits, schedules, triggers, __import__("worker.api").api)
+        for module in (
+            bulk,
+            client,
+            endpoints,
+            groups,
+            limits,
+            schedules,
+            triggers,
+            __import__("worker.api").api,
+        )
     ]
     unused = [name for name in CONTRACT if not any(f'"{name}"' in source for source in sources)]
     assert unused == []

@@ -12,6 +12,7 @@ import anyio
 from pydantic import Field, SecretStr
 
 from worker.backend import Backend, Json, retry
+from worker.bulk import Bulk
 from worker.endpoints import Endpoints, Executor
 from worker.errors import PayloadTooLarge, function_error
 from worker.groups import After, Groups, OnComplete
@@ -242,7 +243,7 @@ class StreamUpdate(Wire):
     chunks: list[Chunk] = Field(default_factory=list)
 
 
-class Client(Groups, Schedules, Triggers, Endpoints):
+class Client(Bulk, Groups, Schedules, Triggers, Endpoints):
     """`tasks:*`, `groups:*`, `schedules:*`, `runs:*` and `agents:*` of one deployment.
 
     It calls with a submit or operator key.

@@ -32,6 +32,7 @@ import type * as model_agents from "../model/agents.js";
 import type * as model_alarms from "../model/alarms.js";
 import type * as model_answers from "../model/answers.js";
 import type * as model_attending from "../model/attending.js";
+import type * as model_bulk from "../model/bulk.js";
 import type * as model_calling from "../model/calling.js";
 import type * as model_capabilities from "../model/capabilities.js";
 import type * as model_catchup from "../model/catchup.js";
@@ -124,6 +125,7 @@ declare const fullApi: ApiFromModules<{
   "model/alarms": typeof model_alarms;
   "model/answers": typeof model_answers;
   "model/attending": typeof model_attending;
+  "model/bulk": typeof model_bulk;
   "model/calling": typeof model_calling;
   "model/capabilities": typeof model_capabilities;
   "model/catchup": typeof model_catchup;

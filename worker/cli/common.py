@@ -8,6 +8,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TypeAlias
 from urllib.parse import urlsplit
@@ -20,6 +21,7 @@ from worker.errors import SettingsError
 from worker.local import DEVELOPMENT_ADMIN_KEY
 from worker.settings import Settings, environment
 
+_FIRST_MS = 1e11  # the year 5138 in seconds, 1973 in milliseconds
 _PATIENCE_S = 10.0  # of somebody at a terminal
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -59,6 +61,25 @@ def positive(text: str) -> float:
     if value <= 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not above 0")
     return value
+
+
+def instant_ms(text: str) -> float:
+    """Return the milliseconds since the epoch of ISO 8601 text, or of seconds or milliseconds since it.
+
+    A time without an offset is in this machine's time zone.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        try:
+            return datetime.fromisoformat(text).astimezone().timestamp() * 1000
+        except (ValueError, OverflowError):
+            value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no time: write 2026-11-21T13:00:00Z, or seconds since 1970"
+        )
+    return value if value >= _FIRST_MS else value * 1000
 
 
 def client() -> Client:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import get_args
 
 import anyio
 
-from worker.cli import task_state, why
+from worker.cli import bulk, task_state, why
 from worker.cli.common import (
     Commands,
     add_command,
     client,
+    instant_ms,
     number,
     positive,
     print_json,
@@ -23,8 +24,9 @@ from worker.cli.common import (
     read_text,
     with_json,
 )
+from worker.cli.each import submit_lines
 from worker.cli.reading import Reading, StartsOver
-from worker.client import ENDED, RetryPolicy, StreamUpdate, TaskSpec, TaskView
+from worker.client import ENDED, Batch, Debounce, RetryPolicy, StreamUpdate, TaskSpec, TaskView
 from worker.errors import SettingsError
 from worker.models import TaskStatus
 
@@ -39,9 +41,16 @@ def add_to(commands: Commands) -> None:
     submit = add_command(
         commands, "submit", "submit a task and print its id; with --follow, wait for its end"
     )
-    submit.add_argument("agent", metavar="AGENT", help="one that `signalbox agents list` shows")
+    who = submit.add_mutually_exclusive_group(required=True)
+    who.add_argument("agent", nargs="?", metavar="AGENT", help="one that `signalbox agents list` shows")
+    who.add_argument("--capability", metavar="NAME", help="any agent that has it, instead of AGENT")
     submit.add_argument(
         "--input", default="null", metavar="JSON", help="JSON, @FILE, or - for standard input; default: null"
+    )
+    submit.add_argument(
+        "--each",
+        metavar="FILE",
+        help="a task for each line of JSON in FILE, or in standard input for -; prints how many",
     )
     submit.add_argument("--queue", metavar="NAME", help="whose workers do it; default: default")
     submit.add_argument("--tenant", metavar="NAME", help="for whom it is done; default: default")
@@ -49,7 +58,28 @@ def add_to(commands: Commands) -> None:
     submit.add_argument(
         "--dedup-key", metavar="KEY", help="a key that was used before names that task instead of a new one"
     )
+    submit.add_argument(
+        "--dedup-for", type=positive, metavar="SECONDS", help="how long; default: as long as the task is kept"
+    )
     submit.add_argument("--delay", type=number, metavar="SECONDS", help="not before then")
+    submit.add_argument(
+        "--at", type=instant_ms, metavar="TIME", help="not before then: ISO 8601, or seconds since 1970"
+    )
+    submit.add_argument(
+        "--debounce",
+        nargs=2,
+        metavar=("KEY", "SECONDS"),
+        help="wait so long for another with this key, which then replaces its input",
+    )
+    submit.add_argument(
+        "--debounce-max", type=positive, metavar="SECONDS", help="from the first, however many follow"
+    )
+    submit.add_argument(
+        "--batch",
+        nargs=3,
+        metavar=("KEY", "ITEMS", "SECONDS"),
+        help="one task for so many with this key, or for those of so long: its input is the list of theirs",
+    )
     submit.add_argument(
         "--timeout",
         type=positive,
@@ -95,7 +125,7 @@ def add_to(commands: Commands) -> None:
     tail.set_defaults(run=lambda a: anyio.run(_tail, a))
     with_json(tail, "print a line of JSON for each update")
 
-    parser = add_command(commands, "tasks", "list, show and cancel tasks")
+    parser = add_command(commands, "tasks", "list, show, cancel, pause and retry tasks")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     why.add_to(verbs)
     listing = add_command(
@@ -116,6 +146,16 @@ def add_to(commands: Commands) -> None:
     for verb, run in ((listing, _list), (show, _show), (cancel, _cancel)):
         with_json(verb, "print JSON")
         verb.set_defaults(run=lambda a, run=run: anyio.run(run, a))
+    for name, what in (
+        ("pause", "pause a task: at once in line, else when its worker has handed it back"),
+        ("resume", "let a paused task go on from where it stood in line"),
+        ("retry", "give a failed, cancelled or skipped task its attempts anew"),
+    ):
+        verb = add_command(verbs, name, what)
+        verb.add_argument("task", metavar="TASK", help=_TASK)
+        with_json(verb, "print JSON")
+        verb.set_defaults(run=lambda a: anyio.run(_steer, a))
+    bulk.add_to(verbs)
 
 
 def _count(text: str) -> int:
@@ -140,12 +180,17 @@ def spec_of(arguments: argparse.Namespace) -> TaskSpec:
     attempts = arguments.max_attempts
     return TaskSpec(
         agent=arguments.agent,
+        capability=arguments.capability,
         input=text,
         queue=arguments.queue,
         tenant=arguments.tenant,
         priority=arguments.priority,
         dedup_key=arguments.dedup_key,
+        dedup_for_ms=_ms(arguments.dedup_for),
         delay_ms=_ms(arguments.delay),
+        run_at=arguments.at,
+        debounce=_debounce(arguments),
+        batch=_batch(arguments),
         timeout_ms=_ms(arguments.timeout),
         start_within_ms=_ms(arguments.start_within),
         end_within_ms=_ms(arguments.end_within),
@@ -156,13 +201,43 @@ def spec_of(arguments: argparse.Namespace) -> TaskSpec:
     )
 
 
+def _debounce(arguments: argparse.Namespace) -> Debounce | None:
+    if arguments.debounce is None:
+        if arguments.debounce_max is not None:
+            raise SettingsError("--debounce-max bounds --debounce: give that too")
+        return None
+    key, wait = arguments.debounce
+    return Debounce(
+        key=key, for_ms=_given("--debounce", positive, wait) * 1000, max_ms=_ms(arguments.debounce_max)
+    )
+
+
+def _batch(arguments: argparse.Namespace) -> Batch | None:
+    if arguments.batch is None:
+        return None
+    key, items, wait = arguments.batch
+    most = int(_given("--batch", _count, items))
+    return Batch(key=key, max_items=most, max_ms=_given("--batch", positive, wait) * 1000)
+
+
+def _given(option: str, kind: Callable[[str], float], text: str) -> float:
+    try:
+        return kind(text)
+    except argparse.ArgumentTypeError as error:
+        raise SettingsError(f"{option}: {error}") from None
+
+
 def _ms(seconds: float | None) -> float | None:
     return None if seconds is None else seconds * 1000
 
 
 async def _submit(arguments: argparse.Namespace) -> int:
+    if arguments.each is not None and (arguments.follow or arguments.input != "null"):
+        raise SettingsError("--each brings the inputs and many tasks: it goes without --input and --follow")
     spec = await anyio.to_thread.run_sync(spec_of, arguments)
     async with client() as control:
+        if arguments.each is not None:
+            return await submit_lines(control, arguments.each, spec, as_json=arguments.json)
         submitted = await control.submit(spec)
         if not arguments.follow:
             if arguments.json:
@@ -283,6 +358,19 @@ async def _cancel(arguments: argparse.Namespace) -> int:
         print_json({"task": arguments.task, "status": status})
     elif status == "running":
         print("asked its worker to stop")
+    else:
+        print(status)
+    return 0
+
+
+async def _steer(arguments: argparse.Namespace) -> int:
+    async with client() as control:
+        verb = {"pause": control.pause, "resume": control.resume, "retry": control.retry}[arguments.verb]
+        status = await verb(arguments.task)
+    if arguments.json:
+        print_json({"task": arguments.task, "status": status})
+    elif arguments.verb == "pause" and status != "paused":
+        print(f"{status}: it is paused when it comes back in line")
     else:
         print(status)
     return 0
