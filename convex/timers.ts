@@ -67,6 +67,16 @@ async function sleepUntilDue(ctx: MutationCtx, now: number): Promise<void> {
   if (due.length > 0) await wakeTimersBy(ctx, Math.max(now, Math.min(...due)));
 }
 
+/** Something falls due at `by`, says a transaction that leaves the row of this loop alone. */
+export const wake = internalMutation({
+  args: { by: v.number() },
+  returns: v.null(),
+  handler: async (ctx, { by }) => {
+    await wakeTimersBy(ctx, by);
+    return null;
+  },
+});
+
 /** One thing whose time has come, in a sub-transaction of its own. */
 export const handle = internalMutation({
   args: { due: vDue, now: v.number() },
@@ -139,9 +149,25 @@ export const watchdog = internalMutation({
       .take(WATCHDOG_BATCH);
     for (const watch of watches) await ctx.db.delete("watches", watch._id);
     await forgetExpired(ctx, now);
-    await reviveDispatch(ctx);
-    await reviveSettle(ctx, now);
-    await reviveTimers(ctx, now);
+    for (const name of ["timers", "settle", "dispatch"] as const) {
+      try {
+        await ctx.runMutation(internal.timers.revive, { loop: name, now });
+      } catch (error) {
+        console.error(`watchdog: ${name} could not be looked after: ${String(error)}`);
+      }
+    }
+    return null;
+  },
+});
+
+/** Look after one loop, in a sub-transaction of its own: what makes one of them throw must not keep the others dead. */
+export const revive = internalMutation({
+  args: { loop: v.union(v.literal("timers"), v.literal("settle"), v.literal("dispatch")), now: v.number() },
+  returns: v.null(),
+  handler: async (ctx, { loop: name, now }) => {
+    if (name === "timers") await reviveTimers(ctx, now);
+    else if (name === "settle") await reviveSettle(ctx, now);
+    else await reviveDispatch(ctx);
     return null;
   },
 });

@@ -16,7 +16,9 @@ from worker.models import (
     Assignment,
     Finished,
     Outcome,
+    ProgressReport,
     RegisterRequest,
+    StepReport,
     Succeeded,
     SyncReply,
     SyncRequest,
@@ -74,8 +76,14 @@ class SimulatedWorker:
         worker.session = (await worker.api.register(request, timeout=_CALL_S)).session
         return worker
 
-    async def sync(self, finished: Iterable[tuple[str, Outcome]] = ()) -> SyncReply:
-        """Accept what was assigned, report what is finished, and take in what is new."""
+    async def sync(
+        self,
+        finished: Iterable[tuple[str, Outcome]] = (),
+        *,
+        steps: Iterable[StepReport] | None = None,
+        progress: Iterable[ProgressReport] | None = None,
+    ) -> SyncReply:
+        """Accept what was assigned, report what is done and finished, and take in what is new."""
         self.seq += 1
         accepted, self.waiting = self.waiting, {}
         controls, self._controls = self._controls, []
@@ -87,6 +95,8 @@ class SimulatedWorker:
             chunks=[],
             finished=done,
             acknowledged=controls,
+            steps=None if steps is None else list(steps),
+            progress=None if progress is None else list(progress),
         )
         reply = await self._send(body)
         self.live = reply.live

@@ -15,7 +15,20 @@ import pytest
 from tests.deployment import Deployment, deployed
 from tests.simulated_worker import SimulatedWorker
 from worker.backend import Backend
-from worker.client import TaskSpec
+from worker.client import Submitted, TaskSpec
+from worker.groups import After
+from worker.models import (
+    Failed,
+    Outcome,
+    Progress,
+    ProgressReport,
+    Released,
+    RunError,
+    StepReport,
+    Suspended,
+    UntilEvent,
+    UntilTime,
+)
 
 pytestmark = pytest.mark.timeout(180)
 WORKERS = 100
@@ -55,23 +68,31 @@ class Stage:
         self.first = first
         self.second = second
 
-    async def submit(self, tasks: int = 1) -> None:
+    async def submit(self, tasks: int = 1, **more: Any) -> list[str]:
         """Submit from elsewhere."""
-        await self.at.client.submit_many(TaskSpec(agent="noop", input="null") for _ in range(tasks))
+        specs = [TaskSpec(agent="noop", input="null", **more) for _ in range(tasks)]
+        return [item.task for item in await self.at.client.submit_many(specs) if isinstance(item, Submitted)]
 
     async def pass_time(self, ms: int = 0) -> None:
         """Let what is due within `ms` run."""
         body = {"advanceMs": ms}
         await anyio.to_thread.run_sync(ask, self.at, "POST", "/api/host/clock", body)
 
-    async def hold(self, tasks: int) -> None:
+    async def hold(self, tasks: int, **more: Any) -> list[str]:
         """Let each worker hold half of `tasks` running tasks, and dispatch fall asleep."""
-        await self.submit(tasks)
+        submitted = await self.submit(tasks, **more)
         await self.pass_time()
         for worker in (self.first, self.second):
             await worker.sync()
             await worker.sync()
         assert len(self.first.held) + len(self.second.held) == tasks
+        return submitted
+
+    async def end(self, outcome: Outcome) -> None:
+        """Let each worker report this of all that it holds."""
+        for worker in (self.first, self.second):
+            assert worker.held
+            await worker.sync([(run, outcome) for run in worker.held])
 
 
 async def heartbeats(stage: Stage) -> None:
@@ -105,6 +126,40 @@ async def cancels_and_heartbeats(stage: Stage) -> None:
     await heartbeats(stage)
 
 
+async def failures(stage: Stage) -> None:
+    error = RunError(code="boom", message="it failed")
+    await stage.end(Failed(error=error, retryable=True, not_before_ms=1))
+
+
+async def releases(stage: Stage) -> None:
+    await stage.end(Released())
+
+
+async def sleeps(stage: Stage) -> None:
+    await stage.end(Suspended(step="nap", until=UntilTime(ms=1)))
+
+
+async def waits_with_time_limits(stage: Stage) -> None:
+    await stage.end(Suspended(step="go", until=UntilEvent(event="go", timeout_ms=1)))
+
+
+async def steps_and_progress(stage: Stage) -> None:
+    for worker in (stage.first, stage.second):
+        said = Progress(done=1, total=2, message="half")
+        await worker.sync(
+            steps=[
+                StepReport(run=run, key="one", kind="step", result="1", signal=None) for run in worker.held
+            ],
+            progress=[ProgressReport(run=run, progress=said, state=None) for run in worker.held],
+        )
+
+
+async def signals_and_finishes(stage: Stage) -> None:
+    for run in [*stage.first.held.values(), *stage.second.held.values()]:
+        await stage.at.client.signal(run.task, "go")
+    await finishes(stage)
+
+
 async def delayed_task_falls_due(stage: Stage) -> None:
     await stage.at.client.submit(TaskSpec(agent="noop", input="null", delay_ms=1))
     await stage.pass_time(1)
@@ -116,7 +171,12 @@ ALLOWED: dict[tuple[str, str], set[str]] = {
     ("tasks:submit", "tasks:submit"): {"loops"},  # both wake a sleeping dispatch
     ("tasks:submit", "dispatch:pass"): {"loops"},
     ("dispatch:pass", "tasks:submit"): {"loops", "ready"},  # its last look before it sleeps
-    ("dispatch:pass", "worker:sync"): {"loops", "freed"},  # the same
+    ("dispatch:pass", "worker:sync"): {
+        "loops",
+        "freed",
+        "ready",
+    },  # the same; a run that is handed back is in line again
+    ("dispatch:pass", "settle:pass"): {"loops", "ready"},  # a dependent is released
     ("worker:sync", "dispatch:pass"): {"loops"},  # room is told to a dispatch that sleeps
     ("worker:sync", "tasks:submit"): {"loops"},
     ("timers:tick", "tasks:submit"): {"loops", "delayed"},
@@ -125,9 +185,25 @@ ALLOWED: dict[tuple[str, str], set[str]] = {
     ("timers:tick", "dispatch:pass"): {"loops"},
     ("tasks:submit", "tasks:cancel"): {"loops"},
     ("tasks:cancel", "tasks:submit"): {"loops"},
+    ("worker:sync", "tasks:signal"): {"tasks"},  # of the task that is signalled, and of no other
+    ("tasks:signal", "worker:sync"): {"tasks", "runs"},
+    ("settle:pass", "worker:sync"): {"settlements"},  # its last look before it sleeps
+    ("worker:sync", "settle:pass"): {"loops"},
+    ("worker:sync", "timers:tick"): {"loops"},  # the timers move when a run leaves something due behind
+    ("timers:tick", "worker:sync"): {"delayed", "alarms"},
     ("tasks:cancel", "tasks:cancel"): {"loops"},  # both have the timers look after their grace
 }
-LOOPS = {"dispatch:pass", "timers:tick", "timers:watchdog"}  # each one chain: it is never run beside itself
+LOOPS = {
+    "dispatch:pass",
+    "timers:tick",
+    "timers:watchdog",
+    "settle:pass",
+}  # each one chain: never run beside itself
+WAKES = {
+    "dispatch:wake",
+    "timers:wake",
+    "settle:wake",
+}  # scheduled by those that leave the rows of the loops alone
 
 Step = Callable[[Stage], Awaitable[None]]
 SCENARIOS: dict[str, Step] = {
@@ -138,6 +214,12 @@ SCENARIOS: dict[str, Step] = {
     "submits and finishes": submits_and_finishes,
     "cancels and heartbeats": cancels_and_heartbeats,
     "a delayed task and heartbeats": delayed_task_falls_due,
+    "failures that are tried again": failures,
+    "runs that are handed back": releases,
+    "sleeps": sleeps,
+    "waits with time limits": waits_with_time_limits,
+    "steps and progress": steps_and_progress,
+    "signals and finishes": signals_and_finishes,
 }
 
 
@@ -146,7 +228,7 @@ def check(pairs: list[dict[str, Any]]) -> None:
     for pair in pairs:
         mutation, by = pair["mutation"], pair["by"]
         over = {place["index"].split(".")[0] for place in pair["over"]}
-        allowed = ALLOWED.get((mutation, by), set())
+        allowed = {"loops"} if WAKES & {mutation, by} else ALLOWED.get((mutation, by), set())
         if mutation in LOOPS and mutation == by:
             continue
         assert over <= allowed, (
@@ -170,6 +252,29 @@ async def test_what_happens_at_one_time_conflicts_only_where_a_loop_wakes(
             await scenario(stage)
         found = await matrix(at)
     assert found["runs"] >= 2
+    check(found["pairs"])
+
+
+async def test_ends_that_others_wait_for_write_no_common_row(tmp_path: Path) -> None:
+    async with deployed(tmp_path, synchronous="normal", flags=["--record", "--clock", "virtual"]) as at:
+        async with Backend(at.host.url) as backend:
+            first, second = [
+                await SimulatedWorker.register(backend, at.keys["worker"], name, capacity=50)
+                for name in ("first", "second")
+            ]
+            stage = Stage(at, first, second)
+            group = await at.client.create_group()
+            tasks = await stage.hold(4, group=group)
+            await at.client.seal_group(group)
+            dependent = TaskSpec(agent="noop", input="null", after=[After(on=task) for task in tasks])
+            await at.client.submit(dependent)
+            await stage.pass_time()
+            await clear(at)
+            await finishes(stage)
+            await stage.pass_time()
+            done = await at.client.group(group)
+            assert done is not None and done.result == "success"
+        found = await matrix(at)
     check(found["pairs"])
 
 

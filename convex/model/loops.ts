@@ -52,10 +52,27 @@ export async function isDead(ctx: QueryCtx, state: Doc<"loopState">): Promise<bo
   return !job || (job.state.kind !== "pending" && job.state.kind !== "inProgress");
 }
 
+/** Transactions that leave the rows of the loops alone, and what they have had woken so far. */
+const apart = new WeakMap<MutationCtx, { dispatch: boolean; timersBy: number }>();
+
+/**
+ * From here on this transaction wakes a loop by scheduling that: it reads the loop's row and does not write it. For what many
+ * do at the same time, such as syncs, so that none makes another run again.
+ */
+export function leaveLoopsAlone(ctx: MutationCtx): void {
+  apart.set(ctx, { dispatch: false, timersBy: Infinity });
+}
+
 /** Wake dispatch because there is new work. While the loop runs this is one read. */
 export async function wakeDispatch(ctx: MutationCtx): Promise<void> {
   const row = await loop(ctx, "dispatch");
-  if (!row.running) await rouse(ctx, row);
+  if (row.running) return;
+  const woken = apart.get(ctx);
+  if (woken === undefined) await rouse(ctx, row);
+  else if (!woken.dispatch) {
+    woken.dispatch = true;
+    await ctx.scheduler.runAfter(0, internal.dispatch.wake, {});
+  }
 }
 
 async function rouse(ctx: MutationCtx, row: Doc<"loops">): Promise<void> {
@@ -83,7 +100,10 @@ export async function limitsChanged(ctx: MutationCtx, limited: boolean): Promise
  */
 export async function wakeIfStarved(ctx: MutationCtx): Promise<void> {
   const row = await loop(ctx, "dispatch");
-  if (!row.running && row.starved) await ctx.scheduler.runAfter(0, internal.dispatch.wake, {});
+  const woken = apart.get(ctx);
+  if (row.running || !row.starved || woken?.dispatch === true) return;
+  if (woken !== undefined) woken.dispatch = true;
+  await ctx.scheduler.runAfter(0, internal.dispatch.wake, {});
 }
 
 /** Schedule the next pass of dispatch; one that was scheduled before is superseded. */
@@ -103,6 +123,13 @@ export async function wakeTimersBy(ctx: MutationCtx, due: number): Promise<void>
   const at = Math.min(due, Date.now() + LONGEST_SLEEP_MS);
   const row = await loop(ctx, "timers");
   if (row.wakeAt !== null && row.wakeAt <= at) return;
+  const woken = apart.get(ctx);
+  if (woken !== undefined) {
+    if (woken.timersBy <= at) return;
+    woken.timersBy = at;
+    await ctx.scheduler.runAfter(0, internal.timers.wake, { by: at });
+    return;
+  }
   await ctx.db.patch("loops", row._id, { wakeAt: at });
   const current = await stateOf(ctx, row);
   if (current.job !== null) await ctx.scheduler.cancel(current.job);

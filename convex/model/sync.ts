@@ -23,7 +23,7 @@ import type {
   Synced,
 } from "../validators";
 import { record } from "./events";
-import { wakeIfStarved } from "./loops";
+import { leaveLoopsAlone, wakeIfStarved } from "./loops";
 import { keepProgress } from "./progress";
 import { accept, end, isLive } from "./runs";
 import type { Caller } from "./keys";
@@ -57,6 +57,7 @@ const FENCED = "the run is no longer this session's";
  */
 export async function sync(ctx: MutationCtx, caller: Caller, body: Body): Promise<Synced> {
   checkShape(body);
+  leaveLoopsAlone(ctx);
   const session = await sessionOf(ctx, caller, body.session);
   const heartbeat = await heartbeatOf(ctx, session._id);
   const fresh = body.seq > heartbeat.seq;
