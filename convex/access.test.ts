@@ -231,6 +231,24 @@ describe("keys", () => {
     expect(answers).toMatchObject([{ ok: true }, { ok: false, code: "forbidden" }]);
   });
 
+  test("a schedule's task and its follow-up are of the queues that the key serves", async () => {
+    const hash = await sha256("sbs_gpu");
+    await at.t.mutation(internal.operator.createKey, { hash, role: "submit", label: "gpu", queues: ["gpu"] });
+    const set = (queue: string, next: string) => {
+      const template = {
+        agent: "echo",
+        input: "1",
+        queue,
+        onComplete: { task: { agent: "echo", queue: next } },
+      };
+      const schedule = { name: "s", everyMs: 60_000, template };
+      return at.t.mutation(api.schedules.set, { key: "sbs_gpu", schedule });
+    };
+    await expect(set("default", "gpu")).rejects.toThrow("not the queue default");
+    await expect(set("gpu", "default")).rejects.toThrow("not the queue default");
+    await expect(set("gpu", "gpu")).resolves.toHaveProperty("changed", true);
+  });
+
   test("a worker key serves its queues only", async () => {
     const hash = await sha256("sbw_gpu");
     await at.t.mutation(internal.operator.createKey, { hash, role: "worker", label: "gpu", queues: ["gpu"] });

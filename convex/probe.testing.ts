@@ -57,6 +57,20 @@ export const pendingJobs = internalQuery({
   },
 });
 
+/** Let what is scheduled under this name never run. */
+export const killJobs = internalMutation({
+  args: { name: v.string() },
+  returns: v.null(),
+  handler: async (ctx, { name }) => {
+    const jobs = await ctx.db.system.query("_scheduled_functions").take(1_000);
+    for (const job of jobs) {
+      if (job.state.kind === "pending" && job.name.replace(".js:", ":") === name)
+        await ctx.scheduler.cancel(job._id);
+    }
+    return null;
+  },
+});
+
 /**
  * Leave the dispatch loop as a pass that ran out of time leaves it: it counts as running and its job is over.
  * `again`: it was the pass that the watchdog had started for the first item in line.

@@ -425,6 +425,7 @@ export default defineSchema({
     onFailure: vOnFailure,
     blocked: v.union(v.id("blocked"), v.null()), // null: `task` waited for nothing when it was submitted
     open: v.boolean(),
+    any: v.optional(v.literal(true)), // `task` waits for one of its edges, not for all
   })
     .index("by_on_and_open", ["on", "open"])
     .index("by_task", ["task"]),

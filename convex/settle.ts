@@ -27,6 +27,7 @@ import {
   wakeSettle,
 } from "./model/settlements";
 import { submit } from "./model/submit";
+import { wakePage } from "./model/waits";
 import { vTaskSpec, type Settlement } from "./validators";
 
 /** One pass of the loop; it schedules the next while there is something to do, and falls asleep when there is not. */
@@ -130,6 +131,9 @@ async function settle(
       return { used: 1, rest: null };
     case "cancelTree":
       return { used: room, rest: await cancelChildren(ctx, work) };
+    case "woken":
+      await wakePage(ctx, work); // it leaves the next page to this loop
+      return { used: room, rest: null };
     case "cancelGroup":
       return { used: room, rest: await cancelMembers(ctx, work) };
   }

@@ -38,6 +38,7 @@ export const probe = {
     "probe:emitBesideARow",
   ),
   countNonces: makeFunctionReference<"query", Record<string, never>, number>("probe:countNonces"),
+  killJobs: makeFunctionReference<"mutation", { name: string }, null>("probe:killJobs"),
   hurry: makeFunctionReference<"mutation", { task: Id<"tasks"> }, null>("probe:hurry"),
   setSteps: makeFunctionReference<"mutation", { run: Id<"runs">; steps: number }, null>("probe:setSteps"),
   setSignals: makeFunctionReference<"mutation", { task: Id<"tasks">; signals: number }, null>(

@@ -258,6 +258,7 @@ export const vAlarmKind = v.union(
   v.literal("wait"),
   v.literal("schedule"),
   v.literal("endpoint"),
+  v.literal("session"), // the runs of one that ended, if what gives them back has died
 );
 export type AlarmKind = Infer<typeof vAlarmKind>;
 
@@ -657,6 +658,14 @@ export const vSettlement = v.union(
   v.object({ kind: v.literal("ended"), task: v.id("tasks"), status: vTaskStatus }),
   v.object({ kind: v.literal("joined"), group: v.id("groups"), tasks: v.number() }),
   v.object({ kind: v.literal("sealed"), group: v.id("groups") }),
+  v.object({
+    kind: v.literal("woken"), // the next page of those that wait for an event
+    tenant: v.string(),
+    name: v.string(),
+    inline: v.union(v.string(), v.null()),
+    id: v.union(v.id("outputs"), v.null()),
+    before: v.number(),
+  }),
   v.object({ kind: v.literal("cancelTree"), task: v.id("tasks"), after: v.number() }),
   v.object({ kind: v.literal("cancelGroup"), group: v.id("groups"), after: v.number() }),
 );

@@ -93,7 +93,6 @@ import type * as tasks from "../tasks.js";
 import type * as timers from "../timers.js";
 import type * as triggers from "../triggers.js";
 import type * as validators from "../validators.js";
-import type * as waits from "../waits.js";
 import type * as webhooks from "../webhooks.js";
 import type * as worker from "../worker.js";
 
@@ -186,7 +185,6 @@ declare const fullApi: ApiFromModules<{
   timers: typeof timers;
   triggers: typeof triggers;
   validators: typeof validators;
-  waits: typeof waits;
   webhooks: typeof webhooks;
   worker: typeof worker;
 }>;

@@ -113,7 +113,10 @@ export async function checked(
   }
   await ctx.db.patch("endpointStates", state._id, { misses: 0, error: null, answered: asked });
   if (runs !== null) await compare(ctx, id, new Set(runs), state.askedAt, now);
+  const wasDead = (await sessionOfState(ctx, state)) === null;
   await refresh(ctx, endpoint);
+  // While it was dead its alarm stood far off; from now on it holds runs.
+  if (wasDead) await setAlarm(ctx, "endpoint", id, now + state.healthEveryMs);
   await wakeIfStarved(ctx);
 }
 
@@ -186,9 +189,11 @@ async function lookAtRuns(
       .query("controls")
       .withIndex("by_session", (q) => q.eq("session", session))
       .take(INBOX_CONTROLS);
-    for (const { _id, run, reason } of controls) {
+    for (const { _id, kind, run, reason } of controls) {
       await ctx.db.delete("controls", _id);
-      if (run !== null) await ctx.scheduler.runAfter(0, internal.push.cancel, { run, reason });
+      // Nothing else can be told to an endpoint: a pause holds from the next run on, a signal lies until a run asks.
+      if (kind === "cancel" && run !== null)
+        await ctx.scheduler.runAfter(0, internal.push.cancel, { run, reason });
     }
   }
   await wakeIfStarved(ctx);

@@ -35,8 +35,33 @@ export async function insertEdges(
   const blocked = open === 0 ? null : await ctx.db.insert("blocked", { task, mode, open });
   for (const { on, ref, onFailure } of edges) {
     const isOpen = blocked !== null && on.endedAt === null;
-    await ctx.db.insert("deps", { task, on: on._id, ref, onFailure, blocked, open: isOpen });
+    const any = mode === "any" ? { any: true as const } : {};
+    await ctx.db.insert("deps", { task, on: on._id, ref, onFailure, blocked, open: isOpen, ...any });
   }
+}
+
+/**
+ * A task that has never run is tried again by hand: it waits anew for those of its dependencies that have not ended, such as
+ * one that was tried again before it. How the others ended counts no more, since somebody has decided that it is to run.
+ *
+ * @returns whether it waits
+ */
+export async function waitAgain(ctx: MutationCtx, task: Id<"tasks">): Promise<boolean> {
+  const open: { edge: Id<"deps">; on: Doc<"tasks"> }[] = [];
+  const edges = await edgesOf(ctx, task);
+  for (const edge of edges) {
+    const on = await ctx.db.get("tasks", edge.on);
+    if (edge.any && on?.status === "succeeded") return false;
+    if (on?.endedAt === null) open.push({ edge: edge._id, on });
+  }
+  if (open.length === 0) return false;
+  const mode = edges[0]!.any ? "any" : "all";
+  const blocked = await ctx.db.insert("blocked", { task, mode, open: open.length });
+  for (const { edge, on } of open) {
+    await ctx.db.patch("deps", edge, { blocked, open: true });
+    if (!on.followed) await ctx.db.patch("tasks", on._id, { followed: true });
+  }
+  return true;
 }
 
 /** The row of a task whose dependencies are open; null when it waits for none. */

@@ -4,6 +4,7 @@ import type { MutationCtx } from "../_generated/server";
 import { attend } from "./attending";
 import { missEnd, missStart } from "./deadlines";
 import { retryCallback } from "./groups";
+import { endLeftRuns } from "./sessions";
 import { timeOut } from "./waits";
 import { fire } from "./schedules";
 
@@ -24,5 +25,6 @@ const HANDLERS: Record<
   callback: (ctx, group) => retryCallback(ctx, group as Id<"groups">),
   wait: (ctx, task, now) => timeOut(ctx, task as Id<"tasks">, now),
   schedule: (ctx, schedule, now) => fire(ctx, schedule as Id<"schedules">, now),
+  session: (ctx, session) => endLeftRuns(ctx, session as Id<"sessions">),
   endpoint: (ctx, endpoint, now) => attend(ctx, endpoint as Id<"endpoints">, now),
 };

@@ -24,6 +24,7 @@ import {
 import { refuse } from "../errors";
 import type { AgentOffer, Clocks, Fault, Inbox } from "../validators";
 import { bringAgents } from "./agents";
+import { clearAlarm, setAlarm } from "./alarms";
 import { STAND_IN } from "./endpoints";
 import { checkScope, type Caller } from "./keys";
 import { wakeIfStarved, wakeTimersBy } from "./loops";
@@ -329,8 +330,21 @@ export async function endRuns(
     .withIndex("by_session", (q) => q.eq("session", session))
     .take(INBOX_CONTROLS);
   for (const control of controls) await ctx.db.delete("controls", control._id); // nobody will acknowledge them
-  if (left > 0 && !failed && controls.length < INBOX_CONTROLS) return;
+  if (left > 0 && !failed && controls.length < INBOX_CONTROLS) {
+    await clearAlarm(ctx, "session", session);
+    return;
+  }
+  await setAlarm(ctx, "session", session, Date.now() + 2 * SET_ASIDE_MS);
   await ctx.scheduler.runAfter(failed ? SET_ASIDE_MS : 0, internal.timers.endRuns, { session, why, blamed });
+}
+
+/** The pages of an ended session's runs did not come to their end: begin anew with those that are left. */
+export async function endLeftRuns(ctx: MutationCtx, id: Id<"sessions">): Promise<void> {
+  const ended = (await ctx.db.get("sessions", id))?.ended ?? null;
+  if (ended === null) return;
+  console.error(`session ${id}: nothing has given back the rest of its runs; beginning anew`);
+  const why = ended === "signed_off" ? null : fault(ended, "the session of its worker has ended");
+  await endRuns(ctx, id, why, null);
 }
 
 /** End one run of a session that has ended. */

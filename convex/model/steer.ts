@@ -4,6 +4,7 @@ import type { MutationCtx } from "../_generated/server";
 import { refuse } from "../errors";
 import type { TaskStatus } from "../validators";
 import { setAlarm } from "./alarms";
+import { waitAgain } from "./deps";
 import { record } from "./events";
 import { hasEnded } from "./tasks";
 import { leaveLine, putInLine, wakeFor } from "./waiting";
@@ -74,7 +75,8 @@ export async function resume(ctx: MutationCtx, task: Task, now: number): Promise
 export const RETRYABLE: readonly TaskStatus[] = ["failed", "cancelled", "skipped"];
 
 /**
- * Give a task that did not succeed its attempts anew, and its deadlines from now on. One that has not ended stays as it is.
+ * Give a task that did not succeed its attempts anew, and its deadlines from now on. One that has not ended stays as it is,
+ * and one that has never run waits for those of its dependencies that have not ended.
  *
  * @returns its status now
  */
@@ -89,7 +91,8 @@ export async function retry(ctx: MutationCtx, task: Task, now: number): Promise<
     startBy: startBy === null || task.attempt > 0 ? null : now + startBy - retriedAt,
     endBy: endBy === null ? null : now + endBy - retriedAt,
   };
-  const status = await putInLine(ctx, { ...task, pauseRequested: false }, now, now);
+  const waits = task.attempt === 0 && (await waitAgain(ctx, task._id));
+  const status = waits ? "waiting" : await putInLine(ctx, { ...task, pauseRequested: false }, now, now);
   await ctx.db.patch("tasks", task._id, {
     ...anew,
     status,
@@ -108,6 +111,6 @@ export async function retry(ctx: MutationCtx, task: Task, now: number): Promise<
   if (anew.startBy !== null) await setAlarm(ctx, "startBy", task._id, anew.startBy);
   if (anew.endBy !== null) await setAlarm(ctx, "endBy", task._id, anew.endBy);
   await record(ctx, task, "retry_requested", null, { attempt: task.attempt });
-  await wakeFor(ctx, [now], now);
+  if (!waits) await wakeFor(ctx, [now], now);
   return status;
 }

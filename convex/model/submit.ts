@@ -13,6 +13,7 @@ import { adopt } from "./children";
 import * as collect from "./collect";
 import { checkWish, dueTimeOf, type Wish } from "./collect";
 import { record } from "./events";
+import { checkOnComplete } from "./groups";
 import { checkScope, type Caller } from "./keys";
 import { checkLinks, Followed, link as linkUp, linkedFields } from "./links";
 import { settleLater } from "./settlements";
@@ -103,9 +104,12 @@ export async function submit(
   return answers;
 }
 
-/** Refuse what `submit` would refuse now. */
+/** Refuse what `submit` would refuse now, and a follow-up task that the caller could not submit. */
 export async function checkSpec(ctx: QueryCtx, caller: Caller | null, spec: TaskSpec): Promise<void> {
-  await check(ctx, caller, spec, new Map(), Date.now());
+  const agents: Agents = new Map();
+  const checkOne = (one: TaskSpec) => check(ctx, caller, one, agents, Date.now());
+  const { tenant } = await checkOne(spec);
+  await checkOnComplete("onComplete", spec.onComplete, tenant, checkOne);
 }
 
 /** Each agent that a call names, read once. */

@@ -1,11 +1,11 @@
 /** Tasks that wait without a worker: for a time, or for an event. The next run goes on behind their finished steps. */
-import { internal } from "../_generated/api";
 import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
 import { MAX_DELAY_MS, MAX_KEY_CHARS, WAKE_BATCH } from "../constants";
 import type { Fault, Outcome } from "../validators";
 import { clearAlarm, setAlarm } from "./alarms";
 import { record } from "./events";
+import { settleLater } from "./settlements";
 import { firstSignal, resultOf, takeSignal } from "./signals";
 import { findStep, hasResult, insertStep, objection, resolveStep } from "./steps";
 import { keepText } from "./text";
@@ -134,9 +134,10 @@ async function wakeWith(
   result: Pick<Doc<"steps">, "result" | "resultId">,
   now: number,
 ): Promise<void> {
-  await ctx.db.patch("steps", wait.step, result);
   await forget(ctx, wait);
-  const task = (await ctx.db.get("tasks", wait.task))!;
+  const task = await ctx.db.get("tasks", wait.task);
+  if (task === null) return; // removed by hand; the others that wait are woken all the same
+  await ctx.db.patch("steps", wait.step, result);
   await record(ctx, task, "task_woken", null, { by: wait.event, timeout: result.result === TIMED_OUT });
   await comeBack(ctx, task, now);
 }
@@ -163,7 +164,7 @@ export async function timeOut(ctx: MutationCtx, id: Id<"tasks">, now: number): P
 
 /**
  * An event of a tenant has come: wake every task that waits for it by now. A large result is kept once for all of them.
- * Beyond a page the others are woken by transactions of their own.
+ * Beyond a page the others are left to the settle loop.
  *
  * @param data - JSON text
  * @returns how many were woken in this transaction
@@ -195,6 +196,6 @@ export async function wakePage(ctx: MutationCtx, page: WakePage): Promise<number
     .take(WAKE_BATCH);
   const now = Date.now();
   for (const wait of waits) await wakeWith(ctx, wait, { result: page.inline, resultId: page.id }, now);
-  if (waits.length === WAKE_BATCH) await ctx.scheduler.runAfter(0, internal.waits.wakeMore, page);
+  if (waits.length === WAKE_BATCH) await settleLater(ctx, { kind: "woken", ...page });
   return waits.length;
 }

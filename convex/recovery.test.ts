@@ -1,0 +1,168 @@
+/** Accidents of the night: what was removed by hand, chains of passes that died, steering of what is out of reach. */
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { api, internal } from "./_generated/api";
+import type { Id } from "./_generated/dataModel";
+import { END_RUNS_BATCH, HEALTH_EVERY_MS, SET_ASIDE_MS } from "./constants";
+import { Deployment, KEYS, probe, type TestWorker } from "./setup.testing";
+import type { Outcome } from "./validators";
+
+let at: Deployment;
+let worker: TestWorker;
+
+beforeEach(async () => {
+  vi.useFakeTimers();
+  at = await Deployment.start();
+});
+
+afterEach(() => {
+  at.close();
+  vi.unstubAllGlobals();
+  vi.useRealTimers();
+});
+
+const FATAL: Outcome = {
+  kind: "failed",
+  error: { code: "boom", message: "no" },
+  retryable: false,
+  notBeforeMs: null,
+};
+
+async function running(count: number): Promise<Id<"tasks">[]> {
+  worker = await at.worker("w", { capacity: count });
+  const tasks: Id<"tasks">[] = [];
+  for (let i = 0; i < count; i++) tasks.push(await at.submit());
+  await at.pass();
+  const { assigned } = await worker.inbox();
+  expect(assigned).toHaveLength(count);
+  await worker.sync({ accepted: assigned.map(({ run }) => run) });
+  return tasks;
+}
+
+test("a waiting task that was removed by hand keeps no other from its event", async () => {
+  const tasks = await running(3);
+  for (const task of tasks) {
+    const until = { event: "go", timeoutMs: null };
+    await worker.finish((await at.task(task)).run!, { kind: "suspended", step: "go", until });
+  }
+  await at.t.mutation(probe.removeTask, { task: tasks[0]! });
+  await at.t.mutation(probe.wakeWaiters, { tenant: "default", name: "go", data: "1" });
+  await at.pass();
+  for (const task of tasks.slice(1)) expect((await at.task(task)).status).toBe("running");
+});
+
+test.each([END_RUNS_BATCH, END_RUNS_BATCH + 1])(
+  "%d runs of an ended session go back although what gives them back page by page has died",
+  async (count) => {
+    const tasks = await running(count);
+    await at.t.mutation(api.worker.drain, { key: KEYS.worker, session: worker.session, final: true });
+    await at.t.mutation(probe.killJobs, { name: "timers:endRuns" });
+    await at.pass();
+    const held = async () => {
+      const found = await Promise.all(tasks.map((task) => at.task(task)));
+      return found.filter(({ status }) => status === "running").length;
+    };
+    expect(await held()).toBe(count - END_RUNS_BATCH);
+    vi.advanceTimersByTime(2 * SET_ASIDE_MS);
+    await at.pass();
+    expect(await held()).toBe(0);
+  },
+);
+
+describe("a task that is tried again by hand", () => {
+  async function chain(more: { afterMode?: "any" } = {}) {
+    worker = await at.worker("w");
+    const tasks = [await at.submit(), await at.submit()];
+    const after = tasks.map((on) => ({ on }));
+    const dependent = await at.submit({ after, ...more });
+    await at.pass();
+    await worker.sync({ accepted: (await worker.inbox()).assigned.map(({ run }) => run) });
+    return { first: tasks[0]!, second: tasks[1]!, dependent };
+  }
+
+  const finish = async (task: Id<"tasks">, outcome: Outcome = { kind: "succeeded", output: null }) => {
+    await worker.finish((await at.task(task)).run!, outcome);
+    await at.pass();
+  };
+  const retry = async (task: Id<"tasks">) => {
+    const { status } = await at.t.mutation(api.tasks.retry, { key: KEYS.submit, task });
+    await at.pass();
+    return status;
+  };
+
+  test("waits for what it comes after, if that was tried again before it", async () => {
+    const { first, second, dependent } = await chain();
+    await finish(first, FATAL);
+    expect((await at.task(dependent)).status).toBe("failed");
+    await retry(first);
+    expect(await retry(dependent)).toBe("waiting");
+    await finish(second);
+    expect((await at.task(dependent)).status).toBe("waiting");
+    await finish(first);
+    expect((await at.task(dependent)).status).toBe("running");
+  });
+
+  test("fails again when that fails again", async () => {
+    const { first, dependent } = await chain();
+    await finish(first, FATAL);
+    await retry(first);
+    await retry(dependent);
+    await finish(first, FATAL);
+    expect((await at.task(dependent)).status).toBe("failed");
+  });
+
+  test("runs when nothing that it comes after is left to wait for", async () => {
+    const { first, second, dependent } = await chain();
+    await finish(first, FATAL);
+    await finish(second);
+    expect(await retry(dependent)).toBe("pending");
+    expect((await at.task(dependent)).status).toBe("running");
+  });
+
+  test("runs when one that it needs any of has succeeded", async () => {
+    const { first, dependent } = await chain({ afterMode: "any" });
+    await at.t.mutation(api.tasks.cancel, { key: KEYS.submit, task: dependent });
+    await finish(first);
+    expect(await retry(dependent)).toBe("pending");
+  });
+
+  test("is released by the first that succeeds of those it needs any of", async () => {
+    const { first, second, dependent } = await chain({ afterMode: "any" });
+    await at.t.mutation(api.tasks.cancel, { key: KEYS.submit, task: dependent });
+    expect(await retry(dependent)).toBe("waiting");
+    await finish(first, FATAL);
+    expect((await at.task(dependent)).status).toBe("waiting");
+    await finish(second);
+    expect((await at.task(dependent)).status).toBe("running");
+  });
+});
+
+test.each(["pause", "signal"] as const)("a %s of a pushed run is no cancel", async (what) => {
+  const sent: string[] = [];
+  vi.stubGlobal("fetch", (_: string, { body = "{}" }: { body?: string }) => {
+    sent.push((JSON.parse(body) as { type?: string }).type ?? "health");
+    return Promise.resolve(new Response("", { status: 202 }));
+  });
+  const { operator: key } = KEYS;
+  await at.t.mutation(api.endpoints.set, {
+    key,
+    name: "site",
+    url: "https://agents.example.com/run",
+    secretVariable: "SIGNALBOX_PUSH_SECRET",
+  });
+  await at.t.mutation(api.agents.sync, {
+    key,
+    agents: [{ name: "pushed", description: "", executor: { kind: "http", endpoint: "site" } }],
+  });
+  const task = await at.submit({ agent: "pushed" });
+  await at.pass();
+  const run = (await at.task(task)).run!;
+  await at.t.mutation(internal.push.begin, { run }); // where no action runs
+  await at.t.mutation(internal.push.settle, { run, answer: { kind: "taken" } });
+  if (what === "pause") await at.pause(task);
+  else await at.signal(task, "go");
+  vi.advanceTimersByTime(HEALTH_EVERY_MS);
+  await at.pass();
+  expect(sent).not.toContain("cancel");
+  expect(await at.t.query(probe.pendingJobs, {})).not.toContain("push:cancel");
+  expect((await at.task(task)).status).toBe("running");
+});
