@@ -150,13 +150,13 @@ async def in_thread(at: Deployment, *arguments: str, role: str = "operator", **m
 
 async def test_what_the_control_plane_refuses_is_one_line(tmp_path: Path) -> None:
     big = tmp_path / "big.json"
-    big.write_text(json.dumps("x" * 1_100_000))
+    big.write_text(json.dumps("x" * 8_400_000))
     async with deployed(tmp_path) as at:
         at.worker("w")
         await at.know("noop")
-        refused(await in_thread(at, "submit", "ghost"), "No agent named", "ghost", "Known:", "noop")
+        refused(await in_thread(at, "submit", "ghost"), "No agent named", "ghost", "Known:", "failing")
         refused(
-            await in_thread(at, "submit", "noop", "--input", f"@{big}"), "1100002 bytes", "at most 1000000"
+            await in_thread(at, "submit", "noop", "--input", f"@{big}"), "8400002 bytes", "at most 8388608"
         )
         refused(await in_thread(at, "submit", "noop", "--input", "{"), "not JSON")
         refused(await in_thread(at, "submit", "noop", "--input", "@/no/such/file"), "/no/such/file")
