@@ -17,6 +17,7 @@ import pytest
 
 from tests.deployment import REPOSITORY
 from tests.scripted_model import scripted_model
+from worker import serve
 from worker.settings import VARIABLES
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -178,7 +179,7 @@ def test_every_line_of_shell_in_the_readme_is_run_by_these_tests() -> None:
 def test_the_example_environment_lists_every_setting_and_no_other() -> None:
     example = (REPOSITORY / ".env.example").read_text(encoding="utf-8")
     listed = re.findall(r"^([A-Z_]+)=", example, re.MULTILINE)
-    assert sorted(listed) == sorted([*VARIABLES.values(), "CONVEX_ADMIN_KEY"])
+    assert sorted(listed) == sorted({*VARIABLES.values(), *serve.VARIABLES.values(), "CONVEX_ADMIN_KEY"})
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=str)

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 if TYPE_CHECKING:
+    from worker.serve import ServeSettings
     from worker.settings import Settings
 
 LogFormat = Literal["human", "json"]
@@ -116,6 +117,6 @@ def configure(level: str, style: LogFormat, redact: Redactor, stream: TextIO | N
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
-def setup_logging(settings: Settings) -> None:
+def setup_logging(settings: Settings | ServeSettings) -> None:
     """Send this process's logs to stderr as its settings say, without its secrets."""
     configure(settings.log_level, settings.log_format, settings.redactor())

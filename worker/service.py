@@ -259,6 +259,11 @@ class Worker:
         """Whether the worker has been told to leave."""
         return self._leaving.is_set()
 
+    @property
+    def idle(self) -> bool:
+        """Whether it has registered and has no run."""
+        return self._runs is not None and not self._runs.names()
+
     def leave(self, reason: str) -> None:
         """Take no more runs, let those under way end within the grace period, and sign off."""
         if not self._leaving.is_set():
@@ -508,9 +513,24 @@ async def _obey_signals(worker: Worker, exit_now: Callable[[int], NoReturn]) -> 
             worker.leave(f"received {number.name}")
 
 
+async def _leave_when_idle(worker: Worker, idle_s: float) -> None:
+    """Let a worker leave that has had nothing to do since it registered or ended its last run."""
+    idle_since: float | None = None
+    while True:
+        if not worker.idle:
+            idle_since = None
+        elif idle_since is None:
+            idle_since = anyio.current_time()
+        elif anyio.current_time() - idle_since >= idle_s:
+            worker.leave("nothing is left to do")
+            return
+        await anyio.sleep(0.05)
+
+
 async def run_worker(
     settings: Settings,
     *,
+    idle_s: float | None = None,
     start_s: float = START_S,
     reread: Callable[[], SecretStr | None] = key_now,
 ) -> int:
@@ -518,6 +538,7 @@ async def run_worker(
 
     Args:
         settings: What to work with.
+        idle_s: Leave after so many seconds without a run, and pay no heed to signals; None stays.
         start_s: Seconds for the first registration.
         reread: Returns the key as it is by now: one that was rotated is taken up when the old one is refused.
 
@@ -564,7 +585,10 @@ async def run_worker(
         code = 1
         with _bare():
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(_obey_signals, worker, os._exit)
+                if idle_s is None:
+                    tasks.start_soon(_obey_signals, worker, os._exit)
+                else:
+                    tasks.start_soon(_leave_when_idle, worker, idle_s)
                 code = await worker.run()
                 tasks.cancel_scope.cancel()
         return code

@@ -2,7 +2,7 @@
 import { parse, validate } from "convex-helpers/validators";
 import { v, type Infer } from "convex/values";
 import { BUSY_ENDPOINT_MS, MAX_RETRY_AFTER_MS } from "../constants";
-import { vChunkKind, vFault, vOutcome, vTaskSpec, vUsage, type Fault } from "../validators";
+import { vChunkKind, vFault, vOutcome, vProgressReport, vTaskSpec, vUsage, type Fault } from "../validators";
 
 const vPiece = v.object({
   seq: v.number(),
@@ -31,6 +31,14 @@ const vGiven = v.object({
   usage: v.optional(v.union(vUsage, v.null())),
   chunks: v.optional(v.array(vPiece)),
   next: v.optional(v.array(vTaskSpec)),
+  progress: v.optional(
+    v.object({
+      done: v.number(),
+      total: v.optional(v.union(v.number(), v.null())),
+      message: v.optional(v.string()),
+    }),
+  ),
+  state: v.optional(v.string()), // JSON text
 });
 
 const vRefusal = v.object({ error: vFault });
@@ -49,6 +57,8 @@ export const vReport = v.object({
   outcome: v.union(vOutcome, v.null()),
   usage: v.union(vUsage, v.null()),
   next: v.array(vTaskSpec),
+  progress: vProgressReport.fields.progress,
+  state: v.union(v.string(), v.null()),
 });
 export type Report = Infer<typeof vReport>;
 
@@ -88,7 +98,15 @@ export function readReport(value: unknown): Report | string {
     outcome: outcomeOf(given.outcome ?? null),
     usage: given.usage ?? null,
     next: given.next ?? [],
+    progress: progressOf(given.progress),
+    state: given.state ?? null,
   };
+}
+
+function progressOf(given: Infer<typeof vGiven>["progress"]): Report["progress"] {
+  return given === undefined
+    ? null
+    : { done: given.done, total: given.total ?? null, message: given.message ?? "" };
 }
 
 function outcomeOf(given: NonNullable<Infer<typeof vGiven>["outcome"]> | null): Report["outcome"] {

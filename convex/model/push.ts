@@ -10,6 +10,7 @@ import type { Answer, Report } from "./answers";
 import { beginToAttend, miss } from "./attending";
 import { findState } from "./endpoints";
 import { wakeIfStarved } from "./loops";
+import { keepProgress } from "./progress";
 import type { Ending } from "./retry";
 import { accept, assignment, end, isLive } from "./runs";
 import { TOLERANCE_MS } from "./signing";
@@ -124,11 +125,12 @@ function endingOf(answer: Exclude<Answer, { kind: "taken" | "report" }>): Ending
 
 /** Keep what an endpoint reports of a live run: its text, its next steps, its end. */
 async function apply(ctx: MutationCtx, run: Run, report: Report, now: number): Promise<void> {
-  const { chunks, outcome, usage, next } = report;
+  const { chunks, outcome, usage, next, progress, state } = report;
   await keepChunks(
     ctx,
     chunks.map((chunk) => ({ ...chunk, run: run._id })),
   );
+  if (progress !== null || state !== null) await keepProgress(ctx, { run: run._id, progress, state }, now);
   if (next.length > 0) await submitNext(ctx, run, next);
   if (outcome === null) return;
   await end(ctx, run, checkOutput(outcome), usage, now);

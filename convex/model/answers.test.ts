@@ -1,0 +1,82 @@
+import { expect, test } from "vitest";
+import { MAX_RETRY_AFTER_MS } from "../constants";
+import { answerOf, readReport, retryAfterMs, runsIn } from "./answers";
+
+const NOW = Date.UTC(2026, 0, 1);
+const say = (status: number, text: string | null = "", retryAfter: string | null = null) =>
+  answerOf({ status, text, retryAfter }, NOW);
+const done = '{"outcome":{"kind":"succeeded","output":"1"}}';
+
+test.each([
+  [200, done, null, { kind: "report" }],
+  [201, done, null, { kind: "report" }],
+  [202, "", null, { kind: "taken" }],
+  [204, "", null, { kind: "failed", retryable: true, error: { code: "endpoint_bad_answer" } }],
+  [200, null, null, { kind: "failed", retryable: true, error: { code: "endpoint_answer_too_large" } }],
+  [429, "", null, { kind: "busy", notBeforeMs: 1000 }],
+  [429, "", "7", { kind: "busy", notBeforeMs: 7000 }],
+  [503, "", "7", { kind: "busy", notBeforeMs: 7000 }],
+  [503, "", null, { kind: "failed", retryable: true, error: { code: "endpoint_http_503" } }],
+  [500, "", "7", { kind: "failed", retryable: true }],
+  [408, "", null, { kind: "failed", retryable: true }],
+  [400, "", null, { kind: "failed", retryable: false, error: { code: "endpoint_http_400" } }],
+  [410, "", null, { kind: "failed", retryable: false }],
+  [307, "", null, { kind: "failed", retryable: false, error: { code: "endpoint_redirected" } }],
+  [0, "", null, { kind: "failed", retryable: false, error: { code: "endpoint_redirected" } }],
+] as const)("%s %s with Retry-After %s", (status, text, retryAfter, expected) => {
+  expect(say(status, text, retryAfter)).toMatchObject(expected);
+});
+
+test("no answer in time is a failure, and no connection a loss", () => {
+  expect(answerOf({ failure: "timeout", message: "m" }, NOW)).toMatchObject({
+    kind: "failed",
+    retryable: true,
+  });
+  expect(answerOf({ failure: "unreachable", message: "m" }, NOW)).toMatchObject({ kind: "unreachable" });
+});
+
+test.each([
+  ["3", 3_000],
+  ["0", 0],
+  ["Thu, 01 Jan 2026 00:00:05 GMT", 5_000],
+  ["Wed, 31 Dec 2025 00:00:00 GMT", 0],
+  ["999999999", MAX_RETRY_AFTER_MS],
+  ["soon", null],
+  [null, null],
+])("Retry-After: %s", (header, ms) => expect(retryAfterMs(header, NOW)).toBe(ms));
+
+test("a report may leave out what it has not, and what it adds is passed over", () => {
+  expect(readReport({ chunks: [{ seq: 0, text: "a" }], run: "r", more: { $x: 1 } })).toEqual({
+    chunks: [{ seq: 0, kind: "text", text: "a", call: 0, attempt: 1 }],
+    outcome: null,
+    usage: null,
+    next: [],
+    progress: null,
+    state: null,
+  });
+  const failed = { outcome: { kind: "failed", error: { code: "c", message: "m" } } };
+  expect(readReport(failed)).toMatchObject({ outcome: { retryable: true, notBeforeMs: null } });
+});
+
+test.each([
+  [null],
+  ["text"],
+  [[]],
+  [{ chunks: {} }],
+  [{ chunks: [{ seq: "0", text: "a" }] }],
+  [{ outcome: { kind: "suspended" } }],
+  [{ outcome: { kind: "succeeded", output: {} } }],
+  [{ next: [{ agent: "a" }] }],
+  [{ usage: {} }],
+  [{ progress: { done: "half" } }],
+])("%j is no report", (value) => expect(readReport(value)).toBeTypeOf("string"));
+
+test.each([
+  ['{"runs":["a"]}', ["a"]],
+  ['{"runs":[]}', []],
+  ['{"runs":[1]}', null],
+  ['{"status":"ok"}', null],
+  ["null", null],
+  ["garbage", null],
+  [null, null],
+])("runs in %s", (text, runs) => expect(runsIn(text)).toEqual(runs));

@@ -1,0 +1,419 @@
+"""Runs that are pushed over HTTP: a real host, `signalbox serve`, and endpoints that misbehave."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from tests.deployment import REPOSITORY, Deployment, deployed
+from worker.client import AgentSpec
+from worker.endpoints import EndpointSpec, Http
+from worker.errors import InvalidArgument
+from worker.http.server import App, Message, Receive, Send, listen, serve
+from worker.signing import flaw, secrets_of, signed
+
+SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
+OTHER = "whsec_" + base64.b64encode(b"o" * 32).decode()
+ENV = {"SIGNALBOX_PUSH_SECRET": SECRET, "SIGNALBOX_PUSH_INSECURE": "1"}
+
+
+@pytest.fixture
+async def at(tmp_path: Path) -> AsyncIterator[Deployment]:
+    async with deployed(tmp_path, synchronous="normal", env=ENV) as deployment:
+        yield deployment
+
+
+class Served:
+    """`signalbox serve` as a process."""
+
+    def __init__(self, log: Path, *options: str, port: int = 0, **env: str) -> None:
+        self.log = log
+        with log.open("ab") as said:
+            self.process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "worker", "serve", "--port", str(port)),
+                    *("--agents", "tests.agents_under_test", *options),
+                ],
+                env={**os.environ, "SIGNALBOX_PUSH_SECRET": SECRET, **env},
+                cwd=REPOSITORY,
+                stdout=subprocess.PIPE,
+                stderr=said,
+            )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, log.read_text()
+        self.url: str = json.loads(line)["url"]
+        self.port = int(self.url.rstrip("/").rsplit(":", 1)[1])
+
+    def destroy(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+async def push_to(
+    at: Deployment, url: str, *agents: str, name: str = "there", health_every_ms: float = 1000, **more: Any
+) -> None:
+    """Put an endpoint on the list and have agents played by it."""
+    await at.client.set_endpoint(EndpointSpec(name=name, url=url, secret_variable="SIGNALBOX_PUSH_SECRET"))
+    executor = Http(endpoint=name, health_every_ms=health_every_ms, **more)
+    await at.client.sync_agents(
+        [AgentSpec(name=agent, description="pushed", executor=executor) for agent in agents]
+    )
+
+
+@asynccontextmanager
+async def answering(app: App) -> AsyncIterator[str]:
+    """Serve an application on a socket of this process."""
+    listener, port = await listen("127.0.0.1", 0)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(serve, app, listener)
+        yield f"http://127.0.0.1:{port}/"
+        tasks.cancel_scope.cancel()
+
+
+Letter = dict[str, Any]
+Said = tuple[int, dict[str, str], bytes]
+
+
+def saying(
+    answer: Callable[[dict[str, Any]], Awaitable[tuple[int, dict[str, str], bytes]]],
+    heard: list[dict[str, Any]],
+) -> App:
+    """Return an endpoint that answers runs as told; it is well, and checks who calls it."""
+
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        body = b""
+        while scope["method"] == "POST":
+            message = await receive()
+            body += message["body"]
+            if not message["more_body"]:
+                break
+        headers = {name.decode(): value.decode() for name, value in scope["headers"]}
+        assert flaw(secrets_of(SECRET), headers, body, time.time()) is None
+        said: Said = (200, {}, b"{}")
+        if scope["method"] == "POST":
+            letter = json.loads(body)
+            heard.append(letter)
+            if letter["type"] == "run":
+                said = await answer(letter)
+        status, more, content = said
+        pairs = [(k.encode(), v.encode()) for k, v in {**more, "content-length": str(len(content))}.items()]
+        await send({"type": "http.response.start", "status": status, "headers": pairs})
+        await send({"type": "http.response.body", "body": content})
+
+    return app
+
+
+RESULT = json.dumps({"outcome": {"kind": "succeeded", "output": '"done"'}}).encode()
+
+
+def _alike(data: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in data.items() if name not in {"worker", "delayMs"}}
+
+
+async def record_of(at: Deployment, task: str) -> tuple[Any, ...]:
+    """Return what is kept of a task, without what differs from one task to the next."""
+    view = (await at.task(task)).model_dump()
+    run = view["run"]
+    assert run is not None
+    chunks = await at.client.tail(run)
+    for field in ("task", "run", "submitted_at", "due_at", "started_at", "ended_at"):
+        view.pop(field)
+    events = [
+        (
+            event.type,
+            event.run is None,
+            {k: v for k, v in event.data.items() if k not in {"worker", "delayMs"}},
+        )
+        for event in await at.client.history(task)
+    ]
+    text = "".join(chunk.text for chunk in chunks)
+    return view, events, text, {(c.kind, c.call, c.attempt) for c in chunks}, await at.client.run_state(run)
+
+
+async def test_a_task_leaves_the_same_record_whether_it_is_polled_or_pushed(
+    at: Deployment, tmp_path: Path
+) -> None:
+    at.worker("polling")
+    await at.know("slow", "failing", "noop")
+    polled = [
+        await at.submit("slow", {"seconds": 0.3}),
+        await at.submit("failing", {"times": 1}),
+        await at.submit("failing", {"times": 9}, attempts=2),
+        await at.submit("noop", {"a": ["ü", None, 1.5]}),
+    ]
+    await at.ended(polled)
+    at.destroy_workers()
+    served = Served(tmp_path / "serve.log")
+    try:
+        await push_to(at, served.url, "slow", "failing", "noop")
+        with anyio.fail_after(20):
+            while [w for w in at.workers("polling") if w.poll() is None]:
+                await anyio.sleep(0.05)
+        pushed = [
+            await at.submit("slow", {"seconds": 0.3}),
+            await at.submit("failing", {"times": 1}),
+            await at.submit("failing", {"times": 9}, attempts=2),
+            await at.submit("noop", {"a": ["ü", None, 1.5]}),
+        ]
+        await at.ended(pushed)
+        for one, other in zip(polled, pushed, strict=True):
+            assert await record_of(at, one) == await record_of(at, other)
+        workers = {
+            event.data["worker"]
+            for task in pushed
+            for event in await at.client.history(task)
+            if event.type == "run_assigned"
+        }
+        assert workers == {"push:there"}
+    finally:
+        served.destroy()
+
+
+async def test_a_result_that_does_not_come_soon_comes_by_a_callback(at: Deployment, tmp_path: Path) -> None:
+    served = Served(tmp_path / "serve.log", "--hold", "0")
+    try:
+        await push_to(at, served.url, "slow", "noop")
+        task = await at.submit("slow", {"seconds": 2.5})
+        view = await at.begun(task)
+        assert view.run is not None
+        with anyio.fail_after(10):
+            while not await at.client.tail(view.run):
+                await anyio.sleep(0.05)
+        assert (await at.task(task)).status == "running"  # its text comes before its end
+        large = await at.submit("noop", "x" * 400_000)
+        first, second = await at.ended([task, large])
+        assert (first.status, first.output) == ("succeeded", '"attempt 1"')
+        assert second.output is not None
+        assert len(second.output) == 400_002
+        text = "".join(chunk.text for chunk in await at.client.tail(view.run))
+        assert text == "".join(f"word{i} " for i in range(50))
+    finally:
+        served.destroy()
+
+
+async def test_a_run_goes_again_when_its_process_is_killed_and_starts_anew(
+    at: Deployment, tmp_path: Path
+) -> None:
+    served = Served(tmp_path / "serve.log", "--hold", "0")
+    await push_to(at, served.url, "slow")
+    task = await at.submit("slow", {"seconds": 3})
+    await at.begun(task)
+    await anyio.sleep(0.3)
+    served.destroy()
+    again = Served(tmp_path / "again.log", "--hold", "0", port=served.port)
+    try:
+        (view,) = await at.ended([task])
+        assert (view.status, view.output, view.attempt) == ("succeeded", '"attempt 2"', 2)
+    finally:
+        again.destroy()
+
+
+async def test_a_dead_endpoint_is_noticed_and_used_again_when_it_is_back(
+    at: Deployment, tmp_path: Path
+) -> None:
+    served = Served(tmp_path / "serve.log", "--hold", "0")
+    await push_to(at, served.url, "stubborn", "noop")
+    task = await at.submit("stubborn")
+    await at.begun(task)
+    served.destroy()
+    with anyio.fail_after(15):
+        while (endpoint := (await at.client.endpoints())[0]).live:
+            await anyio.sleep(0.1)
+    assert endpoint.misses == 3
+    assert "cannot be reached" in (endpoint.error or "")
+    assert "task_retried" in await at.types(task)
+    await at.client.cancel(task)
+    other = await at.submit("noop", 1)
+    again = Served(tmp_path / "again.log", port=served.port)
+    try:
+        (view,) = await at.ended([other])
+        assert view.status == "succeeded"
+        assert (await at.client.endpoints())[0].misses == 0
+    finally:
+        again.destroy()
+
+
+async def test_a_pushed_run_is_cancelled(at: Deployment, tmp_path: Path) -> None:
+    served = Served(tmp_path / "serve.log")
+    try:
+        await push_to(at, served.url, "stubborn")
+        task = await at.submit("stubborn")
+        await at.begun(task)
+        await at.client.cancel(task)
+        (view,) = await at.ended([task], within_s=5)
+        assert view.status == "cancelled"
+    finally:
+        served.destroy()
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "content", "code"),
+    [
+        (200, {}, b"garbage", "endpoint_bad_answer"),
+        (200, {}, b"{}", "endpoint_bad_answer"),
+        (200, {}, b'{"outcome":{"kind":"maybe"}}', "endpoint_bad_answer"),
+        (200, {}, b"x" * 10_000_000, "endpoint_answer_too_large"),
+        (302, {"location": "http://169.254.169.254/"}, b"", "endpoint_redirected"),
+        (500, {}, b"", "endpoint_http_500"),
+        (404, {}, b"", "endpoint_http_404"),
+        (400, {}, b'{"error":{"code":"no_such_model","message":"none"}}', "no_such_model"),
+    ],
+)
+async def test_an_answer_that_is_no_result_fails_the_run(
+    at: Deployment, status: int, headers: dict[str, str], content: bytes, code: str
+) -> None:
+    heard: list[dict[str, Any]] = []
+
+    async def answer(letter: dict[str, Any]) -> tuple[int, dict[str, str], bytes]:
+        return (status, headers, content) if letter["attempt"] == 1 else (200, {}, RESULT)
+
+    async with answering(saying(answer, heard)) as url:
+        await push_to(at, url, "odd")
+        (view,) = await at.ended([await at.submit("odd", {"x": 1})])
+        retried = [event for event in await at.client.history(view.task) if event.type != "task_submitted"]
+        assert code in {event.data.get("code") for event in retried}
+        # What it will not take however often it is asked is not asked again.
+        assert view.status == ("failed" if 300 <= status < 500 else "succeeded")
+        assert json.loads(heard[0]["input"]) == {"x": 1}
+
+
+async def test_a_busy_endpoint_is_left_alone_for_as_long_as_it_asks_and_a_silent_one_is_given_up(
+    at: Deployment,
+) -> None:
+    heard: list[float] = []
+
+    async def answer(letter: dict[str, Any]) -> tuple[int, dict[str, str], bytes]:
+        heard.append(time.monotonic())
+        if letter["agent"] == "silent" and letter["attempt"] == 1:
+            await anyio.sleep(5)
+        if len(heard) == 1:
+            return 429, {"retry-after": "2"}, b""
+        return 200, {}, RESULT
+
+    async with answering(saying(answer, [])) as url:
+        await push_to(at, url, "busy", "silent", timeout_ms=500)
+        (view,) = await at.ended([await at.submit("busy", attempts=1)])
+        assert (view.status, view.attempt) == ("succeeded", 2)  # being turned away burns no attempt
+        assert heard[1] - heard[0] >= 2
+        (view,) = await at.ended([await at.submit("silent")])
+        assert view.status == "succeeded"
+        codes = [event.data.get("code") for event in await at.client.history(view.task)]
+        assert "endpoint_timeout" in codes
+
+
+async def test_callbacks_count_only_when_signed_in_time_once_and_while_the_run_is_theirs(
+    at: Deployment,
+) -> None:
+    heard: list[dict[str, Any]] = []
+
+    async def answer(letter: dict[str, Any]) -> tuple[int, dict[str, str], bytes]:
+        return 202, {}, b""
+
+    async with answering(saying(answer, heard)) as url, httpx.AsyncClient() as http:
+        await push_to(at, url, "mine")
+        task = await at.submit("mine")
+        view = await at.begun(task)
+        while not heard:
+            await anyio.sleep(0.02)
+        letter = heard[0]
+
+        async def call(
+            more: dict[str, Any], message: str = "m1", secret: str = SECRET, at_s: float | None = None
+        ) -> tuple[int, dict[str, Any]]:
+            body = json.dumps({"run": view.run, "attempt": 1, **more}).encode()
+            headers = signed(secrets_of(secret), message, body, at_s or time.time())
+            response = await http.post(letter["callbackUrl"], content=body, headers=headers)
+            return response.status_code, response.json()
+
+        won = {"outcome": {"kind": "succeeded", "output": "1"}}
+        chunk = {"chunks": [{"seq": 0, "text": "hello"}]}
+        assert (await call(won, secret=OTHER))[0] == 401
+        assert (await call(won, at_s=time.time() - 301))[0] == 401
+        assert (await call(won, at_s=time.time() + 301))[0] == 401
+        assert (await call({**won, "run": "nobody"}))[0] == 401
+        assert (await http.post(letter["callbackUrl"], content=b"{}")).status_code == 401
+        assert (await call({"chunks": [{"seq": "x"}]}))[0] == 400
+        assert (await call({"chunks": [], "pad": "x" * 3_000_000}))[0] == 413
+        assert await call(chunk, "m2") == (200, {"stop": False})
+        assert (await call(chunk, "m2"))[1]["code"] == "replayed"
+        assert (await at.task(task)).status == "running"
+        assert [chunk.text for chunk in await at.client.tail(view.run or "")] == ["hello"]
+        status, said = await call({**won, "attempt": 2}, "m3")
+        assert (status, said["code"]) == (409, "run_ended")
+        assert (await call({**won, "next": [{"agent": "ghost", "input": "1"}]}, "m4"))[0] == 400
+        assert (await at.task(task)).status == "running"
+        assert (await call({**won, "next": [{"agent": "mine", "input": "2"}]}, "m5"))[0] == 200
+        assert (await at.task(task)).output == "1"
+        status, said = await call({"outcome": {"kind": "succeeded", "output": "2"}}, "m6")
+        assert (status, said["code"]) == (409, "run_ended")
+        assert (await at.types(task)).count("run_refused") == 2
+        assert (await at.task(task)).output == "1"
+        with anyio.fail_after(5):
+            while [letter.get("input") for letter in heard].count("2") != 1:
+                await anyio.sleep(0.02)
+
+
+async def test_a_wake_up_call_brings_a_worker_that_leaves_when_nothing_is_left(
+    at: Deployment, tmp_path: Path
+) -> None:
+    at.worker("first")
+    await at.know("noop", "slow")
+    at.destroy_workers()
+    await until_alone(at)
+    served = Served(
+        tmp_path / "serve.log",
+        CONVEX_URL=at.host.url,
+        SIGNALBOX_KEY=at.keys["worker"],
+        SIGNALBOX_WORKER="woken",
+        SIGNALBOX_SERVE_IDLE_S="0.5",
+    )
+    try:
+        spec = EndpointSpec(name="wake", url=served.url, mode="wake", secret_variable="SIGNALBOX_PUSH_SECRET")
+        await at.client.set_endpoint(spec)
+        for _ in range(2):  # it sleeps in between, and is woken again
+            tasks = [await at.submit("noop", i) for i in range(5)]
+            views = await at.ended(tasks)
+            assert {view.status for view in views} == {"succeeded"}
+            await until_alone(at)
+    finally:
+        served.destroy()
+
+
+async def until_alone(at: Deployment) -> None:
+    """Wait until no worker lives."""
+    with anyio.fail_after(15):
+        async with httpx.AsyncClient() as http:
+            while (await http.get(f"{at.host.site_url}/health")).json()["liveWorkers"]:
+                await anyio.sleep(0.1)
+
+
+async def test_what_is_not_to_be_called_is_refused_with_its_field(at: Deployment) -> None:
+    secret = "SIGNALBOX_PUSH_SECRET"
+    for spec, why in [
+        (EndpointSpec(name="e", url="https://10.0.0.1/", secret_variable=secret), "url: a literal address"),
+        (EndpointSpec(name="e", url="https://a.example.com/", secret_variable="HOME"), "secretVariable: "),
+        (EndpointSpec(name="e", url="https://a.example.com/", secret_variable="SIGNALBOX_NONE"), "not set"),
+        (EndpointSpec(name="e f", url="https://a.example.com/", secret_variable=secret), "name: "),
+    ]:
+        with pytest.raises(InvalidArgument, match=why):
+            await at.client.set_endpoint(spec)
+    ghost = AgentSpec(name="a", description="", executor=Http(endpoint="ghost"))
+    with pytest.raises(InvalidArgument, match="not on the operator's list"):
+        await at.client.sync_agents([ghost])
+    assert await at.client.endpoints() == []
+    assert await at.client.agents() == []

@@ -1,0 +1,174 @@
+"""`worker.serve` without a socket: requests go straight into the application, callbacks into a double."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from worker.errors import SettingsError
+from worker.serve import MAX_BODY_BYTES, Endpoint, ServeSettings
+from worker.signing import TOLERANCE_S, flaw, secrets_of, signed
+
+SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
+OTHER = "whsec_" + base64.b64encode(b"o" * 32).decode()
+BACK = "https://control.example/push/callback"
+
+
+class Control:
+    """A control plane that takes callbacks."""
+
+    def __init__(self) -> None:
+        self.heard: list[dict[str, Any]] = []
+        self.outages = 0
+        self.status = 200
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        assert flaw(secrets_of(SECRET), request.headers, request.content, time.time()) is None
+        if self.outages:
+            self.outages -= 1
+            raise httpx.ConnectError("down")
+        self.heard.append(json.loads(request.content))
+        return httpx.Response(self.status, json={"stop": False, "code": "run_ended"})
+
+
+class At:
+    """An endpoint in memory and both its sides."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.control = Control()
+        given = {"secret": SecretStr(SECRET), "agents": ("tests.agents_under_test",), "hold_s": 5, **settings}
+        self.woken = 0
+        self.endpoint = Endpoint(
+            ServeSettings(**given), transport=httpx.MockTransport(self.control), wake=self._wake
+        )
+        self.http = httpx.AsyncClient(
+            transport=httpx.ASGITransport(self.endpoint), base_url="https://here.example"
+        )
+        self._ids = 0
+
+    async def _wake(self, idle_s: float) -> int:
+        self.woken += 1
+        await anyio.sleep(0.05)
+        return 0
+
+    async def post(
+        self, value: Any, *, secret: str = SECRET, message: str = "", at_s: float = 0
+    ) -> httpx.Response:
+        self._ids += 1
+        body = value if isinstance(value, bytes) else json.dumps(value).encode()
+        headers = signed(secrets_of(secret), message or f"m{self._ids}", body, at_s or time.time())
+        return await self.http.post("/", content=body, headers=headers)
+
+
+def letter(agent: str, input: Any = None, **more: Any) -> dict[str, Any]:
+    fields = {"run": "r1", "task": "t1", "attempt": 1, "agent": agent, "kind": "python", "llm": None}
+    fields |= {"input": json.dumps(input), "inputUrl": None, "timeoutMs": None, "isolate": False}
+    fields |= {"once": False, "steps": 0, "signals": 0, "callbackUrl": BACK, "answerWithinMs": 60_000}
+    return {"type": "run", **fields, **more}
+
+
+async def test_a_run_is_answered_with_its_result_and_its_text() -> None:
+    at = At()
+    answer = (await at.post(letter("slow", {"seconds": 0.2}))).json()
+    assert answer["outcome"] == {"kind": "succeeded", "output": '"attempt 1"'}
+    assert "".join(chunk["text"] for chunk in answer["chunks"]) == "word0 word1 word2 word3 "
+    assert [chunk["seq"] for chunk in answer["chunks"]] == list(range(len(answer["chunks"])))
+    failed = (await at.post(letter("failing", {"times": 1}, run="r2"))).json()["outcome"]
+    assert (failed["error"]["code"], failed["retryable"]) == ("runtime_error", True)
+    assert at.control.heard == []
+
+
+async def test_a_result_that_is_late_is_brought_home_through_outages() -> None:
+    at = At(hold_s=0)
+    at.control.outages = 2
+    assert (await at.post(letter("noop", [1]))).status_code == 202
+    with anyio.fail_after(10):
+        while not at.control.heard:
+            await anyio.sleep(0.01)
+    (message,) = at.control.heard
+    assert (message["run"], message["attempt"]) == ("r1", 1)
+    assert message["outcome"] == {"kind": "succeeded", "output": "[1]"}
+
+
+async def test_a_run_that_is_not_wanted_any_more_is_stopped_and_one_that_is_cancelled_says_so() -> None:
+    at = At(hold_s=0)
+    at.control.status = 409
+    await at.post(letter("slow", {"seconds": 60}))
+    with anyio.fail_after(10):
+        while (await held(at)) != []:
+            await anyio.sleep(0.05)
+    at.control.status = 200
+    await at.post(letter("stubborn", run="r2"))
+    assert await held(at) == ["r2"]
+    assert (await at.post({"type": "cancel", "run": "r2", "reason": "no"})).json() == {"held": True}
+    with anyio.fail_after(5):
+        while at.control.heard[-1].get("outcome") != {"kind": "cancelled"}:
+            await anyio.sleep(0.01)
+
+
+async def held(at: At) -> list[str]:
+    headers = signed(secrets_of(SECRET), "health-1", b"", time.time())
+    runs: list[str] = (await at.http.get("/", headers=headers)).json()["runs"]
+    return runs
+
+
+async def test_only_who_signs_in_time_and_once_is_heard() -> None:
+    at = At()
+    assert (await at.post({"type": "wake"}, secret=OTHER)).status_code == 401
+    for side in (-1, 1):
+        late = time.time() + side * (TOLERANCE_S + 2)
+        assert (await at.post({"type": "wake"}, at_s=late)).status_code == 401
+    assert (await at.http.post("/", json={"type": "wake"})).status_code == 401
+    assert at.woken == 0
+    assert (await at.post({"type": "wake"}, message="once")).json() == {"done": True}
+    assert (await at.post({"type": "wake"}, message="once")).status_code == 409
+    assert at.woken == 1
+    assert (await at.http.get("/health")).json() == {"status": "ok"}  # not a word of runs to strangers
+    forged = signed(secrets_of(OTHER), "h", b"", time.time())
+    assert (await at.http.get("/", headers=forged)).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"garbage", 400),
+        (b"[]", 400),
+        (b'{"type":"maybe"}', 400),
+        (b'{"type":"run"}', 400),
+        (b'{"type":"cancel","run":"x"}' + b" " * (MAX_BODY_BYTES - 27), 200),
+        (b" " * (MAX_BODY_BYTES + 1), 413),
+    ],
+)
+async def test_what_is_no_message_is_refused(body: bytes, status: int) -> None:
+    assert (await At().post(body)).status_code == status
+
+
+async def test_calls_that_come_while_it_works_wait_for_the_same_end() -> None:
+    at = At()
+    async with anyio.create_task_group() as calls:
+        for _ in range(3):
+            calls.start_soon(at.post, {"type": "wake"})
+    assert at.woken == 1
+
+
+async def test_beyond_its_concurrency_it_says_when_to_come_again() -> None:
+    at = At(hold_s=0, concurrency=1)
+    assert (await at.post(letter("stubborn"))).status_code == 202
+    full = await at.post(letter("noop", run="r2"))
+    assert (full.status_code, full.headers["retry-after"]) == (429, "1")
+    await at.post({"type": "cancel", "run": "r1", "reason": "no"})
+
+
+@pytest.mark.parametrize("text", ["", "whsec_", "secret", "whsec_" + base64.b64encode(b"s" * 23).decode()])
+def test_a_secret_that_is_none_is_refused_and_never_shown(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIGNALBOX_PUSH_SECRET", text)
+    with pytest.raises(SettingsError, match="SIGNALBOX_PUSH_SECRET") as refused:
+        ServeSettings.from_env()
+    assert not text or text not in str(refused.value).replace("whsec_ and", "")
