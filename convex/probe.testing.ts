@@ -1,11 +1,15 @@
 /** What tests look at and break from the inside; part of no deployment, since its name has two dots. */
 import { makeFunctionReference } from "convex/server";
 import { v } from "convex/values";
-import { internalMutation, internalQuery } from "./_generated/server";
+import { internalMutation, internalQuery, type MutationCtx } from "./_generated/server";
 import { moveToReady } from "./model/waiting";
 import { emit } from "./model/triggers";
 import { wakeWaiters as wakeAll } from "./model/waits";
 import { vEmission } from "./trigger.validators";
+import { completeIfDone } from "./model/groups";
+import { loop, stateOf } from "./model/loops";
+import { firstSettlement } from "./model/settlements";
+import { vGroupSummary, type GroupSummary } from "./validators";
 
 export const removeTask = internalMutation({
   args: { task: v.id("tasks") },
@@ -203,5 +207,87 @@ export const books = internalQuery({
         .map((job) => job.scheduledTime),
       stickies: (await ctx.db.query("stickies").take(5_000)).length,
     };
+  },
+});
+
+/**
+ * Leave the settle loop as a pass that ran out of time leaves it. `again`: it was the one that the watchdog had started for
+ * the first item.
+ */
+export const strandSettle = internalMutation({
+  args: { again: v.boolean() },
+  returns: v.null(),
+  handler: async (ctx, { again }) => {
+    const row = await loop(ctx, "settle");
+    const { _id, generation } = await stateOf(ctx, row);
+    await ctx.db.patch("loops", row._id, { running: true });
+    await ctx.db.patch("loopState", _id, { job: null, generation: generation + 1 });
+    const first = await firstSettlement(ctx);
+    if (again) await ctx.db.patch("settlements", first!._id, { suspect: true });
+    return null;
+  },
+});
+
+export const settlements = internalQuery({
+  args: {},
+  returns: v.number(),
+  handler: async (ctx) => (await ctx.db.query("settlements").take(1_000)).length,
+});
+
+/** Complete a group, and lose the try of its callback that was scheduled with that. */
+export const loseCallback = internalMutation({
+  args: { group: v.id("groups") },
+  returns: v.null(),
+  handler: async (ctx, { group }) => {
+    await completeIfDone(ctx, group);
+    for (const job of await ctx.db.system.query("_scheduled_functions").order("desc").take(50)) {
+      if (job.state.kind === "pending" && job.name.includes("callBack")) await ctx.scheduler.cancel(job._id);
+    }
+    return null;
+  },
+});
+
+async function keep(ctx: MutationCtx, summary: GroupSummary): Promise<void> {
+  await ctx.db.insert("outputs", { text: `note ${JSON.stringify(summary)}` });
+}
+
+/** A callback of callbacks.testing.ts: it keeps what it is told. */
+export const note = internalMutation({
+  args: vGroupSummary.fields,
+  returns: v.null(),
+  handler: async (ctx, summary) => {
+    await keep(ctx, summary);
+    return null;
+  },
+});
+
+/** It writes and throws, until its third try. */
+export const flaky = internalMutation({
+  args: vGroupSummary.fields,
+  returns: v.null(),
+  handler: async (ctx, summary) => {
+    await keep(ctx, summary);
+    const { tries } = (await ctx.db.get("groups", summary.group))!;
+    if (tries < 3) throw new Error(`not yet: try ${tries}`);
+    return null;
+  },
+});
+
+export const broken = internalMutation({
+  args: vGroupSummary.fields,
+  returns: v.null(),
+  handler: async (ctx, summary) => {
+    await keep(ctx, summary);
+    throw new Error("never");
+  },
+});
+
+/** What callbacks were told, and what stands of it. */
+export const notes = internalQuery({
+  args: {},
+  returns: v.array(v.string()),
+  handler: async (ctx) => {
+    const rows = await ctx.db.query("outputs").take(1_000);
+    return rows.flatMap(({ text }) => (text.startsWith("note ") ? [text.slice(5)] : []));
   },
 });

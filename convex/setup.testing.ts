@@ -12,6 +12,10 @@ export const KEYS = { worker: "sbw_test", submit: "sbs_test", operator: "sbo_tes
 
 /** The functions of probe.testing.ts, which no generated code knows. */
 export const probe = {
+  notes: makeFunctionReference<"query", Record<string, never>, string[]>("probe:notes"),
+  strandSettle: makeFunctionReference<"mutation", { again: boolean }, null>("probe:strandSettle"),
+  loseCallback: makeFunctionReference<"mutation", { group: Id<"groups"> }, null>("probe:loseCallback"),
+  settlements: makeFunctionReference<"query", Record<string, never>, number>("probe:settlements"),
   removeTask: makeFunctionReference<"mutation", { task: Id<"tasks"> }, null>("probe:removeTask"),
   removeAgent: makeFunctionReference<"mutation", { name: string }, null>("probe:removeAgent"),
   countTasks: makeFunctionReference<"query", Record<string, never>, number>("probe:countTasks"),

@@ -10,13 +10,15 @@ import { GUARD_BYTES } from "./guard.mjs";
 
 const PROJECT = fileURLToPath(new URL("..", import.meta.url));
 
-/** @returns {Promise<import("./bundle.mjs").Bundle>} the project's functions, and the probe of its tests as a module */
+/** @returns {Promise<import("./bundle.mjs").Bundle>} the project's functions, with the probe and the callbacks of its tests */
 export async function bundleProject() {
   const folder = mkdtempSync(path.join(tmpdir(), "signalbox-functions-"));
   try {
     const functions = path.join(folder, "convex");
     cpSync(path.join(PROJECT, "convex"), functions, { recursive: true });
-    renameSync(path.join(functions, "probe.testing.ts"), path.join(functions, "probe.ts"));
+    for (const name of ["probe", "callbacks"]) {
+      renameSync(path.join(functions, `${name}.testing.ts`), path.join(functions, `${name}.ts`));
+    }
     symlinkSync(path.join(PROJECT, "node_modules"), path.join(folder, "node_modules"));
     return await bundleFunctions(functions);
   } finally {

@@ -8,7 +8,20 @@ import sys
 from collections.abc import Sequence
 
 from worker import __version__
-from worker.cli import agents, endpoints, host, keys, limits, model, schedules, serve, tasks, triggers, work
+from worker.cli import (
+    agents,
+    endpoints,
+    host,
+    keys,
+    limits,
+    model,
+    schedules,
+    serve,
+    structure,
+    tasks,
+    triggers,
+    work,
+)
 from worker.errors import SignalboxError
 from worker.logs import Redactor
 
@@ -26,7 +39,20 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"signalbox {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (host, work, serve, tasks, schedules, triggers, limits, agents, endpoints, keys, model):
+    for module in (
+        host,
+        work,
+        serve,
+        tasks,
+        structure,
+        schedules,
+        triggers,
+        limits,
+        agents,
+        endpoints,
+        keys,
+        model,
+    ):
         module.add_to(commands)
     return top
 

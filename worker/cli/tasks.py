@@ -11,7 +11,7 @@ from typing import get_args
 
 import anyio
 
-from worker.cli import bulk, task_state, why
+from worker.cli import bulk, structure, task_state, why
 from worker.cli.common import (
     Commands,
     add_command,
@@ -107,6 +107,7 @@ def add_to(commands: Commands) -> None:
         metavar="N",
         help="default: the agent's, else 3; 1: never tried again",
     )
+    structure.add_to_submit(submit)
     submit.add_argument(
         "--follow",
         action="store_true",
@@ -125,6 +126,10 @@ def add_to(commands: Commands) -> None:
     tail.set_defaults(run=lambda a: anyio.run(_tail, a))
     with_json(tail, "print a line of JSON for each update")
 
+    _add_verbs(commands)
+
+
+def _add_verbs(commands: Commands) -> None:
     parser = add_command(commands, "tasks", "list, show, cancel, pause and retry tasks")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     why.add_to(verbs)
@@ -142,6 +147,10 @@ def add_to(commands: Commands) -> None:
         verbs, "cancel", "cancel a task: at once while it waits, through its worker while it runs"
     )
     cancel.add_argument("task", metavar="TASK", help=_TASK)
+    cancel.add_argument(
+        "--subtree", action="store_true", help="with all that its runs have submitted, and will submit"
+    )
+    structure.add_to_tasks(verbs, _TASK)
     task_state.add_to(verbs, _TASK)
     for verb, run in ((listing, _list), (show, _show), (cancel, _cancel)):
         with_json(verb, "print JSON")
@@ -198,6 +207,9 @@ def spec_of(arguments: argparse.Namespace) -> TaskSpec:
         key=arguments.key,
         sticky=arguments.sticky,
         retry=None if attempts is None else RetryPolicy(max_attempts=attempts),
+        after=arguments.after,
+        after_mode="any" if arguments.any else None,
+        group=arguments.group,
     )
 
 
@@ -328,12 +340,15 @@ async def _show(arguments: argparse.Namespace) -> int:
         task = await control.get(arguments.task)
         history = await control.history(arguments.task) if task is not None else []
         state = await control.state(arguments.task) if task is not None else None
-    if task is None:
+        links = await control.links(arguments.task) if task is not None else None
+    if task is None or links is None:
         raise SettingsError(f"No task {arguments.task}")
     if arguments.json:
-        print_json(
-            {**task.model_dump(by_alias=True), "history": [e.model_dump(by_alias=True) for e in history]}
-        )
+        told = {
+            "history": [e.model_dump(by_alias=True) for e in history],
+            "links": links.model_dump(by_alias=True),
+        }
+        print_json({**task.model_dump(by_alias=True), **told})
         return 0
     for field, value in task.model_dump(exclude={"output", "usage", "error"}).items():
         shown = _instant(value) if field.endswith("_at") and value is not None else _plain(value)
@@ -341,6 +356,8 @@ async def _show(arguments: argparse.Namespace) -> int:
     if task.error is not None and task.status in ENDED:
         print(f"{'error':<13} {task.error.code}: {task.error.message}")
     for field, said in task_state.lines(state) if state is not None else ():
+        print(f"{field:<13} {said}")
+    for field, said in structure.lines(links):
         print(f"{field:<13} {said}")
     if task.output is not None:
         print(f"{'output':<13} {task.output}")
@@ -353,7 +370,7 @@ async def _show(arguments: argparse.Namespace) -> int:
 
 async def _cancel(arguments: argparse.Namespace) -> int:
     async with client() as control:
-        status = await control.cancel(arguments.task)
+        status = await control.cancel(arguments.task, subtree=arguments.subtree)
     if arguments.json:
         print_json({"task": arguments.task, "status": status})
     elif status == "running":
