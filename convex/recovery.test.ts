@@ -2,7 +2,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { api, internal } from "./_generated/api";
 import type { Id } from "./_generated/dataModel";
-import { END_RUNS_BATCH, HEALTH_EVERY_MS, SET_ASIDE_MS } from "./constants";
+import { END_RUNS_BATCH, HEALTH_EVERY_MS, MAX_AFTER, SET_ASIDE_MS, SETTLE_EDGES } from "./constants";
 import { Deployment, KEYS, probe, type TestWorker } from "./setup.testing";
 import type { Outcome } from "./validators";
 
@@ -166,3 +166,26 @@ test.each(["pause", "signal"] as const)("a %s of a pushed run is no cancel", asy
   expect(await at.t.query(probe.pendingJobs, {})).not.toContain("push:cancel");
   expect((await at.task(task)).status).toBe("running");
 });
+
+test("a task that many come after, each after many others, is settled within the bounds of a transaction", async () => {
+  worker = await at.worker("w", { capacity: 200 });
+  const others: Id<"tasks">[] = [];
+  const deps = MAX_AFTER;
+  for (let i = 0; i < deps; i++) others.push(await at.submit());
+  await at.pass();
+  await worker.sync({ accepted: (await worker.inbox()).assigned.map(({ run }) => run) });
+  const spec = {
+    agent: "echo",
+    input: "null",
+    afterMode: "any" as const,
+    after: others.map((on) => ({ on })),
+  };
+  const dependents: Id<"tasks">[] = [];
+  const wanted = Math.ceil((2 * SETTLE_EDGES) / deps) + 1; // more than a pass settles, when the last dependency ends
+  for (let i = 0; i < wanted; i++) dependents.push(await at.submit(spec));
+  for (const task of others) {
+    await worker.finish((await at.task(task)).run!, FATAL);
+    for (let i = 0; i < 3; i++) await at.pass();
+  }
+  for (const task of dependents) expect((await at.task(task)).error?.code).toBe("dependency_failed");
+}, 60_000);

@@ -121,7 +121,7 @@ async function settle(
     case "ended": {
       const edges = await settleEdges(ctx, work, room);
       await countEnded(ctx, work);
-      return { used: edges + 1, rest: edges === room ? work : null };
+      return { used: edges + 1, rest: edges >= room ? work : null };
     }
     case "joined":
       await countJoined(ctx, work.group, work.tasks);

@@ -25,6 +25,7 @@ from worker.models import (
     Released,
     RunError,
     StepReport,
+    Succeeded,
     Suspended,
     UntilEvent,
     UntilTime,
@@ -160,6 +161,10 @@ async def signals_and_finishes(stage: Stage) -> None:
     await finishes(stage)
 
 
+async def next_tasks(stage: Stage) -> None:
+    await stage.end(Succeeded(output=None, next='[{"agent":"noop","input":"null"}]'))
+
+
 async def delayed_task_falls_due(stage: Stage) -> None:
     await stage.at.client.submit(TaskSpec(agent="noop", input="null", delay_ms=1))
     await stage.pass_time(1)
@@ -220,6 +225,7 @@ SCENARIOS: dict[str, Step] = {
     "waits with time limits": waits_with_time_limits,
     "steps and progress": steps_and_progress,
     "signals and finishes": signals_and_finishes,
+    "tasks that come with an end": next_tasks,
 }
 
 

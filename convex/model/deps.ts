@@ -73,8 +73,8 @@ export function blockedOf(ctx: QueryCtx, task: Id<"tasks">): Promise<Doc<"blocke
 }
 
 /**
- * Settle the open edges of a task that has ended, at most `room` of them.
- * @returns how many; when it is `room` there may be more
+ * Settle the open edges of a task that has ended, as much as there is room for.
+ * @returns how much it took: an edge, or an edge that was read to judge another; from `room` on there may be more
  */
 export async function settleEdges(
   ctx: MutationCtx,
@@ -87,36 +87,39 @@ export async function settleEdges(
     .take(room);
   const now = Date.now();
   const dueAts: number[] = [];
+  let used = 0;
   for (const edge of edges) {
+    if (used >= room) break;
     await ctx.db.patch("deps", edge._id, { open: false });
-    const released = await settleEdge(ctx, edge, ended.status, now);
+    const { released, read } = await settleEdge(ctx, edge, ended.status, now);
     if (released !== null) dueAts.push(released);
+    used += 1 + read;
   }
   await wakeFor(ctx, dueAts, now);
-  return edges.length;
+  return used;
 }
 
-/** @returns when the dependent is due, if it is in line now */
+/** @returns when the dependent is due, if it is in line now, and how many other edges were read */
 async function settleEdge(
   ctx: MutationCtx,
   edge: Doc<"deps">,
   status: TaskStatus,
   now: number,
-): Promise<number | null> {
+): Promise<{ released: number | null; read: number }> {
   const blocked = edge.blocked && (await ctx.db.get("blocked", edge.blocked));
-  if (!blocked) return null; // it was decided by another edge, or cancelled
+  if (!blocked) return { released: null, read: 0 }; // it was decided by another edge, or cancelled
   const open = blocked.open - 1;
-  const { verdict, because } = await judge(ctx, blocked, edge, status, open);
+  const { verdict, because, read } = await judge(ctx, blocked, edge, status, open);
   if (verdict === "wait") {
     await ctx.db.patch("blocked", blocked._id, { open });
-    return null;
+    return { released: null, read };
   }
   await ctx.db.delete("blocked", blocked._id);
   const task = await ctx.db.get("tasks", edge.task);
-  if (task?.status !== "waiting") return null; // paused: it goes on where it is, or removed by hand
-  if (verdict === "run") return release(ctx, task, now);
+  if (task?.status !== "waiting") return { released: null, read }; // removed by hand
+  if (verdict === "run") return { released: await release(ctx, task, now), read };
   await dropDependent(ctx, task, verdict, because);
-  return null;
+  return { released: null, read };
 }
 
 async function judge(
@@ -125,7 +128,7 @@ async function judge(
   edge: Doc<"deps">,
   status: TaskStatus,
   open: number,
-): Promise<{ verdict: Standing["now"]; because: Doc<"deps"> }> {
+): Promise<{ verdict: Standing["now"]; because: Doc<"deps">; read: number }> {
   if (blocked.mode === "any" && status !== "succeeded" && open === 0) {
     // None has succeeded: each edge has its say.
     const edges = await edgesOf(ctx, edge.task);
@@ -133,12 +136,16 @@ async function judge(
       "any",
       edges.map(({ onFailure }) => ({ onFailure, status: "failed" as const })),
     );
-    return { verdict: last.now, because: "because" in last ? edges[last.because]! : edge };
+    return {
+      verdict: last.now,
+      because: "because" in last ? edges[last.because]! : edge,
+      read: edges.length,
+    };
   }
   const { now } = standing(blocked.mode, [{ onFailure: edge.onFailure, status }]);
   // Alone this edge would let the task run; the others have not said so yet.
   const others = blocked.mode === "all" ? now === "run" && open > 0 : now !== "run" || status !== "succeeded";
-  return { verdict: others ? "wait" : now, because: edge };
+  return { verdict: others ? "wait" : now, because: edge, read: 0 };
 }
 
 function edgesOf(ctx: QueryCtx, task: Id<"tasks">): Promise<Doc<"deps">[]> {

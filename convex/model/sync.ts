@@ -128,7 +128,9 @@ function checkShape(body: Body): void {
   for (const { text } of chunks) size += text.length;
   for (const { result } of steps) size += result.length;
   for (const { state } of progress) size += state?.length ?? 0;
-  for (const { outcome } of finished) if (outcome.kind === "succeeded") size += outcome.output?.length ?? 0;
+  for (const { outcome } of finished) {
+    if (outcome.kind === "succeeded") size += (outcome.output?.length ?? 0) + (outcome.next?.length ?? 0);
+  }
   if (size > MAX_SYNC_BYTES) {
     throw refuse(
       "payload_too_large",
