@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -26,6 +27,7 @@ from worker.signing import flaw, secrets_of, signed
 
 SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
 OTHER = "whsec_" + base64.b64encode(b"o" * 32).decode()
+pytestmark = pytest.mark.timeout(60)  # several processes start in each test
 ENV = {"SIGNALBOX_PUSH_SECRET": SECRET, "SIGNALBOX_PUSH_INSECURE": "1"}
 
 
@@ -148,7 +150,7 @@ async def record_of(at: Deployment, task: str) -> tuple[Any, ...]:
 async def test_a_task_leaves_the_same_record_whether_it_is_polled_or_pushed(
     at: Deployment, tmp_path: Path
 ) -> None:
-    at.worker("polling")
+    polling = at.worker("polling")
     await at.know("slow", "failing", "noop")
     polled = [
         await at.submit("slow", {"seconds": 0.3}),
@@ -157,7 +159,8 @@ async def test_a_task_leaves_the_same_record_whether_it_is_polled_or_pushed(
         await at.submit("noop", {"a": ["ü", None, 1.5]}),
     ]
     await at.ended(polled)
-    at.destroy_workers()
+    polling.send(signal.SIGTERM)
+    await polling.ended(15)
     served = Served(tmp_path / "serve.log")
     try:
         await push_to(at, served.url, "slow", "failing", "noop")
@@ -371,10 +374,10 @@ async def test_callbacks_count_only_when_signed_in_time_once_and_while_the_run_i
 async def test_a_wake_up_call_brings_a_worker_that_leaves_when_nothing_is_left(
     at: Deployment, tmp_path: Path
 ) -> None:
-    at.worker("first")
+    first = at.worker("first")
     await at.know("noop", "slow")
-    at.destroy_workers()
-    await until_alone(at)
+    first.send(signal.SIGTERM)
+    await first.ended(15)
     served = Served(
         tmp_path / "serve.log",
         CONVEX_URL=at.host.url,
