@@ -35,6 +35,7 @@ export const MAX_LINE_CHARS = 2_000; // of an error or a description: a line for
 export const MAX_SYNC_ITEMS = 256; // accepted + chunks + finished + acknowledged: far below the write limits of a transaction
 export const MAX_SYNC_BYTES = 4 * 1024 * 1024; // a quarter of what a transaction may write
 export const MAX_SUBMIT = 200; // tasks in a call
+export const MAX_NEXT = 5 * MAX_SUBMIT; // tasks that come with the ends of a sync: far below the write limits of a transaction
 export const MAX_LIST = 100;
 export const MAX_EVENTS = 200; // of a task, in a page
 export const MAX_AGENTS = 200; // of a worker, or in one call of agents:sync

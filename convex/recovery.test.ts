@@ -2,7 +2,15 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { api, internal } from "./_generated/api";
 import type { Id } from "./_generated/dataModel";
-import { END_RUNS_BATCH, HEALTH_EVERY_MS, MAX_AFTER, SET_ASIDE_MS, SETTLE_EDGES } from "./constants";
+import {
+  END_RUNS_BATCH,
+  HEALTH_EVERY_MS,
+  MAX_AFTER,
+  MAX_NEXT,
+  MAX_SUBMIT,
+  SET_ASIDE_MS,
+  SETTLE_EDGES,
+} from "./constants";
 import { Deployment, KEYS, probe, type TestWorker } from "./setup.testing";
 import type { Outcome } from "./validators";
 
@@ -188,4 +196,17 @@ test("a task that many come after, each after many others, is settled within the
     for (let i = 0; i < 3; i++) await at.pass();
   }
   for (const task of dependents) expect((await at.task(task)).error?.code).toBe("dependency_failed");
+}, 60_000);
+
+test("ends that bring too many tasks together are refused as a whole, and stand when they come apart", async () => {
+  const count = MAX_NEXT / MAX_SUBMIT + 1;
+  const tasks = await running(count);
+  const next = JSON.stringify(Array.from({ length: MAX_SUBMIT }, () => ({ agent: "echo", input: "null" })));
+  const runs = await Promise.all(tasks.map(async (task) => (await at.task(task)).run!));
+  const outcome: Outcome = { kind: "succeeded", output: null, next };
+  const finished = runs.map((run) => ({ run, outcome, usage: null }));
+  await expect(worker.sync({ finished })).rejects.toThrow(`at most ${MAX_NEXT} in a request`);
+  const { results } = await worker.sync({ finished: finished.slice(1) });
+  expect(results.every(({ accepted }) => accepted)).toBe(true);
+  expect((await at.task(tasks[0]!)).status).toBe("running");
 }, 60_000);

@@ -5,6 +5,7 @@ import type { MutationCtx, QueryCtx } from "../_generated/server";
 import {
   IDLE_HEARTBEAT_MS,
   MAX_CHUNK_BYTES,
+  MAX_NEXT,
   MAX_SILENT,
   MAX_SYNC_BYTES,
   MAX_SYNC_ITEMS,
@@ -137,6 +138,12 @@ function checkShape(body: Body): void {
       `sync: ${size} characters of text, at most ${MAX_SYNC_BYTES} in a request.`,
     );
   }
+  let next = 0;
+  for (const { outcome } of finished) if (outcome.kind === "succeeded") next += lengthOf(outcome.next);
+  if (next > MAX_NEXT) {
+    // Else a run would be refused its next tasks because of its neighbours'. The worker sends fewer ends at a time.
+    throw refuse("payload_too_large", `finished: ${next} next tasks, at most ${MAX_NEXT} in a request.`);
+  }
   if ((body.clocks?.silent.length ?? 0) > MAX_SILENT) {
     throw refuse("invalid_argument", `clocks: at most ${MAX_SILENT} silent runs are told.`);
   }
@@ -147,6 +154,17 @@ function checkShape(body: Body): void {
         `chunks: text of chunk ${chunk.seq} is over ${MAX_CHUNK_BYTES} bytes; split it.`,
       );
     }
+  }
+}
+
+/** How many items a JSON list has; what is no list is refused with its run. */
+function lengthOf(text: string | undefined): number {
+  if (text === undefined) return 0;
+  try {
+    const list: unknown = JSON.parse(text);
+    return Array.isArray(list) ? list.length : 0;
+  } catch {
+    return 0;
   }
 }
 
