@@ -93,6 +93,7 @@ async function table(): Promise<[Public, Record<string, unknown>, Role[]][]> {
     [api.worker.crashed, { session, blamed: null }, ["worker"]],
     [api.schedules.set, { schedule }, ["submit", "operator"]],
     [api.schedules.get, { name }, ["submit", "operator"]],
+    [api.stats.read, { scope: "all", from: 0, to: 60_000 }, ["submit", "operator"]],
     [api.schedules.list, {}, ["submit", "operator"]],
     [api.schedules.preview, { of: { name } }, ["submit", "operator"]],
     [api.schedules.runNow, { name, request: "1" }, ["submit", "operator"]],
@@ -132,6 +133,7 @@ function call(fn: Public, args: Record<string, unknown>, key: string): Promise<u
     "backlog",
     "failures",
     "causes",
+    "read",
   ].includes(getFunctionName(fn).split(":")[1]!);
   return isQuery
     ? at.t.query(fn as FunctionReference<"query">, { key, ...args })

@@ -158,3 +158,18 @@ export const MAX_CONDITIONS = 10; // of a trigger
 export const MAX_SECRETS = 5; // of a webhook: the one that goes, the one that comes, and some to spare
 export const MAX_WEBHOOK_BYTES = 1024 * 1024; // of a body
 export const NONCE_KEEP_MS = 7 * 24 * 3_600_000; // longer than senders go on trying
+
+// Upkeep.
+export const KEEP_DAYS = 30; // what has ended is kept so long, unless the deployment says otherwise
+export const MAX_KEEP_DAYS = 3_650;
+export const KEEP_STATS_MS = 90 * 24 * 3_600_000; // a row for each minute and scope in which something happened
+export const RETENTION_MARGIN_MS = 60_000; // an event's time is its commit's, a little after its task's `endedAt`
+export const RECHECK_MS = 24 * 3_600_000; // until something that is kept for another thing's sake is looked at again
+export const UPKEEP_BUSY_MS = 300_000; // a chain that was not heard of for so long has died
+export const RETENTION_TOUCHES = 1_000; // rows deleted and index ranges read in a page: a transaction may read 4,096 ranges
+export const RETENTION_BYTES = 2 * 1024 * 1024; // of texts in a page: each is read twice, and a transaction may read 16 MiB
+export const RETENTION_ROWS = 32; // read at a time: the largest chunks are 2 MiB
+export const RETENTION_EVENTS = 100; // looked at in a page
+export const MINUTE_MS = 60_000; // of a bucket of the rollup
+export const ROLLUP_EVENTS = 200; // in a page: each in four scopes, so at most 2,000 index ranges
+export const MAX_BUCKETS = 1_440; // in a call of stats:read: a day

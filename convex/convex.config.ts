@@ -9,5 +9,9 @@ export default defineApp({
     SIGNALBOX_PUSH_INSECURE: v.optional(v.string()),
     // whsec_ and base64 of 24 to 64 bytes: what webhooks are signed with that name no other variable of SIGNALBOX_...
     SIGNALBOX_WEBHOOK_SECRET: v.optional(v.string()),
+    // Days for which an ended task is kept with all that belongs to it; 30 when unset, 0: for ever.
+    SIGNALBOX_KEEP_DAYS: v.optional(v.string()),
+    // 1: nothing is deleted that `signalbox archive` has not written.
+    SIGNALBOX_ARCHIVE_FIRST: v.optional(v.string()),
   },
 });

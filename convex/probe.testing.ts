@@ -1,7 +1,10 @@
 /** What tests look at and break from the inside; part of no deployment, since its name has two dots. */
 import { makeFunctionReference } from "convex/server";
 import { v } from "convex/values";
+import type { TableNames } from "./_generated/dataModel";
 import { internalMutation, internalQuery, type MutationCtx } from "./_generated/server";
+import { START } from "./model/retention";
+import schema from "./schema";
 import { moveToReady } from "./model/waiting";
 import { emit } from "./model/triggers";
 import { wakeWaiters as wakeAll } from "./model/waits";
@@ -289,5 +292,30 @@ export const notes = internalQuery({
   handler: async (ctx) => {
     const rows = await ctx.db.query("outputs").take(1_000);
     return rows.flatMap(({ text }) => (text.startsWith("note ") ? [text.slice(5)] : []));
+  },
+});
+
+/** How many rows each table has, at most 2,000 counted; those without any are left out. */
+export const rowCounts = internalQuery({
+  args: {},
+  returns: v.record(v.string(), v.number()),
+  handler: async (ctx) => {
+    const counts: Record<string, number> = {};
+    for (const table of Object.keys(schema.tables) as TableNames[]) {
+      const rows = await ctx.db.query(table).take(2_000);
+      if (rows.length > 0) counts[table] = rows.length;
+    }
+    return counts;
+  },
+});
+
+/** As if a page of retention had died. @returns its generation */
+export const strandUpkeep = internalMutation({
+  args: { busyUntil: v.number() },
+  returns: v.number(),
+  handler: async (ctx, { busyUntil }) => {
+    const generation = 5;
+    await ctx.db.insert("upkeep", { name: "retention", cursor: START, generation, busyUntil });
+    return generation;
   },
 });

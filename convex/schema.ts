@@ -10,6 +10,7 @@ import {
   vClocks,
   vControlKind,
   vEndpointMode,
+  vCounters,
   vEventData,
   vEventType,
   vExecutor,
@@ -19,6 +20,7 @@ import {
   vOnComplete,
   vOnFailure,
   vRate,
+  vPosition,
   vRetry,
   vRole,
   vRunKind,
@@ -122,6 +124,7 @@ export default defineSchema({
     updated: v.commitTs(),
     // Absent in a task that uses none of it.
     followed: v.optional(v.literal(true)), // something waits for its end: a dependent or a group
+    purging: v.optional(v.literal(true)), // retention has deleted some of it
     treeCancelled: v.optional(v.literal(true)), // cancelled with all its children, also those still to come
   })
     // eslint-disable-next-line @convex-dev/no-duplicate-indexes -- newest first, and no rewrite when the status changes
@@ -138,7 +141,9 @@ export default defineSchema({
     items: v.number(), // batch: so far, and their bytes as one array
     bytes: v.number(),
     maxItems: v.number(),
-  }).index("by_name", ["name"]),
+  })
+    .index("by_name", ["name"])
+    .index("by_task", ["task"]),
 
   // What a batched task has gathered. Insert only, by submit; they go with their task.
   batchItems: defineTable({
@@ -518,4 +523,37 @@ export default defineSchema({
   endpointMessages: defineTable({ endpoint: v.id("endpoints"), message: v.string(), until: v.number() })
     .index("by_endpoint_and_message", ["endpoint", "message"])
     .index("by_endpoint_and_until", ["endpoint", "until"]),
+
+  // A large result that several steps share. In: the event that woke them. Out: retention, with the step.
+  shares: defineTable({ output: v.id("outputs"), step: v.id("steps") }).index("by_output_and_step", [
+    "output",
+    "step",
+  ]),
+
+  // How far each kind of upkeep has come. Written by: its chain of pages, and the watchdog that begins one; archive: the
+  // operator.
+  upkeep: defineTable({
+    name: v.union(v.literal("retention"), v.literal("rollup"), v.literal("archive")),
+    cursor: vPosition, // the history up to here is done
+    generation: v.number(), // a page of another generation is superseded and does nothing
+    busyUntil: v.number(), // a chain of pages is under way; one that was not heard of by then has died
+  }).index("by_name", ["name"]),
+
+  // What happened in a minute: rows for all of it, each tenant, each queue, each agent. Written by: the rollup; retention
+  // removes old ones.
+  stats: defineTable({
+    scope: v.string(), // all, tenant:NAME, queue:NAME, agent:NAME
+    bucket: v.number(), // when the minute began
+    ...vCounters.fields,
+  }).index("by_scope_and_bucket", ["scope", "bucket"]),
+
+  // What retention has yet to delete. In: retention, for a task of many pages or one that is still needed; the settle loop,
+  // for a group that is complete. Out: retention.
+  purges: defineTable({
+    target: v.union(
+      v.object({ kind: v.literal("task"), id: v.id("tasks") }),
+      v.object({ kind: v.literal("group"), id: v.id("groups") }),
+    ),
+    at: v.number(), // not before
+  }).index("by_at", ["at"]),
 });

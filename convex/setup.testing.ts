@@ -17,6 +17,8 @@ export const probe = {
   loseCallback: makeFunctionReference<"mutation", { group: Id<"groups"> }, null>("probe:loseCallback"),
   settlements: makeFunctionReference<"query", Record<string, never>, number>("probe:settlements"),
   removeTask: makeFunctionReference<"mutation", { task: Id<"tasks"> }, null>("probe:removeTask"),
+  rowCounts: makeFunctionReference<"query", Record<string, never>, Record<string, number>>("probe:rowCounts"),
+  strandUpkeep: makeFunctionReference<"mutation", { busyUntil: number }, number>("probe:strandUpkeep"),
   removeAgent: makeFunctionReference<"mutation", { name: string }, null>("probe:removeAgent"),
   countTasks: makeFunctionReference<"query", Record<string, never>, number>("probe:countTasks"),
   countOutputs: makeFunctionReference<"query", Record<string, never>, number>("probe:countOutputs"),
@@ -73,6 +75,16 @@ export class Deployment {
     }
     // What a pass schedules for now is due now.
     for (let chain = 0; chain < 20; chain++) await this.t.runDue();
+  }
+
+  /** Let time pass at once, and the watchdog turn until nothing that it began is under way. */
+  async leap(ms: number): Promise<void> {
+    vi.advanceTimersByTime(ms);
+    await this.pass(); // the mock cannot cancel a job that it has begun
+    for (let turn = 0; turn < 3; turn++) {
+      await this.t.mutation(internal.timers.watchdog, {});
+      await this.pass();
+    }
   }
 
   close(): void {

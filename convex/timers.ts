@@ -16,6 +16,7 @@ import { plan } from "./model/plan";
 import { ring } from "./model/ring";
 import { endRun as endRunOf, endRuns as endRunsPage, leaseMs } from "./model/sessions";
 import { reviveSettle } from "./model/settlements";
+import { startUpkeep } from "./model/upkeep";
 import { moveToReady, setAside } from "./model/waiting";
 import { vFault } from "./validators";
 
@@ -134,6 +135,8 @@ export const endRuns = internalMutation({
   },
 });
 
+const LOOPS = ["timers", "settle", "dispatch", "upkeep"] as const;
+
 /** Once a minute: idle workers that went away, watches that ran out, loops that died. */
 export const watchdog = internalMutation({
   args: {},
@@ -149,7 +152,7 @@ export const watchdog = internalMutation({
       .take(WATCHDOG_BATCH);
     for (const watch of watches) await ctx.db.delete("watches", watch._id);
     await forgetExpired(ctx, now);
-    for (const name of ["timers", "settle", "dispatch"] as const) {
+    for (const name of LOOPS) {
       try {
         await ctx.runMutation(internal.timers.revive, { loop: name, now });
       } catch (error) {
@@ -162,12 +165,13 @@ export const watchdog = internalMutation({
 
 /** Look after one loop, in a sub-transaction of its own: what makes one of them throw must not keep the others dead. */
 export const revive = internalMutation({
-  args: { loop: v.union(v.literal("timers"), v.literal("settle"), v.literal("dispatch")), now: v.number() },
+  args: { loop: v.union(...LOOPS.map((name) => v.literal(name))), now: v.number() },
   returns: v.null(),
   handler: async (ctx, { loop: name, now }) => {
     if (name === "timers") await reviveTimers(ctx, now);
     else if (name === "settle") await reviveSettle(ctx, now);
-    else await reviveDispatch(ctx);
+    else if (name === "dispatch") await reviveDispatch(ctx);
+    else await startUpkeep(ctx, now);
     return null;
   },
 });

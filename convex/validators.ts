@@ -698,3 +698,24 @@ export const vTaskState = v.object({
   ),
 });
 export type TaskState = Infer<typeof vTaskState>;
+
+/** What happened in a minute. Times in milliseconds, summed. */
+export const vCounters = v.object({
+  submitted: v.number(),
+  started: v.number(), // runs that were assigned
+  retried: v.number(), // runs after which their task went back in line
+  succeeded: v.number(),
+  failed: v.number(),
+  cancelled: v.number(),
+  skipped: v.number(),
+  waitMs: v.number(), // of the runs that started: how long they had stood in line
+  runMs: v.number(), // of the runs that ended: from their acceptance on
+  modelCalls: v.number(),
+  inputTokens: v.number(),
+  outputTokens: v.number(),
+});
+export type Counters = Infer<typeof vCounters>;
+
+/** A place in the history: behind a commit's first events, up to the one with this creation time. */
+export const vPosition = v.object({ at: v.int64(), within: v.number() });
+export type Position = Infer<typeof vPosition>;

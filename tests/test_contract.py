@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from worker import bulk, client, endpoints, groups, limits, models, schedules, triggers
+from worker import bulk, client, endpoints, groups, limits, models, schedules, triggers, upkeep
 
 CONTRACT: dict[str, Any] = json.loads((Path(__file__).parent / "contract.json").read_text(encoding="utf-8"))
 
@@ -163,6 +163,10 @@ def test_agents_history_and_streams_say_the_same() -> None:
     assert only(shape_of(client.AgentView), "object").items() <= listed.items()
 
 
+def test_the_counters_of_a_minute_say_the_same() -> None:
+    assert shape_of(upkeep.Minute) == only(answer_of("stats:read"), "array")
+
+
 def test_schedules_say_the_same() -> None:
     schedule, _ = only(arguments_of("schedules:set"), "object")["schedule"]
     assert shape_of(schedules.ScheduleSpec, omits_none=True) == schedule
@@ -207,6 +211,7 @@ def test_every_public_function_is_called_by_one_of_the_two_clients() -> None:
             limits,
             schedules,
             triggers,
+            upkeep,
             __import__("worker.api").api,
         )
     ]

@@ -21,6 +21,7 @@ from worker.models import Chunk, LlmSpec, Progress, RunError, RunKind, TaskStatu
 from worker.models import RetryPolicy as RetryPolicy  # noqa: PLC0414 - who submits takes it from here
 from worker.schedules import Schedules
 from worker.triggers import Triggers
+from worker.upkeep import Upkeep
 from worker.why import Backlog, Why
 
 ENDED: frozenset[TaskStatus] = frozenset({"succeeded", "failed", "cancelled", "skipped"})
@@ -243,7 +244,7 @@ class StreamUpdate(Wire):
     chunks: list[Chunk] = Field(default_factory=list)
 
 
-class Client(Bulk, Groups, Schedules, Triggers, Endpoints):
+class Client(Bulk, Groups, Schedules, Triggers, Endpoints, Upkeep):
     """`tasks:*`, `groups:*`, `schedules:*`, `runs:*` and `agents:*` of one deployment.
 
     It calls with a submit or operator key.

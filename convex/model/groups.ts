@@ -24,6 +24,7 @@ import type {
   TaskStatus,
 } from "../validators";
 import { clearAlarm, setAlarm } from "./alarms";
+import { groupMs, purgeLater } from "./keeping";
 import { backoffMs } from "./retry";
 import { settleLater } from "./settlements";
 import { cancel as cancelTask } from "./tasks";
@@ -231,6 +232,7 @@ export async function completeIfDone(ctx: MutationCtx, id: Id<"groups">): Promis
   };
   await ctx.db.patch("groups", id, complete);
   if (group.waiter !== null) await wakeForGroup(ctx, id, complete.result);
+  if (group.task === null) await purgeLater(ctx, { kind: "group", id }, complete.completedAt + groupMs());
   if (calls) await startCallback(ctx, { ...group, ...complete });
 }
 

@@ -55,7 +55,8 @@ export async function assign(
     startedAt: task.startedAt ?? now,
     updated: ctx.db.vars.commitTs,
   });
-  await record(ctx, task, "run_assigned", run, { attempt, worker: worker.name });
+  const waitedMs = Math.max(0, Math.round(now - ready._creationTime)); // in line, for a worker
+  await record(ctx, task, "run_assigned", run, { attempt, worker: worker.name, waitedMs });
   if (worker.endpoint !== undefined) await handOver(ctx, worker.endpoint, run, now);
   return true;
 }
@@ -172,7 +173,7 @@ export async function blameLate(ctx: MutationCtx, run: Doc<"runs">): Promise<voi
     task,
     "failed",
     run._id,
-    { attempt: run.attempt, state: run.state },
+    { attempt: run.attempt }, // its state was told when it was lost
     { failures, error: run.error },
   );
 }

@@ -82,6 +82,7 @@ export const RETRYABLE: readonly TaskStatus[] = ["failed", "cancelled", "skipped
  */
 export async function retry(ctx: MutationCtx, task: Task, now: number): Promise<TaskStatus> {
   if (!hasEnded(task)) return task.status;
+  if (task.purging) throw refuse("not_found", `task: ${task._id} is past its retention and being deleted.`);
   if (!RETRYABLE.includes(task.status)) {
     throw refuse("invalid_argument", `task: ${task._id} ${task.status}; there is nothing to try again.`);
   }

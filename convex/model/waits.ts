@@ -175,6 +175,11 @@ export async function wakeWaiters(
   name: string,
   data: string,
 ): Promise<number> {
+  const first = await ctx.db
+    .query("waits")
+    .withIndex("by_tenant_and_event", (q) => q.eq("tenant", tenant).eq("event", name))
+    .first();
+  if (first === null) return 0;
   const kept = await keepText(ctx, resultOf(name, data));
   return wakePage(ctx, { tenant, name, ...kept, before: Date.now() + 1 }); // creation times have fractions
 }
@@ -195,7 +200,10 @@ export async function wakePage(ctx: MutationCtx, page: WakePage): Promise<number
     )
     .take(WAKE_BATCH);
   const now = Date.now();
-  for (const wait of waits) await wakeWith(ctx, wait, { result: page.inline, resultId: page.id }, now);
+  for (const wait of waits) {
+    await wakeWith(ctx, wait, { result: page.inline, resultId: page.id }, now);
+    if (page.id !== null) await ctx.db.insert("shares", { output: page.id, step: wait.step });
+  }
   if (waits.length === WAKE_BATCH) await settleLater(ctx, { kind: "woken", ...page });
   return waits.length;
 }
