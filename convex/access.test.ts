@@ -93,6 +93,11 @@ async function table(): Promise<[Public, Record<string, unknown>, Role[]][]> {
     [api.worker.crashed, { session, blamed: null }, ["worker"]],
     [api.schedules.set, { schedule }, ["submit", "operator"]],
     [api.schedules.get, { name }, ["submit", "operator"]],
+    [api.upkeep.exportTasks, { after: null }, ["operator"]],
+    [api.upkeep.exportPart, { task, part: "runs", cursor: null }, ["operator"]],
+    [api.upkeep.exportText, { text: await at.largeText() }, ["operator"]],
+    [api.upkeep.archived, { position: "1/1" }, ["operator"]],
+    [api.autoscale.read, { queue: "default" }, ["submit", "operator"]],
     [api.stats.read, { scope: "all", from: 0, to: 60_000 }, ["submit", "operator"]],
     [api.schedules.list, {}, ["submit", "operator"]],
     [api.schedules.preview, { of: { name } }, ["submit", "operator"]],
@@ -134,6 +139,9 @@ function call(fn: Public, args: Record<string, unknown>, key: string): Promise<u
     "failures",
     "causes",
     "read",
+    "exportTasks",
+    "exportPart",
+    "exportText",
   ].includes(getFunctionName(fn).split(":")[1]!);
   return isQuery
     ? at.t.query(fn as FunctionReference<"query">, { key, ...args })

@@ -173,3 +173,6 @@ export const RETENTION_EVENTS = 100; // looked at in a page
 export const MINUTE_MS = 60_000; // of a bucket of the rollup
 export const ROLLUP_EVENTS = 200; // in a page: each in four scopes, so at most 2,000 index ranges
 export const MAX_BUCKETS = 1_440; // in a call of stats:read: a day
+export const ARCHIVE_EVENTS = 100; // looked at in a page of the archive: each end is up to nine index ranges
+export const ARCHIVE_ROWS = 50; // of a part of a task, in a page
+export const ARCHIVE_BYTES = 1024 * 1024; // of a page, but for what the last task has over

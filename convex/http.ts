@@ -1,6 +1,7 @@
 import { httpRouter } from "convex/server";
 import { internal } from "./_generated/api";
 import { httpAction } from "./_generated/server";
+import { handle as autoscale } from "./autoscale";
 import { callback, input } from "./push";
 import { handle as webhook } from "./webhooks";
 
@@ -22,5 +23,8 @@ http.route({ path: "/push/input", method: "POST", handler: input });
 
 // Signed by the sender, with the secrets of the webhook that the path names.
 http.route({ pathPrefix: "/webhooks/", method: "POST", handler: webhook });
+
+// Default deny: the key of an autoscaler, with the role submit or operator.
+http.route({ path: "/autoscale", method: "GET", handler: autoscale });
 
 export default http;

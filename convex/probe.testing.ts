@@ -319,3 +319,10 @@ export const strandUpkeep = internalMutation({
     return generation;
   },
 });
+
+/** Where a task's large input is. */
+export const inputOf = internalQuery({
+  args: { task: v.id("tasks") },
+  returns: v.union(v.id("outputs"), v.null()),
+  handler: async (ctx, { task }) => (await ctx.db.get("tasks", task))!.inputId,
+});

@@ -19,6 +19,7 @@ export const probe = {
   removeTask: makeFunctionReference<"mutation", { task: Id<"tasks"> }, null>("probe:removeTask"),
   rowCounts: makeFunctionReference<"query", Record<string, never>, Record<string, number>>("probe:rowCounts"),
   strandUpkeep: makeFunctionReference<"mutation", { busyUntil: number }, number>("probe:strandUpkeep"),
+  inputOf: makeFunctionReference<"query", { task: Id<"tasks"> }, Id<"outputs"> | null>("probe:inputOf"),
   removeAgent: makeFunctionReference<"mutation", { name: string }, null>("probe:removeAgent"),
   countTasks: makeFunctionReference<"query", Record<string, never>, number>("probe:countTasks"),
   countOutputs: makeFunctionReference<"query", Record<string, never>, number>("probe:countOutputs"),
@@ -85,6 +86,13 @@ export class Deployment {
       await this.t.mutation(internal.timers.watchdog, {});
       await this.pass();
     }
+  }
+
+  /** The id of a text that stands beside its task's row. */
+  async largeText(): Promise<Id<"outputs">> {
+    return (await this.t.query(probe.inputOf, {
+      task: await this.submit({ input: JSON.stringify("x".repeat(9_000)) }),
+    }))!;
   }
 
   close(): void {

@@ -1,8 +1,12 @@
 /** Upkeep in the background, and what the operator asks of it. */
 import { v } from "convex/values";
 import { internalMutation } from "./_generated/server";
+import { MINUTE_MS } from "./constants";
+import { operatorMutation, operatorQuery } from "./functions";
+import * as Archive from "./model/archive";
 import { Budget, purgeTask, retain as retainPage } from "./model/retention";
 import { rollUp as rollUpPage } from "./model/rollup";
+import { knownId } from "./model/text";
 import { page } from "./model/upkeep";
 
 /** A page of what is to be deleted. */
@@ -39,6 +43,50 @@ export const rollUp = internalMutation({
   returns: v.null(),
   handler: async (ctx, { generation }) => {
     await page(ctx, "rollup", generation, (cursor, now) => rollUpPage(ctx, cursor, now));
+    return null;
+  },
+});
+
+/** What has ended, for the archive. The last minute is left for the next time: commits may still come in it. */
+export const exportTasks = operatorQuery({
+  args: {
+    after: v.union(v.string(), v.null()), // the position that the last call gave
+    until: v.optional(v.number()), // milliseconds since the epoch
+    tenant: v.optional(v.string()),
+  },
+  returns: v.object({
+    tasks: v.array(
+      v.object({
+        task: v.string(), // rows as JSON text, as Convex encodes them
+        parts: v.record(v.string(), v.array(v.string())),
+        whole: v.boolean(), // false: read its parts one by one
+        position: v.string(),
+      }),
+    ),
+    position: v.string(),
+    done: v.boolean(),
+  }),
+  handler: (ctx, { after, until = Infinity, tenant = null }) =>
+    Archive.exportPage(ctx, { after, until: Math.min(until, Date.now() - MINUTE_MS), tenant }),
+});
+
+export const exportPart = operatorQuery({
+  args: { task: v.string(), part: v.string(), cursor: v.union(v.string(), v.null()) },
+  returns: v.object({ rows: v.array(v.string()), cursor: v.union(v.string(), v.null()) }),
+  handler: (ctx, { task, part, cursor }) => Archive.part(ctx, knownId(ctx, "tasks", task), part, cursor),
+});
+
+export const exportText = operatorQuery({
+  args: { text: v.string() },
+  returns: v.object({ text: v.string(), rest: v.array(v.id("outputs")) }),
+  handler: (ctx, { text }) => Archive.text(ctx, text),
+});
+
+export const archived = operatorMutation({
+  args: { position: v.string() },
+  returns: v.null(),
+  handler: async (ctx, { position }) => {
+    await Archive.noteArchived(ctx, position);
     return null;
   },
 });

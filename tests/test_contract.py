@@ -165,6 +165,7 @@ def test_agents_history_and_streams_say_the_same() -> None:
 
 def test_the_counters_of_a_minute_say_the_same() -> None:
     assert shape_of(upkeep.Minute) == only(answer_of("stats:read"), "array")
+    assert shape_of(upkeep.Demand) == answer_of("autoscale:read")
 
 
 def test_schedules_say_the_same() -> None:

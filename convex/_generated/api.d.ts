@@ -14,6 +14,7 @@ import type {
   FunctionReference,
 } from "convex/server";
 import type * as agents from "../agents.js";
+import type * as autoscale from "../autoscale.js";
 import type * as callbacks from "../callbacks.js";
 import type * as constants from "../constants.js";
 import type * as crons from "../crons.js";
@@ -31,7 +32,9 @@ import type * as model_after from "../model/after.js";
 import type * as model_agents from "../model/agents.js";
 import type * as model_alarms from "../model/alarms.js";
 import type * as model_answers from "../model/answers.js";
+import type * as model_archive from "../model/archive.js";
 import type * as model_attending from "../model/attending.js";
+import type * as model_autoscale from "../model/autoscale.js";
 import type * as model_bulk from "../model/bulk.js";
 import type * as model_calling from "../model/calling.js";
 import type * as model_capabilities from "../model/capabilities.js";
@@ -113,6 +116,7 @@ import type * as worker from "../worker.js";
  */
 declare const fullApi: ApiFromModules<{
   agents: typeof agents;
+  autoscale: typeof autoscale;
   callbacks: typeof callbacks;
   constants: typeof constants;
   crons: typeof crons;
@@ -130,7 +134,9 @@ declare const fullApi: ApiFromModules<{
   "model/agents": typeof model_agents;
   "model/alarms": typeof model_alarms;
   "model/answers": typeof model_answers;
+  "model/archive": typeof model_archive;
   "model/attending": typeof model_attending;
+  "model/autoscale": typeof model_autoscale;
   "model/bulk": typeof model_bulk;
   "model/calling": typeof model_calling;
   "model/capabilities": typeof model_capabilities;

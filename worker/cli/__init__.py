@@ -20,6 +20,7 @@ from worker.cli import (
     structure,
     tasks,
     triggers,
+    upkeep,
     work,
 )
 from worker.errors import SignalboxError
@@ -47,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
         structure,
         schedules,
         triggers,
+    upkeep,
         limits,
         agents,
         endpoints,
