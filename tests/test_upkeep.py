@@ -38,7 +38,11 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 async def test_an_archive_holds_every_ended_task_once_and_then_they_are_deleted(tmp_path: Path) -> None:
     async with (
-        deployed(tmp_path, flags=["--clock", "virtual:2026-01-01T00:00:00Z"]) as at,
+        deployed(
+            tmp_path,
+            flags=["--clock", "virtual:2026-01-01T00:00:00Z"],
+            env={"SIGNALBOX_KEEP_DAYS": "1", "SIGNALBOX_ARCHIVE_FIRST": "1"},
+        ) as at,
         httpx.AsyncClient(base_url=at.host.url) as http,
     ):
 
@@ -87,7 +91,7 @@ async def test_an_archive_holds_every_ended_task_once_and_then_they_are_deleted(
         table = signalbox(at, "stats", "--since", "1h")
         assert (table.returncode, table.stdout.split()[:2]) == (0, ["minute", "submitted"]), table
 
-        await advance(31 * 86_400_000)
+        await advance(26 * 3_600_000)
         with anyio.fail_after(60):
             while any([await at.client.get(task) for task in tasks]):
                 await advance(60_000)

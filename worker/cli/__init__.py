@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
         structure,
         schedules,
         triggers,
-    upkeep,
+        upkeep,
         limits,
         agents,
         endpoints,
