@@ -10,6 +10,7 @@ import {
 import { ConvexError, convexToJson, jsonToConvex, type JSONValue } from "convex/values";
 import { vi } from "vitest";
 import schema from "./schema";
+import { checkTouched, type Touched } from "./touched.testing";
 
 type Query = FunctionReference<"query", "public" | "internal">;
 type Mutation = FunctionReference<"mutation", "public" | "internal">;
@@ -95,6 +96,7 @@ type Engine = {
 };
 
 type HostModules = {
+  touchedTables: (recording: unknown) => Map<string, Touched>;
   bundleProject: () => Promise<object>;
   openEngine: () => { engine: Engine; remove: () => void };
 };
@@ -106,6 +108,7 @@ class HostBackend implements Backend {
   private constructor(
     private readonly engine: Engine,
     private readonly remove: () => void,
+    private readonly touchedTables: HostModules["touchedTables"],
   ) {}
 
   static async start(): Promise<HostBackend> {
@@ -113,7 +116,7 @@ class HostBackend implements Backend {
     const host = (await import(/* @vite-ignore */ path)) as HostModules;
     bundle ??= await host.bundleProject();
     const { engine, remove } = host.openEngine();
-    const backend = new HostBackend(engine, remove);
+    const backend = new HostBackend(engine, remove, host.touchedTables);
     backend.ask({ op: "load", bundle, env: ENV });
     return backend;
   }
@@ -147,8 +150,10 @@ class HostBackend implements Backend {
   }
 
   close(): void {
+    const recording = this.ask({ op: "recording" });
     this.engine.close();
     this.remove();
+    if (recording.ok) checkTouched(this.touchedTables(JSON.parse(recording.value)));
   }
 
   private ask(message: object): Reply {

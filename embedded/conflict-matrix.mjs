@@ -26,6 +26,8 @@
  * @property {number} share
  * @property {number} meanSubscriptions  whose result one run made stale
  * @property {number} maxSubscriptions
+ * @property {string[]} read  tables, by name; what was read from a snapshot is not among them
+ * @property {string[]} written  tables, by name
  *
  * @typedef {object} Matrix
  * @property {number} windowMs
@@ -35,6 +37,8 @@
  * @property {MutationRow[]} mutations  worst first
  */
 
+import { tableNumberOf } from "./engine/ids.mjs";
+
 const PAUSE_EVERY_MS = 20;
 
 /**
@@ -43,7 +47,8 @@ const PAUSE_EVERY_MS = 20;
  * @param {() => Promise<void>} [pause]  awaited now and then, so that a long computation holds nobody up
  * @returns {Promise<Matrix>}
  */
-export async function conflictMatrix({ records, dropped, indexes }, windowMs, pause = nextTurn) {
+export async function conflictMatrix(recording, windowMs, pause = nextTurn) {
+  const { records, dropped, indexes } = recording;
   const nameOf = (/** @type {number} */ index) => indexes[index] ?? "a removed index";
   /** @type {Map<string, { mutation: string, by: string, conflicts: number, over: Map<string, number> }>} */
   const pairs = new Map();
@@ -67,6 +72,7 @@ export async function conflictMatrix({ records, dropped, indexes }, windowMs, pa
       resumed = performance.now();
     }
   }
+  const touched = touchedTables(recording);
   const runsOf = (/** @type {string} */ path) => /** @type {MutationRow} */ (mutations.get(path)).runs;
   return {
     windowMs,
@@ -82,11 +88,39 @@ export async function conflictMatrix({ records, dropped, indexes }, windowMs, pa
     mutations: [...mutations.values()]
       .map((row) => ({
         ...row,
+        ...touched.get(row.path),
         share: row.conflicts / row.runs,
         meanSubscriptions: row.meanSubscriptions / row.runs,
       }))
       .sort(worstFirst),
   };
+}
+
+/**
+ * The tables that the recorded runs of each mutation touched; what was read from a snapshot is not among them.
+ *
+ * @param {Recording} recording
+ * @returns {Map<string, { read: string[], written: string[] }>} by path; names in order
+ */
+export function touchedTables({ records, indexes, tables }) {
+  /** @type {Map<string, { read: Set<string>, written: Set<string> }>} */
+  const touched = new Map();
+  for (const { path, ranges, ids, documents } of records) {
+    let entry = touched.get(path);
+    if (entry === undefined) touched.set(path, (entry = { read: new Set(), written: new Set() }));
+    for (const [index] of ranges) entry.read.add(indexes[index]?.split(".")[0] ?? "a removed table");
+    for (const id of ids) {
+      const number = tableNumberOf(id);
+      if (number !== null && tables[number] !== undefined) entry.read.add(tables[number]);
+    }
+    for (const [table] of documents) entry.written.add(table);
+  }
+  return new Map(
+    [...touched].map(([path, { read, written }]) => [
+      path,
+      { read: [...read].sort(), written: [...written].sort() },
+    ]),
+  );
 }
 
 /** @param {{ conflicts: number }} a @param {{ conflicts: number }} b */
@@ -101,7 +135,17 @@ function worstFirst(a, b) {
 function rowOf(rows, { path, documents, touched }) {
   let row = rows.get(path);
   if (row === undefined) {
-    row = { path, runs: 0, writes: 0, conflicts: 0, share: 0, meanSubscriptions: 0, maxSubscriptions: 0 };
+    const none = { read: [], written: [] };
+    row = {
+      path,
+      runs: 0,
+      writes: 0,
+      conflicts: 0,
+      share: 0,
+      meanSubscriptions: 0,
+      maxSubscriptions: 0,
+      ...none,
+    };
     rows.set(path, row);
   }
   row.runs += 1;

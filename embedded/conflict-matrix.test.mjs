@@ -10,7 +10,7 @@ function run(path, arrived, { ranges = [], ids = [], keys = [], documents = [], 
   return { path, scheduled: false, arrived, ts: "0", ranges, ids, keys, documents: written, touched };
 }
 const matrix = (records, windowMs = 50) =>
-  conflictMatrix({ records, dropped: 0, indexes: INDEXES }, windowMs);
+  conflictMatrix({ records, dropped: 0, indexes: INDEXES, tables: {} }, windowMs);
 const pairs = async (records, windowMs) =>
   (await matrix(records, windowMs)).pairs.map(({ mutation, by, conflicts, over }) => [
     mutation,

@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { bundleFunctions } from "./bundle.mjs";
+export { touchedTables } from "./conflict-matrix.mjs";
 import { Engine } from "./engine/engine.mjs";
 import { GUARD_BYTES } from "./guard.mjs";
 
@@ -34,6 +35,7 @@ export function openEngine() {
     synchronous: "normal",
     guard: new SharedArrayBuffer(GUARD_BYTES),
     now: () => Date.now(),
+    record: true,
   });
   return { engine, remove: () => rmSync(folder, { recursive: true }) };
 }

@@ -28,6 +28,7 @@ const ITEM_BYTES = 64; // what a key, a range or an id costs beside its characte
  * @property {Recorded[]} records  oldest first
  * @property {number} dropped  that gave way
  * @property {Record<number, string>} indexes  "table.index" by number
+ * @property {Record<number, string>} tables  names by number, as ids have it
  *
  * @typedef {import("./store.mjs").Write} StoreWrite
  * @typedef {import("./read-set.mjs").Write} Write
@@ -113,13 +114,21 @@ export class Recorder {
   recording(tables) {
     /** @type {Record<number, string>} */
     const indexes = {};
-    for (const { name, byId, byCreationTime, indexes: declared, sides } of tables) {
+    /** @type {Record<number, string>} */
+    const names = {};
+    for (const { name, number, byId, byCreationTime, indexes: declared, sides } of tables) {
       for (const index of [byId, byCreationTime, ...declared]) indexes[index.id] = `${name}.${index.name}`;
+      names[number] = name;
       for (const side of sides) {
         if ("readSetId" in side) indexes[side.readSetId] = `${name}.${side.definition.name}`;
       }
     }
-    return { records: this.#kept.map(({ record }) => record), dropped: this.#dropped, indexes };
+    return {
+      records: this.#kept.map(({ record }) => record),
+      dropped: this.#dropped,
+      indexes,
+      tables: names,
+    };
   }
 
   /** Forget everything. @returns {number} how many runs that were */
