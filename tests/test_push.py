@@ -139,7 +139,7 @@ async def record_of(at: Deployment, task: str) -> tuple[Any, ...]:
         (
             event.type,
             event.run is None,
-            {k: v for k, v in event.data.items() if k not in {"worker", "delayMs"}},
+            {k: v for k, v in event.data.items() if k not in {"worker", "delayMs", "waitedMs"}},
         )
         for event in await at.client.history(task)
     ]
