@@ -135,6 +135,7 @@ async def test_a_run_that_ends_its_process_is_blamed() -> None:
 async def test_a_worker_that_is_killed_while_it_waits_blames_nobody() -> None:
     async with backend() as control, worker(control.url, "wait") as (process, sidecar):
         control.failures = 1  # the report is repeated
+        await anyio.sleep(0.5)  # it has told of itself before its run begins, and executes it until it waits
         process.send_signal(signal.SIGKILL)
         await control.asked.wait()
         await gone(sidecar)
