@@ -7,10 +7,10 @@ import ipaddress
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeAlias
+from typing import Protocol, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
@@ -25,6 +25,17 @@ _FIRST_MS = 1e11  # the year 5138 in seconds, 1973 in milliseconds
 _PATIENCE_S = 10.0  # of somebody at a terminal
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+class Page(Protocol):
+    """A page of a list; `cursor` is None on the last."""
+
+    @property
+    def cursor(self) -> str | None:
+        """Where the next page begins."""
+
+
+P = TypeVar("P", bound=Page)
 
 
 def add_command(commands: Commands, name: str, what: str, more: str = "") -> argparse.ArgumentParser:
@@ -147,3 +158,33 @@ def read_text(argument: str) -> str:
     if argument.startswith("@"):
         return Path(argument[1:]).read_text(encoding="utf-8")
     return argument
+
+
+def read_json(option: str, argument: str) -> str:
+    """Return the text that `read_text` brings, once it is known to be JSON.
+
+    Raises:
+        SettingsError: It is not; the message names the option.
+    """
+    text = read_text(argument)
+    try:
+        json.loads(text)
+    except ValueError as error:
+        raise SettingsError(
+            f"{option} is not JSON ({error}); a plain text needs quotes: {option} '\"text\"'"
+        ) from None
+    return text
+
+
+async def pages(fetch: Callable[[str | None], Awaitable[P]]) -> list[P]:
+    """Return all pages of a list, the first of them for the cursor None."""
+    found = [await fetch(None)]
+    while (cursor := found[-1].cursor) is not None:
+        found.append(await fetch(cursor))
+    return found
+
+
+def moment(ms: float) -> str:
+    """Return a time, in milliseconds since the epoch, for people: milliseconds only if there are some."""
+    at = datetime.fromtimestamp(ms / 1000, UTC)
+    return at.isoformat(timespec="milliseconds" if ms % 1000 else "seconds").replace("+00:00", "Z")

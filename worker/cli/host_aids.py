@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 
-from worker.cli.common import Commands, add_command, admin_address, print_json, print_table, with_json
+from worker.cli.common import Commands, add_command, admin_address, moment, print_json, print_table, with_json
 from worker.errors import BackendUnreachable, RequestRefused
 
 _DEFAULT_URL = "http://127.0.0.1:3210"
@@ -166,20 +165,13 @@ def _advance(arguments: argparse.Namespace) -> int:
         ran += answer["ran"]
         if "reason" not in answer:
             break
-        print(f"{_time(answer['now'])}: {answer['reason']}", file=sys.stderr)
+        print(f"{moment(answer['now'])}: {answer['reason']}", file=sys.stderr)
         body = {"to": answer["target"]}
     if arguments.json:
         print_json({"now": answer["now"], "ran": ran})
     else:
-        print(f"{_time(answer['now'])}: {ran} scheduled function{'' if ran == 1 else 's'} ran")
+        print(f"{moment(answer['now'])}: {ran} scheduled function{'' if ran == 1 else 's'} ran")
     return 0
-
-
-def _time(milliseconds: int) -> str:
-    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
-    return moment.isoformat(timespec="milliseconds" if milliseconds % 1000 else "seconds").replace(
-        "+00:00", "Z"
-    )
 
 
 def _conflicts(arguments: argparse.Namespace) -> int:

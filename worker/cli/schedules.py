@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, get_args
 
 import anyio
@@ -13,11 +12,13 @@ from worker.cli.common import (
     Commands,
     add_command,
     client,
+    moment,
     number,
+    pages,
     positive,
     print_json,
     print_table,
-    read_text,
+    read_json,
     with_json,
 )
 from worker.cli.host_aids import duration_ms
@@ -163,13 +164,7 @@ def spec_of(arguments: argparse.Namespace) -> ScheduleSpec:
     Raises:
         SettingsError: The input is not JSON.
     """
-    text = read_text(arguments.input)
-    try:
-        json.loads(text)
-    except ValueError as error:
-        raise SettingsError(
-            f"--input is not JSON ({error}); a plain text needs quotes: --input '\"text\"'"
-        ) from None
+    text = read_json("--input", arguments.input)
     attempts = arguments.max_attempts
     catch_up = CatchUpSpec(policy=arguments.catch_up, window_ms=arguments.window)
     return ScheduleSpec(
@@ -221,15 +216,9 @@ async def _set(arguments: argparse.Namespace) -> int:
 
 
 async def _list(arguments: argparse.Namespace) -> int:
-    found: list[ScheduleView] = []
-    cursor: str | None = None
     async with client() as control:
-        while True:
-            page = await control.schedules(tenant=arguments.tenant, limit=_PAGE, cursor=cursor)
-            found += page.schedules
-            cursor = page.cursor
-            if cursor is None:
-                break
+        every = await pages(lambda at: control.schedules(tenant=arguments.tenant, limit=_PAGE, cursor=at))
+    found = [view for page in every for view in page.schedules]
     if arguments.json:
         print_json([view.model_dump(by_alias=True) for view in found])
         return 0
@@ -357,7 +346,4 @@ def _span(ms: float) -> str:
 
 
 def _time(ms: float | None) -> str | None:
-    if ms is None:
-        return None
-    at = datetime.fromtimestamp(ms / 1000, UTC)
-    return at.isoformat(timespec="milliseconds" if ms % 1000 else "seconds").replace("+00:00", "Z")
+    return None if ms is None else moment(ms)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import anyio
 
-from worker.cli.common import Commands, add_command, client, print_json, print_table, with_json
+from worker.cli.common import Commands, add_command, client, pages, print_json, print_table, with_json
 from worker.client import Client, TaskLinks, TaskView
 from worker.errors import SettingsError
 from worker.groups import After, GroupView
@@ -119,9 +119,10 @@ async def _below(control: Client, root: TaskView) -> list[tuple[int, TaskView]]:
 
 async def _list(arguments: argparse.Namespace) -> int:
     async with client() as control:
-        page = await control.groups(tenant=arguments.tenant, limit=_PAGE)
+        every = await pages(lambda at: control.groups(tenant=arguments.tenant, limit=_PAGE, cursor=at))
+    groups = [group for page in every for group in page.groups]
     if arguments.json:
-        print_json([group.model_dump(by_alias=True) for group in page.groups])
+        print_json([group.model_dump(by_alias=True) for group in groups])
         return 0
     rows = [
         {
@@ -131,7 +132,7 @@ async def _list(arguments: argparse.Namespace) -> int:
             "state": _state(group),
             "callback": group.callback.state,
         }
-        for group in page.groups
+        for group in groups
     ]
     print_table(rows, ["group", "name", "tasks", "state", "callback"])
     return 0

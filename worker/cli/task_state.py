@@ -8,9 +8,8 @@ from collections.abc import Iterator
 
 import anyio
 
-from worker.cli.common import Commands, add_command, client, print_json, read_text, with_json
+from worker.cli.common import Commands, add_command, client, print_json, read_json, with_json
 from worker.client import TaskState
-from worker.errors import SettingsError
 
 _STUCK_INBOX_MS = 10_000  # the inbox loop turns every 2 s
 
@@ -75,13 +74,7 @@ def lines(state: TaskState) -> Iterator[tuple[str, str]]:
 
 
 async def _signal(arguments: argparse.Namespace) -> int:
-    text = await anyio.to_thread.run_sync(read_text, arguments.data)
-    try:
-        data = json.loads(text)
-    except ValueError as error:
-        raise SettingsError(
-            f"--data is not JSON ({error}); a plain text needs quotes: --data '\"text\"'"
-        ) from None
+    data = json.loads(await anyio.to_thread.run_sync(read_json, "--data", arguments.data))
     async with client() as control:
         new = await control.signal(arguments.task, arguments.name, data, id=arguments.id)
     if arguments.json:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
@@ -21,7 +20,7 @@ from worker.cli.common import (
     positive,
     print_json,
     print_table,
-    read_text,
+    read_json,
     with_json,
 )
 from worker.cli.each import submit_lines
@@ -179,13 +178,7 @@ def spec_of(arguments: argparse.Namespace) -> TaskSpec:
     Raises:
         SettingsError: The input is not JSON.
     """
-    text = read_text(arguments.input)
-    try:
-        json.loads(text)
-    except ValueError as error:
-        raise SettingsError(
-            f"--input is not JSON ({error}); a plain text needs quotes: --input '\"text\"'"
-        ) from None
+    text = read_json("--input", arguments.input)
     attempts = arguments.max_attempts
     return TaskSpec(
         agent=arguments.agent,

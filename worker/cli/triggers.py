@@ -13,22 +13,20 @@ from worker.cli.common import (
     add_command,
     client,
     number,
+    pages,
     print_json,
     print_table,
-    read_text,
+    read_json,
     with_json,
 )
-from worker.errors import SettingsError
 from worker.schedules import Template
 from worker.triggers import (
     Condition,
     EventTarget,
     TaskTarget,
     TriggerSpec,
-    TriggerView,
     WebhookScheme,
     WebhookSpec,
-    WebhookView,
 )
 
 _PAGE = 100  # in a call, as the control plane bounds it
@@ -135,21 +133,10 @@ def _condition(text: str) -> Condition:
     return Condition(field=field, equals=equals)
 
 
-def _json(option: str, argument: str) -> str:
-    text = read_text(argument)
-    try:
-        json.loads(text)
-    except ValueError as error:
-        raise SettingsError(
-            f"{option} is not JSON ({error}); a plain text needs quotes: {option} '\"text\"'"
-        ) from None
-    return text
-
-
 def _template(arguments: argparse.Namespace) -> Template:
     return Template(
         agent=arguments.agent,
-        input=_json("--input", arguments.input),
+        input=read_json("--input", arguments.input),
         queue=arguments.queue,
         priority=arguments.priority,
         key=arguments.key,
@@ -157,7 +144,7 @@ def _template(arguments: argparse.Namespace) -> Template:
 
 
 async def _emit(arguments: argparse.Namespace) -> int:
-    data = await anyio.to_thread.run_sync(_json, "--data", arguments.data)
+    data = await anyio.to_thread.run_sync(read_json, "--data", arguments.data)
     async with client() as control:
         emission = await control.emit(arguments.name, data, tenant=arguments.tenant, id=arguments.id)
     if arguments.json:
@@ -189,15 +176,9 @@ async def _set(arguments: argparse.Namespace) -> int:
 
 
 async def _list(arguments: argparse.Namespace) -> int:
-    found: list[TriggerView] = []
-    cursor: str | None = None
     async with client() as control:
-        while True:
-            page = await control.triggers(tenant=arguments.tenant, limit=_PAGE, cursor=cursor)
-            found += page.triggers
-            cursor = page.cursor
-            if cursor is None:
-                break
+        every = await pages(lambda at: control.triggers(tenant=arguments.tenant, limit=_PAGE, cursor=at))
+    found = [view for page in every for view in page.triggers]
     if arguments.json:
         print_json([view.model_dump(by_alias=True) for view in found])
         return 0
@@ -243,15 +224,9 @@ async def _set_webhook(arguments: argparse.Namespace) -> int:
 
 
 async def _list_webhooks(arguments: argparse.Namespace) -> int:
-    found: list[WebhookView] = []
-    cursor: str | None = None
     async with client() as control:
-        while True:
-            page = await control.webhooks(limit=_PAGE, cursor=cursor)
-            found += page.webhooks
-            cursor = page.cursor
-            if cursor is None:
-                break
+        every = await pages(lambda at: control.webhooks(limit=_PAGE, cursor=at))
+    found = [view for page in every for view in page.webhooks]
     if arguments.json:
         print_json([view.model_dump(by_alias=True) for view in found])
         return 0
