@@ -2,6 +2,7 @@ import { defineSchema, defineTable } from "convex/server";
 import { v } from "convex/values";
 import { vCondition, vWebhookScheme, vWebhookTarget } from "./trigger.validators";
 import { vCatchUp, vOverlap, vTemplate, vWhen } from "./schedule.validators";
+import { stepFields } from "./step.validators";
 import {
   vAfterMode,
   vAlarmKind,
@@ -354,7 +355,7 @@ export default defineSchema({
   }).index("by_session", ["session"]),
 
   // What a task has done for good. In: the owner's sync, the end of a run that waits. The result of a wait is filled in by
-  // whatever ends it. Kept until the task ends.
+  // whatever ends it, that of an intended effect by a later sync of the owner. Kept until the task ends.
   steps: defineTable({
     task: v.id("tasks"),
     key: v.string(),
@@ -362,6 +363,7 @@ export default defineSchema({
     result: v.union(v.string(), v.null()), // JSON text; null when it is in `outputs`, or the wait is not over
     resultId: v.union(v.id("outputs"), v.null()),
     at: v.union(v.number(), v.null()), // sleep, and an event with a time limit: when it is over
+    ...stepFields,
   }).index("by_task_and_key", ["task", "key"]),
 
   // A task that waits for an event. In: the end of its run. Out: the event, a signal, the time limit, or what ends the task.

@@ -137,6 +137,53 @@ test.each([
   expect(view.status).toBe(code === null ? "running" : "failed");
 });
 
+test("an effect is intended before it is done, and a later run finds how far it came", async () => {
+  const task = await at.submit({ retry: { initialMs: 1 } });
+  const worker = await at.worker();
+  await at.pass();
+  const { run } = await worker.begin();
+  const call = { kind: "tool", tool: "pay", effect: "unsafe", argsHash: "a".repeat(64) } as const;
+  const usage = { model: "m", inputTokens: 3, outputTokens: null, cachedInputTokens: null, costMicros: 7 };
+  await worker.step(run, "turn#1", '{"text":""}', { kind: "turn", usage });
+  const intended = { ...call, result: null, state: "intended" } as const;
+  for (const key of ["turn#1/0:pay", "turn#1/1:pay", "turn#1/2:pay"])
+    await worker.step(run, key, "", intended);
+  await worker.step(run, "turn#1/0:pay", '"paid"', { ...call, state: "done" });
+  await worker.step(run, "turn#1/0:pay", "", intended); // what is done stays done
+  await worker.step(run, "turn#1/1:pay", "", { ...intended, state: "in_doubt" });
+  expect((await at.state(task)).steps).toBe(4);
+  await worker.finish(run, { kind: "released" });
+  await at.pass(10);
+  const again = await worker.begin();
+  const remainingMs = null;
+  expect((await worker.steps(again.run)).steps).toEqual([
+    { key: "turn#1", kind: "turn", result: '{"text":""}', usage, remainingMs },
+    { ...call, key: "turn#1/0:pay", result: '"paid"', state: "done", remainingMs },
+    { ...call, key: "turn#1/1:pay", result: null, state: "in_doubt", remainingMs },
+    { ...call, key: "turn#1/2:pay", result: null, state: "intended", remainingMs },
+  ]);
+  await worker.step(again.run, "turn#1/2:pay", '"at last"', { kind: "tool" });
+  const { steps } = await worker.steps(again.run);
+  expect(steps[3]).toMatchObject({ result: '"at last"', state: "done", effect: "unsafe" });
+});
+
+test.each([
+  ["another tool", { tool: "refund" }, "step_mismatch"],
+  ["other arguments", { argsHash: "b".repeat(64) }, "step_mismatch"],
+  ["a result before it is done", { state: "intended", result: "1" }, "invalid_step"],
+  ["no result", { result: null }, "invalid_step"],
+  ["the same call", {}, null],
+] as const)("a call that stands as intended, reported with %s", async (_, more, code) => {
+  const task = await at.submit();
+  const worker = await at.worker();
+  await at.pass();
+  const { run } = await worker.begin();
+  const call = { kind: "tool", tool: "pay", effect: "unsafe", argsHash: "a".repeat(64) } as const;
+  await worker.step(run, "turn#1/0:pay", "", { ...call, result: null, state: "intended" });
+  await worker.step(run, "turn#1/0:pay", '"paid"', { ...call, ...more });
+  expect((await at.task(task)).error?.code ?? null).toBe(code);
+});
+
 test("a task has as many steps as it may, and not one more", async () => {
   const task = await at.submit();
   const worker = await at.worker();

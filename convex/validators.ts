@@ -1,5 +1,6 @@
 /** Validators shared by schema, arguments and types. The worker's models are held to them by a contract test. */
 import { v, type Infer } from "convex/values";
+import { stepFields } from "./step.validators";
 
 export const vRole = v.union(v.literal("worker"), v.literal("submit"), v.literal("operator"));
 export type Role = Infer<typeof vRole>;
@@ -306,29 +307,34 @@ export const vChunk = v.object({
 });
 export type Chunk = Infer<typeof vChunk>;
 
-// What a run has done for good. step: a function's result. sleep, event: a wait. spawn: tasks that it submitted.
+// What a run has done for good. step: a function's result. sleep, event: a wait. spawn: tasks that it submitted. turn: a
+// model's message. tool: what a model was given for a call.
 export const vStepKind = v.union(
   v.literal("step"),
   v.literal("sleep"),
   v.literal("event"),
   v.literal("spawn"),
+  v.literal("turn"),
+  v.literal("tool"),
 );
 export type StepKind = Infer<typeof vStepKind>;
 
 export const vStepReport = v.object({
   run: v.id("runs"),
   key: v.string(),
-  kind: v.union(v.literal("step"), v.literal("event")),
-  result: v.string(), // JSON text
+  kind: v.union(v.literal("step"), v.literal("event"), v.literal("turn"), v.literal("tool")),
+  result: v.union(v.string(), v.null()), // JSON text; null while its state is intended or in_doubt
   signal: v.union(v.id("signals"), v.null()), // event: the signal that is consumed with it
+  ...stepFields,
 });
 export type StepReport = Infer<typeof vStepReport>;
 
 export const vStepView = v.object({
   key: v.string(),
   kind: vStepKind,
-  result: v.union(v.string(), v.null()), // null: the wait is not over
+  result: v.union(v.string(), v.null()), // null: the wait is not over, or the state is intended or in_doubt
   remainingMs: v.union(v.number(), v.null()), // sleep, and an event with a time limit: until it is over
+  ...stepFields,
 });
 
 export const vSignal = v.object({ signal: v.id("signals"), name: v.string(), data: v.string() }); // data: JSON text

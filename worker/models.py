@@ -242,26 +242,61 @@ class Finished(Wire):
     usage: Usage | None
 
 
-class StepReport(Wire):
-    """Something that a run has done for good; `result` is JSON text.
+Effect = Literal["pure", "idempotent", "keyed", "reconcilable", "unsafe"]
+StepState = Literal["intended", "done", "in_doubt"]
 
-    An "event" is a wait that ended in the worker, by the `signal` that it takes.
+
+class StepUsage(Wire):
+    """What a turn has cost, all attempts together; None: not told, or no price is known."""
+
+    model: str | None
+    input_tokens: int | None
+    output_tokens: int | None
+    cached_input_tokens: int | None
+    cost_micros: int | None
+
+
+class Entry(Wire):
+    """Something that a run has done for good, or is about to do; `result` is JSON text.
+
+    An "event" is a wait that ended in the worker, by the `signal` that it takes. An effect is told as
+    "intended", without a result, before it begins; what is told later under the same key resolves it.
+    `args_hash` is the SHA-256 of the canonical JSON of the arguments.
     """
 
-    run: str
     key: str
-    kind: Literal["step", "event"]
-    result: str
+    kind: Literal["step", "event", "turn", "tool"]
+    result: str | None
+    signal: str | None = None
+    state: StepState | None = OMITTED
+    effect: Effect | None = OMITTED
+    args_hash: str | None = OMITTED
+    tool: str | None = OMITTED
+    usage: StepUsage | None = OMITTED
+
+
+class StepReport(Entry):
+    """An entry of a run."""
+
+    run: str
     signal: str | None
 
 
 class Step(Wire):
-    """Something that an earlier run of the task has done; a wait that is not over has no `result`."""
+    """Something that an earlier run of the task has done.
+
+    A wait that is not over has no `result`, nor has an effect that is intended or in doubt.
+    """
 
     key: str
-    kind: Literal["step", "sleep", "event", "spawn"]
+    kind: Literal["step", "sleep", "event", "spawn", "turn", "tool"]
     result: str | None
     remaining_ms: float | None
+    state: StepState | None = OMITTED
+    effect: Effect | None = OMITTED
+    args_hash: str | None = OMITTED
+    tool: str | None = OMITTED
+    usage: StepUsage | None = OMITTED
 
 
 class StepsPage(Wire):

@@ -503,9 +503,10 @@ class FakeControlPlane:
 
     def _keep(self, task: FakeTask, report: StepReport) -> None:
         if report.key not in task.steps or task.steps[report.key].result is None:
-            task.steps[report.key] = Step(
-                key=report.key, kind=report.kind, result=report.result, remaining_ms=None
-            )
+            said = report.model_dump(exclude={"run", "signal"}, exclude_none=True)
+            if report.state == "done":
+                del said["state"]
+            task.steps[report.key] = Step(**{"result": None, "remaining_ms": None, **said})
         task.signals = [signal for signal in task.signals if signal.signal != report.signal]
 
     def _suspend(self, task: FakeTask, asked: Suspended) -> None:

@@ -1,4 +1,5 @@
 /** What a task has done for good: a later run of it finds the result and does not do it again. */
+import type { WithoutSystemFields } from "convex/server";
 import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
 import {
@@ -48,7 +49,8 @@ export function objection(
 }
 
 /**
- * Keep what a live run has done, and take the signals that it has used. A step that stands already stays as it is.
+ * Keep what a live run has done, and take the signals that it has used. A step that has its result stays as it is; one that
+ * was only intended, or is in doubt, takes what is now known of it.
  *
  * @returns how the run's row changes, and why the run cannot go on if it cannot
  */
@@ -60,15 +62,19 @@ export async function keepSteps(
   let steps = run.steps ?? 0;
   let consumed = run.consumed ?? 0;
   let fault: Fault | null = null;
-  for (const { key, kind, result, signal } of reports) {
+  for (const report of reports) {
+    const { key, kind, signal } = report;
     const known = await findStep(ctx, run.task, key);
-    fault = objection(key, kind, known, steps) ?? unfit(key, result);
+    fault = objection(key, kind, known, steps) ?? otherCall(known, report) ?? unfit(report);
     if (fault !== null) break;
     if (known === null) {
-      const kept = await keepText(ctx, result);
-      await insertStep(ctx, run.task, { key, kind, result: kept.inline, resultId: kept.id, at: null });
+      await insertStep(ctx, run.task, { key, kind, at: null, ...(await kept(ctx, report)) });
       steps += 1;
-    } else if (!hasResult(known)) await resolveStep(ctx, known._id, result); // a wait that ended in the worker
+    } else if (!hasResult(known)) {
+      // A wait that ended in the worker, or an effect.
+      const settled = known.state === undefined ? {} : { state: report.state ?? "done" };
+      await ctx.db.patch("steps", known._id, { ...(await kept(ctx, report)), ...settled });
+    }
     if (signal !== null && (await takeSignal(ctx, run.task, signal))) consumed += 1;
   }
   const change = { ...(steps > 0 ? { steps } : {}), ...(consumed > 0 ? { consumed } : {}) };
@@ -77,8 +83,52 @@ export async function keepSteps(
   return { change, fault };
 }
 
-function unfit(key: string, result: string): Fault | null {
+/** What a report says of its step, beside what never changes. */
+async function kept(ctx: MutationCtx, report: StepReport) {
+  const { inline, id } = report.result === null ? NONE : await keepText(ctx, report.result);
+  return { result: inline, resultId: id, ...beside(report) };
+}
+
+const NONE = { inline: null, id: null };
+
+type Beside = Pick<StepReport, "state" | "effect" | "argsHash" | "tool" | "usage">;
+
+/** The optional fields of a step that are there. */
+function beside({ state, effect, argsHash, tool, usage }: Beside) {
+  return {
+    ...(state === undefined ? {} : { state }),
+    ...(effect === undefined ? {} : { effect }),
+    ...(argsHash === undefined ? {} : { argsHash }),
+    ...(tool === undefined ? {} : { tool }),
+    ...(usage === undefined ? {} : { usage }),
+  };
+}
+
+/** Why a call cannot be the one that stands under its key; null when it can. */
+function otherCall(known: Doc<"steps"> | null, { key, tool, argsHash }: StepReport): Fault | null {
+  const differs = <T>(was: T | undefined, is: T | undefined) =>
+    was !== undefined && is !== undefined && was !== is;
+  if (known === null) return null;
+  if (differs(known.tool, tool)) {
+    const was = `${JSON.stringify(key)} was a call of ${JSON.stringify(known.tool)} in an earlier run`;
+    return {
+      code: "step_mismatch",
+      message: `Step ${was} and is one of ${JSON.stringify(tool)} in this one`,
+    };
+  }
+  if (!differs(known.argsHash, argsHash)) return null;
+  const message = `Step ${JSON.stringify(key)} was a call with other arguments in an earlier run of the task`;
+  return { code: "step_mismatch", message };
+}
+
+function unfit({ key, result, state }: StepReport): Fault | null {
   const name = JSON.stringify(key);
+  const open = state === "intended" || state === "in_doubt";
+  if (open !== (result === null)) {
+    const message = `Step ${name} has ${open ? "a result before it is done" : "no result"}`;
+    return { code: "invalid_step", message };
+  }
+  if (result === null) return null;
   if (!fitsIn(result, MAX_TEXT_BYTES)) {
     const message = `The result of step ${name} is over ${MAX_TEXT_BYTES} bytes; store it elsewhere and return where`;
     return { code: "step_too_large", message };
@@ -89,7 +139,7 @@ function unfit(key: string, result: string): Fault | null {
 export const insertStep = (
   ctx: MutationCtx,
   task: Id<"tasks">,
-  step: Pick<Doc<"steps">, "key" | "kind" | "result" | "resultId" | "at">,
+  step: Omit<WithoutSystemFields<Doc<"steps">>, "task">,
 ): Promise<Id<"steps">> => ctx.db.insert("steps", { task, ...step });
 
 export const hasResult = (step: Doc<"steps">): boolean => step.result !== null || step.resultId !== null;
@@ -113,7 +163,7 @@ export async function readSteps(ctx: QueryCtx, run: Doc<"runs">, cursor: string 
     bytes += result?.length ?? 0;
     if (steps.length > 0 && bytes > STEPS_PAGE_BYTES) break;
     const remainingMs = row.at === null ? null : Math.max(0, row.at - now);
-    steps.push({ key: row.key, kind: row.kind, result, remainingMs });
+    steps.push({ key: row.key, kind: row.kind, result, remainingMs, ...beside(row) });
   }
   const more = steps.length < rows.length || rows.length === STEPS_PAGE;
   return {

@@ -127,7 +127,7 @@ function checkShape(body: Body): void {
   }
   let size = 0;
   for (const { text } of chunks) size += text.length;
-  for (const { result } of steps) size += result.length;
+  for (const { result } of steps) size += result?.length ?? 0;
   for (const { state } of progress) size += state?.length ?? 0;
   for (const { outcome } of finished) {
     if (outcome.kind === "succeeded") size += (outcome.output?.length ?? 0) + (outcome.next?.length ?? 0);

@@ -396,7 +396,7 @@ def _first(run: str, entry: _Run) -> Item | None:
         return Streamed(run, chunk, _ITEM_BYTES + gathered.bytes)
     if entry.steps:
         report = entry.steps[0]
-        return Stepped(run, report, _ITEM_BYTES + len(report.key) + _bytes(report.result))
+        return Stepped(run, report, 2 * _ITEM_BYTES + len(report.key) + _bytes(report.result or ""))
     if entry.told is not None:
         told = entry.told
         return Told(run, told, 2 * _ITEM_BYTES + _bytes(told.state or ""))

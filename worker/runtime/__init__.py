@@ -7,6 +7,7 @@ from worker.runtime.context import Context
 from worker.runtime.model import ModelCaller, NoModelError, Prompt
 from worker.runtime.outcome import Result
 from worker.runtime.run import Environment, Report, Run
+from worker.runtime.tools import Tool, Toolbox, ToolContext, ToolError, tool
 
 __all__ = [
     "Agent",
@@ -19,6 +20,11 @@ __all__ = [
     "Report",
     "Result",
     "Run",
+    "Tool",
+    "ToolContext",
+    "ToolError",
+    "Toolbox",
     "agent",
     "load",
+    "tool",
 ]

@@ -17,6 +17,7 @@ import anyio
 
 from worker.errors import InvalidArgument, NonRetryable, PayloadTooLarge
 from worker.models import (
+    Entry,
     Progress,
     Signal,
     Spawned,
@@ -62,7 +63,7 @@ class DurableHost(Protocol):
     async def load(self) -> StepsPage:
         """Return everything that earlier runs have kept, and the signals that wait."""
 
-    async def keep(self, key: str, kind: str, result: str, signal: str | None) -> None:
+    async def keep(self, entry: Entry) -> None:
         """Return once the control plane has acknowledged a step; a run that is no longer ours ends here."""
 
     async def suspend(self, key: str, until: Until) -> NoReturn:
@@ -143,7 +144,7 @@ class Durable:
             if inspect.isawaitable(value):
                 value = await value
             text = self._text(name, value)
-            await self._host.keep(key, _STEP, text, None)
+            await self._host.keep(Entry(key=key, kind="step", result=text))
         finally:
             self._under_way.remove(name)
             self._host.doing(self._under_way[-1] if self._under_way else None)
@@ -304,7 +305,7 @@ class Durable:
 
     async def _consume(self, key: str, signal: Signal) -> None:
         result = f'{{"name":{json.dumps(signal.name)},"data":{signal.data}}}'
-        await self._host.keep(key, _EVENT, result, signal.signal)
+        await self._host.keep(Entry(key=key, kind="event", result=result, signal=signal.signal))
 
     # Waiting without a worker.
 

@@ -16,7 +16,7 @@ from anyio.abc import ByteReceiveStream, Process
 from pydantic import TypeAdapter, ValidationError
 
 from worker.llm import Completion
-from worker.models import Assignment, Outcome, Progress
+from worker.models import Assignment, Entry, Outcome, Progress
 from worker.pipes import LineReader, LineTooLongError
 from worker.runtime.durable import Until
 from worker.runtime.model import Prompt
@@ -142,7 +142,7 @@ class _Conversation:
                 ended = await self._run.gathered(message["tasks"])
                 reply["items"] = [item.model_dump(by_alias=True) for item in ended]
             elif message["op"] == "keep":
-                await self._run.keep(*message["step"])
+                await self._run.keep(Entry.model_validate(message["step"]))
             elif message["op"] == "suspend":
                 await self._run.suspend(message["key"], UNTIL.validate_python(message["until"]))
             elif message["op"] == "signalled":

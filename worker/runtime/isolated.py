@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, NoReturn
 from worker.errors import AgentError, AgentImportError
 from worker.llm import Completion
 from worker.logs import Redactor
-from worker.models import Outcome, Progress, Signal, Spawned, StepsPage, Upstream
+from worker.models import Entry, Outcome, Progress, Signal, Spawned, StepsPage, Upstream
 from worker.runtime.agents import load
 from worker.runtime.context import Context
 from worker.runtime.durable import Until
@@ -95,9 +95,9 @@ class PipeHost:
         """Return what earlier runs of the task have done."""
         return StepsPage.model_validate((await self._ask({"op": "load"}))["page"])
 
-    async def keep(self, key: str, kind: str, result: str, signal: str | None) -> None:
+    async def keep(self, entry: Entry) -> None:
         """Return once a step has been acknowledged."""
-        await self._ask({"op": "keep", "step": [key, kind, result, signal]})
+        await self._ask({"op": "keep", "step": entry.model_dump(by_alias=True)})
 
     async def spawn(self, key: str, tasks: list[dict[str, Any]], *, gather: bool) -> Spawned:
         """Submit tasks as children of this run's."""

@@ -19,6 +19,7 @@ from worker.models import (
     Assignment,
     Cancelled,
     ChunkKind,
+    Entry,
     Outcome,
     Progress,
     Released,
@@ -334,18 +335,10 @@ class Run:
         """Return what earlier runs of the task have done."""
         return await self._reporter.steps(self.id)
 
-    async def keep(self, key: str, kind: str, result: str, signal: str | None) -> None:
-        """Return once a step has been acknowledged."""
-        future = self._kept[key] = asyncio.get_running_loop().create_future()
-        self._reporter.step(
-            StepReport(
-                run=self.id,
-                key=key,
-                kind="step" if kind == "step" else "event",
-                result=result,
-                signal=signal,
-            )
-        )
+    async def keep(self, entry: Entry) -> None:
+        """Return once the control plane has acknowledged a step."""
+        future = self._kept[entry.key] = asyncio.get_running_loop().create_future()
+        self._reporter.step(StepReport(run=self.id, **dict(entry)))
         await future
         self._pulse.moved()
 
