@@ -1,5 +1,5 @@
 import { v } from "convex/values";
-import { operatorMutation, submitQuery } from "./functions";
+import { operatorMutation, viewerQuery } from "./functions";
 import * as Agents from "./model/agents";
 import { vAgentSpec, vExecutor, vLlm, vRetry, vRunKind } from "./validators";
 
@@ -9,7 +9,7 @@ export const sync = operatorMutation({
   handler: (ctx, { agents }) => Agents.syncAgents(ctx, agents),
 });
 
-export const list = submitQuery({
+export const list = viewerQuery({
   args: {},
   returns: v.array(
     v.object({

@@ -3,11 +3,11 @@ import { ConvexError, v } from "convex/values";
 import { api } from "./_generated/api";
 import { httpAction } from "./_generated/server";
 import type { ErrorCode, Refusal } from "./errors";
-import { submitQuery } from "./functions";
+import { viewerQuery } from "./functions";
 import { demandOf } from "./model/autoscale";
 import { vDemand } from "./validators";
 
-export const read = submitQuery({
+export const read = viewerQuery({
   args: { queue: v.string() },
   returns: vDemand,
   handler: (ctx, { queue }) => demandOf(ctx, ctx.caller, queue, Date.now()),

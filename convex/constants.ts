@@ -89,6 +89,16 @@ export const BACKLOG_ROWS = 10_000; // tasks counted over all queues: a third of
 export const BACKLOG_QUEUES = 100;
 export const LAG_RUNS = 100; // the last runs, whose waiting is told
 
+// What the dashboard is shown in one query; each runs again with every change in what it has read.
+export const DASHBOARD_PAGE = 100; // tasks read for a page of the list
+export const DASHBOARD_ATTEMPTS = 50; // the newest of a task
+export const DASHBOARD_STEPS = 200; // of a task
+export const DASHBOARD_STEP_CHARS = 2_000; // of a step's result
+export const DASHBOARD_WORKERS = 100;
+export const DASHBOARD_QUEUES = 20;
+export const DASHBOARD_QUEUE_ROWS = 100; // tasks of a queue that are counted
+export const DASHBOARD_FAILURES = 50; // the last, by what they failed of
+
 // Loops.
 export const DISPATCH_BATCH = 100; // assignments of a pass: about 600 documents touched, milliseconds of user time
 export const DISPATCH_LANES = 64; // lanes that a pass looks at; the next pass goes on behind them

@@ -17,6 +17,9 @@ const keyed = (roles: readonly Role[]) =>
 export const workerMutation = customMutation(mutation, keyed(["worker"]));
 export const workerQuery = customQuery(query, keyed(["worker"]));
 export const submitMutation = customMutation(mutation, keyed(["submit", "operator"]));
-export const submitQuery = customQuery(query, keyed(["submit", "operator"]));
+// A viewer may look at everything that a submitter may, and keep a stream flowing while it looks.
+const viewers = ["viewer", "submit", "operator"] as const;
+export const viewerMutation = customMutation(mutation, keyed(viewers));
+export const viewerQuery = customQuery(query, keyed(viewers));
 export const operatorMutation = customMutation(mutation, keyed(["operator"]));
 export const operatorQuery = customQuery(query, keyed(["operator"]));

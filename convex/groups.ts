@@ -1,6 +1,6 @@
 import { v } from "convex/values";
 import { refuse } from "./errors";
-import { submitMutation, submitQuery } from "./functions";
+import { submitMutation, viewerQuery } from "./functions";
 import * as Groups from "./model/groups";
 import { checkTask } from "./model/submit";
 import { knownId } from "./model/text";
@@ -41,7 +41,7 @@ export const cancel = submitMutation({
   },
 });
 
-export const get = submitQuery({
+export const get = viewerQuery({
   args: { group: v.string() },
   returns: v.union(vGroupView, v.null()),
   handler: async (ctx, { group }) => {
@@ -50,7 +50,7 @@ export const get = submitQuery({
   },
 });
 
-export const list = submitQuery({
+export const list = viewerQuery({
   args: {
     tenant: v.optional(v.string()),
     limit: v.optional(v.number()),

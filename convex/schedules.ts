@@ -1,5 +1,5 @@
 import { v } from "convex/values";
-import { submitMutation, submitQuery } from "./functions";
+import { submitMutation, viewerQuery } from "./functions";
 import * as Schedules from "./model/schedules";
 import { vScheduleSpec, vScheduleView, vTiming } from "./schedule.validators";
 import { vSubmitted } from "./validators";
@@ -17,13 +17,13 @@ export const set = submitMutation({
   handler: (ctx, { schedule }) => Schedules.set(ctx, ctx.caller, schedule),
 });
 
-export const get = submitQuery({
+export const get = viewerQuery({
   args: vName,
   returns: v.union(vScheduleView, v.null()),
   handler: (ctx, { tenant = "default", name }) => Schedules.get(ctx, tenant, name),
 });
 
-export const list = submitQuery({
+export const list = viewerQuery({
   args: {
     tenant: v.optional(v.string()),
     limit: v.optional(v.number()),
@@ -61,7 +61,7 @@ export const runNow = submitMutation({
     Schedules.runNow(ctx, ctx.caller, { tenant, name }, request),
 });
 
-export const preview = submitQuery({
+export const preview = viewerQuery({
   args: {
     tenant: v.optional(v.string()),
     of: v.union(v.object({ name: v.string() }), vTiming),

@@ -8,7 +8,12 @@ import type { Emission } from "./trigger.validators";
 import { startBackend, type Backend } from "./backends.testing";
 import type { Clocks, Finished, Outcome, ProgressReport, StepReport, TaskSpec } from "./validators";
 
-export const KEYS = { worker: "sbw_test", submit: "sbs_test", operator: "sbo_test" } as const;
+export const KEYS = {
+  worker: "sbw_test",
+  viewer: "sbv_test",
+  submit: "sbs_test",
+  operator: "sbo_test",
+} as const;
 
 /** The functions of probe.testing.ts, which no generated code knows. */
 export const probe = {
@@ -59,7 +64,7 @@ export class Deployment {
 
   static async start(): Promise<Deployment> {
     const deployment = new Deployment(await startBackend());
-    for (const role of ["worker", "submit", "operator"] as const) {
+    for (const role of ["worker", "viewer", "submit", "operator"] as const) {
       const hash = await sha256(KEYS[role]);
       await deployment.t.mutation(internal.operator.createKey, { hash, role, label: role });
     }

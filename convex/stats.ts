@@ -1,9 +1,9 @@
 import { v } from "convex/values";
-import { submitQuery } from "./functions";
+import { viewerQuery } from "./functions";
 import * as Rollup from "./model/rollup";
 import { vCounters } from "./validators";
 
-export const read = submitQuery({
+export const read = viewerQuery({
   args: { scope: v.string(), from: v.number(), to: v.number() },
   returns: v.array(v.object({ bucket: v.number(), ...vCounters.fields })),
   handler: (ctx, { scope, from, to }) => Rollup.read(ctx, { scope, from, to }),

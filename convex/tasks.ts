@@ -1,7 +1,7 @@
 import { v } from "convex/values";
 import type { Doc } from "./_generated/dataModel";
 import { internalQuery, type QueryCtx } from "./_generated/server";
-import { submitMutation, submitQuery } from "./functions";
+import { submitMutation, viewerQuery } from "./functions";
 import { MAX_EVENTS } from "./constants";
 import { refuse } from "./errors";
 import * as Children from "./model/children";
@@ -38,7 +38,7 @@ export const submit = submitMutation({
   handler: (ctx, { tasks }) => submitTasks(ctx, ctx.caller, tasks),
 });
 
-export const get = submitQuery({
+export const get = viewerQuery({
   args: { task: v.string() },
   returns: v.union(vTaskView, v.null()),
   handler: async (ctx, { task }) => {
@@ -47,7 +47,7 @@ export const get = submitQuery({
   },
 });
 
-export const part = submitQuery({
+export const part = viewerQuery({
   args: { task: v.string(), of: v.union(v.literal("input"), v.literal("output")), index: v.number() },
   returns: v.union(v.object({ text: v.string(), parts: v.number() }), v.null()),
   handler: async (ctx, { task, of, index }) => {
@@ -56,7 +56,7 @@ export const part = submitQuery({
   },
 });
 
-export const list = submitQuery({
+export const list = viewerQuery({
   args: {
     tenant: v.optional(v.string()),
     status: v.optional(vTaskStatus),
@@ -77,13 +77,13 @@ export const cancel = submitMutation({
   },
 });
 
-export const links = submitQuery({
+export const links = viewerQuery({
   args: { task: v.string() },
   returns: vTaskLinks,
   handler: (ctx, { task }) => Children.linksOf(ctx, knownId(ctx, "tasks", task)),
 });
 
-export const children = submitQuery({
+export const children = viewerQuery({
   args: {
     task: v.string(),
     limit: v.optional(v.number()),
@@ -126,7 +126,7 @@ async function inScope(ctx: QueryCtx, caller: Caller, text: string): Promise<Doc
   return task;
 }
 
-export const history = submitQuery({
+export const history = viewerQuery({
   args: { task: v.string(), cursor: v.optional(v.union(v.string(), v.null())) },
   returns: v.object({ events: v.array(vEventView), cursor: v.union(v.string(), v.null()) }),
   handler: (ctx, { task, cursor = null }) =>
@@ -141,19 +141,19 @@ export const signal = submitMutation({
     send(ctx, await inScope(ctx, ctx.caller, task), { name, data, id }, Date.now()),
 });
 
-export const state = submitQuery({
+export const state = viewerQuery({
   args: { task: v.string() },
   returns: vTaskState,
   handler: (ctx, { task }) => stateOf(ctx, knownId(ctx, "tasks", task)),
 });
 
-export const why = submitQuery({
+export const why = viewerQuery({
   args: { task: v.string() },
   returns: vWhy,
   handler: (ctx, { task }) => Explain.why(ctx, knownId(ctx, "tasks", task), Date.now()),
 });
 
-export const backlog = submitQuery({
+export const backlog = viewerQuery({
   args: {},
   returns: vBacklog,
   handler: (ctx) => Explain.backlog(ctx, Date.now()),
@@ -193,13 +193,13 @@ export const page = internalQuery({
   handler: (ctx, { verb, filter, queues, cursor }) => Bulk.pageOf(ctx, verb, filter, queues, cursor),
 });
 
-export const failures = submitQuery({
+export const failures = viewerQuery({
   args: { tenant: v.optional(v.string()), cursor: v.optional(v.union(v.string(), v.null())) },
   returns: vFailures,
   handler: (ctx, { tenant = "default", cursor = null }) => Bulk.failures(ctx, tenant, cursor),
 });
 
-export const causes = submitQuery({
+export const causes = viewerQuery({
   args: { task: v.string() },
   returns: v.array(vCause),
   handler: (ctx, { task }) => Bulk.causesOf(ctx, knownId(ctx, "tasks", task)),

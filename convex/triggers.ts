@@ -1,5 +1,5 @@
 import { v } from "convex/values";
-import { submitMutation, submitQuery } from "./functions";
+import { submitMutation, viewerQuery } from "./functions";
 import * as Triggers from "./model/triggers";
 import { vTriggerSpec, vTriggerView } from "./trigger.validators";
 
@@ -11,7 +11,7 @@ export const set = submitMutation({
   handler: (ctx, { trigger }) => Triggers.set(ctx, ctx.caller, trigger),
 });
 
-export const list = submitQuery({
+export const list = viewerQuery({
   args: {
     tenant: v.optional(v.string()),
     limit: v.optional(v.number()),

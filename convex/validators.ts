@@ -2,7 +2,12 @@
 import { v, type Infer } from "convex/values";
 import { stepFields } from "./step.validators";
 
-export const vRole = v.union(v.literal("worker"), v.literal("submit"), v.literal("operator"));
+export const vRole = v.union(
+  v.literal("worker"),
+  v.literal("viewer"),
+  v.literal("submit"),
+  v.literal("operator"),
+);
 export type Role = Infer<typeof vRole>;
 
 export const vRunKind = v.union(v.literal("llm"), v.literal("python"));

@@ -161,7 +161,7 @@ async def test_what_the_control_plane_refuses_is_one_line(tmp_path: Path) -> Non
         refused(await in_thread(at, "submit", "noop", "--input", "{"), "not JSON")
         refused(await in_thread(at, "submit", "noop", "--input", "@/no/such/file"), "/no/such/file")
         refused(await in_thread(at, "tasks", "list", SIGNALBOX_KEY=KEY), "key is not known", "keys create")
-        refused(await in_thread(at, "tasks", "list", role="worker"), "role worker", "submit or operator")
+        refused(await in_thread(at, "tasks", "list", role="worker"), "role worker", "viewer or submit or op")
         refused(await in_thread(at, "worker", role="submit"), "role submit", "worker")
         refused(await in_thread(at, "worker", SIGNALBOX_KEY=KEY), "key is not known")
         refused(await in_thread(at, "tasks", "show", "garbage"), "garbage")

@@ -216,7 +216,8 @@ def test_every_public_function_is_called_by_one_of_the_two_clients() -> None:
             __import__("worker.api").api,
         )
     ]
-    unused = [name for name in CONTRACT if not any(f'"{name}"' in source for source in sources)]
+    python = [name for name in CONTRACT if not name.startswith("dashboard:")]  # these the dashboard calls
+    unused = [name for name in python if not any(f'"{name}"' in source for source in sources)]
     assert unused == []
 
 

@@ -247,7 +247,7 @@ class StreamUpdate(Wire):
 class Client(Bulk, Groups, Schedules, Triggers, Endpoints, Upkeep):
     """`tasks:*`, `groups:*`, `schedules:*`, `runs:*` and `agents:*` of one deployment.
 
-    It calls with a submit or operator key.
+    It calls with a submit or operator key; with a viewer key it can only look.
 
     Every call that changes something is idempotent, and is repeated within its deadline when the
     connection fails.

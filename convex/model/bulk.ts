@@ -112,12 +112,17 @@ function badCursor() {
 }
 
 /** What the tasks of a tenant failed of, most frequent first, over a page of those that failed last. */
-export async function failures(ctx: QueryCtx, tenant: string, cursor: string | null): Promise<Failures> {
+export async function failures(
+  ctx: QueryCtx,
+  tenant: string,
+  cursor: string | null,
+  numItems = FAILURES_PAGE,
+): Promise<Failures> {
   const found = await ctx.db
     .query("tasks")
     .withIndex("by_tenant_and_status_and_updated", (q) => q.eq("tenant", tenant).eq("status", "failed"))
     .order("desc")
-    .paginate({ numItems: FAILURES_PAGE, cursor });
+    .paginate({ numItems, cursor });
   const causes = new Map<string, Failures["causes"][number]>();
   for (const { _id, agent, error, attempt, endedAt } of found.page) {
     const code = error?.code ?? "unknown";

@@ -24,7 +24,7 @@ from worker.client import Admin
 from worker.errors import SettingsError
 
 _ID = re.compile(r"[0-9a-z]{31,37}")  # as Convex writes the ids of documents
-PREFIX = {"worker": "sbw_", "submit": "sbs_", "operator": "sbo_"}
+PREFIX = {"worker": "sbw_", "viewer": "sbv_", "submit": "sbs_", "operator": "sbo_"}
 
 
 def add_to(commands: Commands) -> None:
@@ -38,8 +38,8 @@ def add_to(commands: Commands) -> None:
         "--role",
         required=True,
         choices=sorted(PREFIX),
-        help="worker: take and report runs; submit: submit tasks and look at them; "
-        "operator: that, and change agents",
+        help="worker: take and report runs; viewer: look at everything and change nothing; "
+        "submit: submit tasks and look at them; operator: that, and change agents",
     )
     create.add_argument("--label", default="", help="who holds it; default: its role")
     create.add_argument(

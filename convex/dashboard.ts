@@ -1,0 +1,73 @@
+import { paginationOptsValidator, paginationResultValidator } from "convex/server";
+import { v } from "convex/values";
+import { VERSION } from "./constants";
+import { operatorMutation, viewerQuery } from "./functions";
+import * as Dashboard from "./model/dashboard";
+import { knownId } from "./model/text";
+import {
+  vAttempt,
+  vCallerView,
+  vListFilter,
+  vQueueRow,
+  vStepRow,
+  vTaskRow,
+  vWorkerRow,
+} from "./dashboard.validators";
+import { vFailures } from "./validators";
+
+/** Whose key this is. Open subscriptions to it end with the key. */
+export const caller = viewerQuery({
+  args: {},
+  returns: vCallerView,
+  handler: async (ctx) => {
+    const { role, label, queues } = (await ctx.db.get("keys", ctx.caller.key))!;
+    return { role, label, queues, version: VERSION };
+  },
+});
+
+/** A page of an endless list: at most DASHBOARD_PAGE tasks are read for it, and those that the filter names are shown. */
+export const tasks = viewerQuery({
+  args: { filter: vListFilter, paginationOpts: paginationOptsValidator },
+  returns: paginationResultValidator(vTaskRow),
+  handler: (ctx, { filter, paginationOpts }) => Dashboard.listTasks(ctx, filter, paginationOpts),
+});
+
+export const attempts = viewerQuery({
+  args: { task: v.string() },
+  returns: v.object({ attempts: v.array(vAttempt), more: v.boolean() }),
+  handler: (ctx, { task }) => Dashboard.attemptsOf(ctx, knownId(ctx, "tasks", task)),
+});
+
+export const steps = viewerQuery({
+  args: { task: v.string() },
+  returns: v.object({ steps: v.array(vStepRow), more: v.boolean() }),
+  handler: (ctx, { task }) => Dashboard.stepsOf(ctx, knownId(ctx, "tasks", task)),
+});
+
+export const workers = viewerQuery({
+  args: {},
+  returns: v.object({ workers: v.array(vWorkerRow), more: v.boolean() }),
+  handler: (ctx) => Dashboard.workers(ctx),
+});
+
+export const queues = viewerQuery({
+  args: {},
+  returns: v.object({ queues: v.array(vQueueRow), more: v.boolean() }),
+  handler: (ctx) => Dashboard.queues(ctx),
+});
+
+export const failures = viewerQuery({
+  args: { tenant: v.optional(v.string()) },
+  returns: vFailures.pick("causes", "counted"),
+  handler: (ctx, { tenant = "default" }) => Dashboard.failures(ctx, tenant),
+});
+
+/** Ask a worker to finish what it holds and leave; it is given nothing more from now on. */
+export const drain = operatorMutation({
+  args: { worker: v.string() },
+  returns: v.null(),
+  handler: async (ctx, { worker }) => {
+    await Dashboard.drain(ctx, worker);
+    return null;
+  },
+});

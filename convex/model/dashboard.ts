@@ -1,0 +1,190 @@
+/** What the dashboard reads: rows for people, each query within bounds that do not grow with the deployment. */
+import type { PaginationOptions, PaginationResult } from "convex/server";
+import {
+  DASHBOARD_ATTEMPTS,
+  DASHBOARD_FAILURES,
+  DASHBOARD_PAGE,
+  DASHBOARD_QUEUE_ROWS,
+  DASHBOARD_QUEUES,
+  DASHBOARD_STEP_CHARS,
+  DASHBOARD_STEPS,
+  DASHBOARD_WORKERS,
+  IDLE_LEASE_MS,
+} from "../constants";
+import type { Doc, Id } from "../_generated/dataModel";
+import type { MutationCtx, QueryCtx } from "../_generated/server";
+import type { AttemptView, ListFilter, StepRow, TaskRow, WorkerRow } from "../dashboard.validators";
+import { refuse } from "../errors";
+import type { Backlog, Failures } from "../validators";
+import { failures as failuresOf } from "./bulk";
+import { drain as drainSession, heartbeatOf, leaseMs } from "./sessions";
+import { checkName } from "./text";
+
+/**
+ * A page of tasks: newest first, or with a status those that changed last first. What the other fields of the filter leave
+ * out has been read all the same, so a page can be short, or empty, and not the last.
+ */
+export async function listTasks(
+  ctx: QueryCtx,
+  filter: ListFilter,
+  { numItems, ...options }: PaginationOptions,
+): Promise<PaginationResult<TaskRow>> {
+  const tenant = checkName("tenant", filter.tenant ?? "default");
+  const { status } = filter;
+  const tasks = ctx.db.query("tasks");
+  const scope =
+    status === undefined
+      ? tasks.withIndex("by_tenant", (q) => q.eq("tenant", tenant))
+      : tasks.withIndex("by_tenant_and_status_and_updated", (q) =>
+          q.eq("tenant", tenant).eq("status", status),
+        );
+  const found = await scope.order("desc").paginate({
+    ...options,
+    numItems: Math.min(numItems, DASHBOARD_PAGE),
+    maximumRowsRead: DASHBOARD_PAGE,
+  });
+  return { ...found, page: found.page.filter((task) => isListed(task, filter)).map(rowOf) };
+}
+
+function isListed(task: Doc<"tasks">, { queue, agent, code }: ListFilter): boolean {
+  return (
+    (queue === undefined || task.queue === queue) &&
+    (agent === undefined || task.agent === agent) &&
+    (code === undefined || task.error?.code === code)
+  );
+}
+
+function rowOf(task: Doc<"tasks">): TaskRow {
+  const { agent, queue, status, priority, attempt, cancelRequested, error, dueAt, startedAt, endedAt } = task;
+  return {
+    task: task._id,
+    ...{ agent, queue, status, priority, attempt, cancelRequested, error, dueAt, startedAt, endedAt },
+    maxAttempts: task.retry.maxAttempts,
+    submittedAt: task._creationTime,
+  };
+}
+
+/** The newest runs of a task, newest first. */
+export async function attemptsOf(
+  ctx: QueryCtx,
+  task: Id<"tasks">,
+): Promise<{ attempts: AttemptView[]; more: boolean }> {
+  const runs = await ctx.db
+    .query("runs")
+    .withIndex("by_task_and_attempt", (q) => q.eq("task", task))
+    .order("desc")
+    .take(DASHBOARD_ATTEMPTS + 1);
+  const attempts: AttemptView[] = [];
+  for (const run of runs.slice(0, DASHBOARD_ATTEMPTS)) {
+    const { attempt, state, assignedAt, startedAt, endedAt, usage, error } = run;
+    const worker = (await ctx.db.get("workers", run.worker))?.name ?? null;
+    attempts.push({ run: run._id, attempt, worker, state, assignedAt, startedAt, endedAt, usage, error });
+  }
+  return { attempts, more: runs.length > DASHBOARD_ATTEMPTS };
+}
+
+/** What a task has done for good, in the order in which it was kept. Of more than DASHBOARD_STEPS the first by their keys. */
+export async function stepsOf(
+  ctx: QueryCtx,
+  task: Id<"tasks">,
+): Promise<{ steps: StepRow[]; more: boolean }> {
+  const rows = await ctx.db
+    .query("steps")
+    .withIndex("by_task_and_key", (q) => q.eq("task", task))
+    .take(DASHBOARD_STEPS + 1);
+  const shown = rows.slice(0, DASHBOARD_STEPS).sort((a, b) => a._creationTime - b._creationTime);
+  const steps = shown.map(({ key, kind, result, resultId, at, _creationTime }) => ({
+    ...{ key, kind, endsAt: at, keptAt: _creationTime },
+    over: result !== null || resultId !== null,
+    result: result?.slice(0, DASHBOARD_STEP_CHARS) ?? null,
+    cut: resultId !== null || (result?.length ?? 0) > DASHBOARD_STEP_CHARS,
+  }));
+  return { steps, more: rows.length > DASHBOARD_STEPS };
+}
+
+/** Those that live, and beside them the last that are gone. */
+export async function workers(ctx: QueryCtx): Promise<{ workers: WorkerRow[]; more: boolean }> {
+  const live = await ctx.db
+    .query("workers")
+    .withIndex("by_live", (q) => q.eq("live", true))
+    .take(DASHBOARD_WORKERS + 1);
+  const gone = await ctx.db
+    .query("workers")
+    .withIndex("by_live", (q) => q.eq("live", false))
+    .order("desc")
+    .take(Math.max(0, DASHBOARD_WORKERS - live.length) + 1);
+  const found = [...live, ...gone];
+  const rows: WorkerRow[] = [];
+  for (const worker of found.slice(0, DASHBOARD_WORKERS)) rows.push(await workerRow(ctx, worker));
+  return { workers: rows, more: found.length > DASHBOARD_WORKERS };
+}
+
+async function workerRow(ctx: QueryCtx, worker: Doc<"workers">): Promise<WorkerRow> {
+  const { name, version, queues, labels, llm, capacity, live, draining, session } = worker;
+  const endpoint = worker.endpoint !== undefined;
+  const beat = session === null || endpoint ? null : await heartbeatOf(ctx, session);
+  const busy = beat?.state === "busy";
+  return {
+    ...{ name, version, queues, labels, llm, capacity, live, draining, endpoint, busy },
+    agents: worker.agents.length,
+    beatAt: beat === null ? null : beat.expiresAt - (busy ? leaseMs() : IDLE_LEASE_MS),
+    clocks: beat?.clocks ?? null,
+  };
+}
+
+/** What waits in each queue and since when. At most DASHBOARD_QUEUE_ROWS tasks of a queue are counted. */
+export async function queues(ctx: QueryCtx): Promise<{
+  queues: (Pick<Backlog["queues"][number], "queue" | "waiting" | "more"> & { oldestAt: number })[];
+  more: boolean;
+}> {
+  const found = [];
+  let from = "";
+  for (;;) {
+    const head = await ctx.db
+      .query("ready")
+      .withIndex("by_lane_and_rank", (q) => q.gte("lane", from))
+      .first();
+    if (head === null) return { queues: found, more: false };
+    if (found.length === DASHBOARD_QUEUES) return { queues: found, more: true };
+    const end = `${head.queue}0`; // "0" follows "/"
+    const rows = await ctx.db
+      .query("ready")
+      .withIndex("by_lane_and_rank", (q) => q.gte("lane", from).lt("lane", end))
+      .take(DASHBOARD_QUEUE_ROWS + 1);
+    const counted = rows.slice(0, DASHBOARD_QUEUE_ROWS);
+    found.push({
+      queue: head.queue,
+      waiting: counted.length,
+      more: rows.length > counted.length,
+      oldestAt: Math.min(...counted.map((row) => row._creationTime)),
+    });
+    from = end;
+  }
+}
+
+/** What the last failed tasks failed of. */
+export async function failures(ctx: QueryCtx, tenant: string): Promise<Pick<Failures, "causes" | "counted">> {
+  const { causes, counted } = await failuresOf(ctx, checkName("tenant", tenant), null, DASHBOARD_FAILURES);
+  return { causes, counted };
+}
+
+/**
+ * Ask a worker to leave: dispatch passes it by from now on, and the worker ends once it has finished what it holds.
+ * Again, it changes nothing.
+ */
+export async function drain(ctx: MutationCtx, name: string): Promise<void> {
+  const worker = await ctx.db
+    .query("workers")
+    .withIndex("by_name", (q) => q.eq("name", name))
+    .unique();
+  if (worker === null) throw refuse("not_found", `No worker ${JSON.stringify(name.slice(0, 80))}.`);
+  if (worker.endpoint !== undefined) {
+    throw refuse("invalid_argument", `${name} stands for an endpoint: disable that instead.`);
+  }
+  const session = worker.session === null ? null : await ctx.db.get("sessions", worker.session);
+  if (session === null) throw refuse("invalid_argument", `The worker ${name} is gone already.`);
+  if (worker.draining) return;
+  await drainSession(ctx, session);
+  const reason = "drained by an operator";
+  await ctx.db.insert("controls", { session: session._id, kind: "drain", run: null, reason });
+}
