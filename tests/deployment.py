@@ -24,6 +24,14 @@ from worker.client import ENDED, Admin, Client, RetryPolicy, TaskSpec, TaskView
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+def _children(process: int, name: str) -> list[int]:
+    """Return the ids of a process's children whose command line holds `name`."""
+    listed = subprocess.run(
+        ["ps", "-o", "pid=,args=", "--ppid", str(process)], capture_output=True, text=True, check=True
+    )
+    return [int(line.split()[0]) for line in listed.stdout.splitlines() if name in line]
+
+
 class WorkerProcess:
     """`signalbox worker` as a process of its own."""
 
@@ -50,14 +58,12 @@ class WorkerProcess:
     def poll(self) -> int | None:
         return self._process.poll()
 
-    def freeze_sidecar(self) -> None:
-        """Stop the process that brings the worker's wake-up calls."""
-        listed = subprocess.run(
-            ["ps", "-o", "pid=,args=", "--ppid", str(self.pid)], capture_output=True, text=True, check=True
-        )
-        (sidecar,) = [line.split()[0] for line in listed.stdout.splitlines() if "worker.sidecar" in line]
-        os.kill(int(sidecar), signal.SIGSTOP)
-        self._frozen.append(int(sidecar))
+    def freeze_listener(self) -> None:
+        """Stop the process that brings the worker's wake-up calls: the child of its sidecar."""
+        (sidecar,) = _children(self.pid, "worker.sidecar")
+        (listener,) = _children(sidecar, "worker.sidecar")
+        os.kill(listener, signal.SIGSTOP)
+        self._frozen.append(listener)
 
     async def ended(self, within_s: float) -> int:
         """Return its exit code once it has ended."""
@@ -67,9 +73,9 @@ class WorkerProcess:
         return code
 
     def destroy(self) -> None:
-        for sidecar in self._frozen:
+        for listener in self._frozen:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(sidecar, signal.SIGKILL)
+                os.kill(listener, signal.SIGKILL)
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGCONT)
             self._process.kill()

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -60,12 +61,14 @@ class Backend:
         self.calls: list[dict[str, Any]] = []
         self.failures = 0
         self.asked = asyncio.Event()
+        self.knocked = asyncio.Event()  # somebody wants to subscribe
         self.url = ""
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             if not head.startswith("POST /api/mutation"):
+                self.knocked.set()
                 writer.close()  # the subscription's WebSocket: it will try again
                 return
             length = int(
@@ -117,6 +120,10 @@ async def worker(url: str, how: str) -> AsyncIterator[tuple[asyncio.subprocess.P
         await process.wait()
 
 
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 async def gone(pid: int) -> None:
     """Wait until a process that is nobody's child here is gone."""
     while os.path.exists(f"/proc/{pid}"):  # noqa: ASYNC240, PTH110
@@ -140,6 +147,23 @@ async def test_a_worker_that_is_killed_while_it_waits_blames_nobody() -> None:
         await control.asked.wait()
         await gone(sidecar)
         assert [call["args"]["blamed"] for call in control.calls] == [None]
+
+
+async def test_a_death_is_reported_while_the_subscription_hangs() -> None:
+    async with backend() as control, worker(control.url, "wait") as (process, sidecar):
+        (listener,) = children(sidecar)
+        await control.knocked.wait()  # the client tries on and on, in one call that holds the listener's lock
+        process.send_signal(signal.SIGKILL)
+        await control.asked.wait()
+        await gone(sidecar)
+        await gone(listener)
+
+
+async def test_a_sidecar_ends_with_its_listener() -> None:
+    async with backend() as control, worker(control.url, "wait") as (_, sidecar):
+        os.kill(children(sidecar)[0], signal.SIGKILL)
+        await gone(sidecar)
+    assert control.calls == []  # its worker lives, and starts another
 
 
 async def test_a_worker_that_leaves_in_order_is_not_reported() -> None:

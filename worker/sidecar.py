@@ -3,11 +3,11 @@
 It also ends a worker whose event loop stands still for longer than its lease: such a worker hears and says
 nothing, its runs have gone to others, and the code that blocks it would never give way.
 
-It runs apart because the official client's calls hold the interpreter lock and have no time limit.
 `worker.wake` starts it as `python -m worker.sidecar BOARD_FD LOG_FD`; its configuration, the key included, is
-the first line of its stdin, and on its stdout it writes a line of JSON for each new state of the session's
-inbox. When stdin closes without a line that tells it to leave, its parent is gone, however
-that happened.
+the first line of its stdin. When stdin closes without a line that tells it to leave, its parent is gone,
+however that happened. The subscription runs in a child of its own, the listener, which writes a line of JSON
+on stdout for each new state of the session's inbox: the official client's calls hold the interpreter lock and
+have no time limit, and nothing may keep the sidecar from seeing its parent die.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from typing import Any, BinaryIO
 from worker.blame import beats, blamed
 
 SUBSCRIBE_S = 15  # the official client subscribes in a call that cannot be cancelled
+LISTENER_CHECK_S = 0.5
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0  # between two tries to subscribe; drawn at random below that
 TICK_S = 2.0  # a line at least this often shows the parent that this process lives
 ORPHAN_CHECK_S = 1.0  # a forked child of the worker may keep the pipe open: then the parent's id tells
@@ -44,6 +45,10 @@ class Stuck(Exception):  # noqa: N818 - not an error here: the parent's event lo
 
 class Left(Exception):  # noqa: N818 - not an error: the parent left in order
     """The parent told this process to leave quietly."""
+
+
+class Deaf(Exception):  # noqa: N818 - not an error here: the parent starts another sidecar
+    """The listener has ended."""
 
 
 async def watch_parent(source: asyncio.StreamReader) -> None:
@@ -85,6 +90,17 @@ async def watch_loop(board_fd: int) -> None:
         await asyncio.sleep(min(0.25, (allowed_s or 1.0) / 4))
 
 
+async def watch_listener(listener: int) -> None:
+    """Wait until the listener has ended.
+
+    Raises:
+        Deaf: It has.
+    """
+    while os.waitpid(listener, os.WNOHANG) == (0, 0):  # noqa: ASYNC222 - it does not wait
+        await asyncio.sleep(LISTENER_CHECK_S)
+    raise Deaf
+
+
 def is_stopped(process: int) -> bool:
     """Return whether a process is stopped, by SIGSTOP or in a debugger; False too where nobody can tell."""
     with contextlib.suppress(OSError):
@@ -99,15 +115,14 @@ def is_stopped(process: int) -> bool:
 
 async def bring(config: dict[str, Any], say: BinaryIO, draw: Callable[[], float] = random.random) -> None:
     """Write every new state of the session's inbox as a line, subscribing again whenever that fails."""
-    # 0.1 s of import that the watch over the parent need not wait for.
-    from convex import ConvexClient  # noqa: PLC0415
+    from convex import ConvexClient  # noqa: PLC0415 - only the listener pays for it
 
     last: Any = None
     pause_s = FIRST_PAUSE_S
     while True:
         try:
             # The default action of SIGALRM ends this process even while the lock is held; the worker then
-            # starts another.
+            # starts another sidecar.
             signal.alarm(SUBSCRIBE_S)
             client = ConvexClient(config["url"])
             inbox = client.subscribe(config["inbox"], {"key": config["key"], "session": config["session"]})
@@ -125,8 +140,9 @@ async def bring(config: dict[str, Any], say: BinaryIO, draw: Callable[[], float]
 
 
 async def tick(say: BinaryIO) -> None:
-    """Write an empty line now and then."""
-    while True:
+    """Write an empty line now and then, for as long as the sidecar lives."""
+    sidecar = os.getppid()
+    while os.getppid() == sidecar:
         await asyncio.sleep(TICK_S)
         write_line(say, {})
 
@@ -154,15 +170,26 @@ async def report(config: dict[str, Any], run: str | None) -> None:
         )
 
 
-async def attend(config: dict[str, Any], board_fd: int, source: asyncio.StreamReader, say: BinaryIO) -> None:
-    """Bring wake-up calls for as long as the parent lives.
+async def listen(config: dict[str, Any], say: BinaryIO) -> None:
+    """Bring wake-up calls until the sidecar is gone."""
+    bringing = asyncio.create_task(bring(config, say))
+    await tick(say)
+    bringing.cancel()
+
+
+async def attend(board_fd: int, listener: int) -> None:
+    """Watch over the parent for as long as it lives and is heard.
 
     Raises:
         Gone: The parent is gone.
         Left: The parent told this process to leave.
         Stuck: The parent's event loop stands still.
+        Deaf: The listener has ended.
     """
-    works = (watch_parent(source), watch_loop(board_fd), bring(config, say), tick(say))
+    source = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(source), sys.stdin)
+    works = (watch_parent(source), watch_loop(board_fd), watch_listener(listener))
     tasks = [asyncio.create_task(work) for work in works]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -173,19 +200,14 @@ async def attend(config: dict[str, Any], board_fd: int, source: asyncio.StreamRe
             task.cancel()
 
 
-async def serve(board_fd: int, log_fd: int, say: BinaryIO) -> int:
+async def serve(config: dict[str, Any], board_fd: int, log_fd: int, listener: int) -> int:
     """Attend to one session; return the process's exit code."""
-    source = asyncio.StreamReader()
-    loop = asyncio.get_running_loop()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(source), sys.stdin)
-    first = await source.readline()
-    if not first:
-        return 0
-    config = json.loads(first)
     try:
-        await attend(config, board_fd, source, say)
+        await attend(board_fd, listener)
     except Left:
         return 0
+    except Deaf:
+        return 1
     except (Gone, Stuck) as end:
         run = blamed(board_fd)
         if isinstance(end, Stuck):
@@ -206,16 +228,31 @@ async def serve(board_fd: int, log_fd: int, say: BinaryIO) -> int:
 
 
 def main() -> None:
-    """Run the sidecar; it never waits for the client's own threads."""
+    """Run the sidecar and its listener; neither ever waits for the client's own threads."""
     for number in (
         signal.SIGINT,
         signal.SIGTERM,
     ):  # it leaves when its worker does, which may still be draining
         signal.signal(number, signal.SIG_IGN)
-    say = os.fdopen(os.dup(1), "wb")
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 1)  # the official client prints the log lines of functions
-    code = asyncio.run(serve(int(sys.argv[1]), int(sys.argv[2]), say))
+    with open(0, "rb", buffering=0, closefd=False) as source:  # what follows the line must stay in the pipe
+        first = source.readline()
+    if not first:
+        os._exit(0)
+    config = json.loads(first)
+    listener = os.fork()
+    null = os.open(os.devnull, os.O_RDWR)
+    if listener == 0:
+        os.dup2(null, 0)
+        say = os.fdopen(os.dup(1), "wb")
+        os.dup2(null, 1)  # the official client prints the log lines of functions
+        asyncio.run(listen(config, say))
+        os._exit(0)
+    os.dup2(null, 1)  # so that the parent sees the end of the listener's lines
+    try:
+        code = asyncio.run(serve(config, int(sys.argv[1]), int(sys.argv[2]), listener))
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(listener, signal.SIGKILL)
     sys.stderr.flush()
     os._exit(code)
 
