@@ -65,6 +65,15 @@ class WorkerProcess:
         os.kill(listener, signal.SIGSTOP)
         self._frozen.append(listener)
 
+    async def killed(self) -> None:
+        """Kill it, and return once its runs that play in a process of their own are gone too."""
+        isolated = _children(self.pid, "worker.runtime.isolated")
+        self.send(signal.SIGKILL)
+        await self.ended(10)
+        with anyio.fail_after(10):
+            while any(Path(f"/proc/{process}").exists() for process in isolated):  # noqa: ASYNC240
+                await anyio.sleep(0.01)
+
     async def ended(self, within_s: float) -> int:
         """Return its exit code once it has ended."""
         with anyio.fail_after(within_s):

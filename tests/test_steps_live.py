@@ -33,12 +33,12 @@ async def test_a_worker_killed_at_every_step_boundary_repeats_only_what_was_unde
             calls_before = n + len([step for step in WITHIN if step < n])
             await called(folder, calls_before + 1)
             if n in WITHIN:
-                worker.send(signal.SIGKILL)
+                await worker.killed()
                 worker = at.worker("w")
                 await called(folder, calls_before + 2)
             (folder / f"in-{n}").touch()
             await kept(at, task, n + 1)
-            worker.send(signal.SIGKILL)  # it has been acknowledged
+            await worker.killed()  # the step has been acknowledged
             (folder / f"behind-{n}").touch()
             worker = at.worker("w")
         (view,) = await at.ended([task], within_s=30)

@@ -163,7 +163,10 @@ def main() -> None:
     # The agent may print: its standard output becomes the worker's standard error, and the pipe stays ours.
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    asyncio.run(_main(out, sys.stdin.buffer))
+    try:
+        asyncio.run(_main(out, sys.stdin.buffer))
+    except BrokenPipeError:
+        os._exit(1)  # the parent is gone, and the thread that listens to it would not let go of stdin
 
 
 if __name__ == "__main__":
