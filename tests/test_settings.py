@@ -35,6 +35,7 @@ def test_every_variable_arrives_in_its_field() -> None:
         SIGNALBOX_MODEL_BASE_URL="http://localhost:11434/v1",
         SIGNALBOX_MODEL_KEY="sk-secret",
         SIGNALBOX_MODEL="llama",
+        SIGNALBOX_MODELS="my-models.toml",
         SIGNALBOX_GRACE_S="1.5",
         SIGNALBOX_LOG_LEVEL="debug",
         SIGNALBOX_LOG_FORMAT="json",
@@ -44,6 +45,7 @@ def test_every_variable_arrives_in_its_field() -> None:
     assert given.queues == ("fast", "slow")
     assert given.agents == ("my_agents", "more.agents")
     assert given.model_base_url == "http://localhost:11434/v1"
+    assert given.models == Path("my-models.toml")
     assert (given.worker, given.concurrency, given.model, given.grace_s) == ("w1", 7, "llama", 1.5)
     assert (given.log_level, given.log_format) == ("DEBUG", "json")
 

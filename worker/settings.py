@@ -112,6 +112,7 @@ class Settings(BaseModel):
     model_base_url: Annotated[str, AfterValidator(_web_address)] | None = None
     model_key: SecretStr | None = None
     model: str | None = None
+    models: Path | None = None
     grace_s: float = Field(default=30.0, ge=0, le=3600, allow_inf_nan=False)
     log_level: Annotated[str, AfterValidator(_level)] = "INFO"
     log_format: LogFormat = "human"
@@ -159,6 +160,7 @@ VARIABLES: dict[str, str] = {
     "model_base_url": "SIGNALBOX_MODEL_BASE_URL",
     "model_key": "SIGNALBOX_MODEL_KEY",
     "model": "SIGNALBOX_MODEL",
+    "models": "SIGNALBOX_MODELS",
     "grace_s": "SIGNALBOX_GRACE_S",
     "log_level": "SIGNALBOX_LOG_LEVEL",
     "log_format": "SIGNALBOX_LOG_FORMAT",

@@ -15,6 +15,7 @@ from worker.cli import (
     keys,
     limits,
     model,
+    models,
     schedules,
     serve,
     structure,
@@ -53,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
         agents,
         endpoints,
         keys,
+        models,
         model,
     ):
         module.add_to(commands)

@@ -39,13 +39,22 @@ _RENAMED_LIMIT = (
 
 
 class OpenAIChat:
-    """How chat completions are asked for."""
+    """How chat completions are asked for.
+
+    Args:
+        key_header: The header that carries the key alone, where a provider wants no bearer.
+    """
 
     path = "/chat/completions"
 
+    def __init__(self, key_header: str | None = None) -> None:
+        self._key_header = key_header
+
     def headers(self, key: str | None) -> dict[str, str]:
         """Return the bearer's header; servers such as Ollama want none."""
-        return {} if key is None else {"authorization": f"Bearer {key}"}
+        if key is None:
+            return {}
+        return {self._key_header: key} if self._key_header else {"authorization": f"Bearer {key}"}
 
     def body(self, request: ChatRequest, host: str) -> dict[str, Any]:
         """Return the request's body; a field that `extra` sets to None is left out."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
 
@@ -29,6 +29,7 @@ class ChatClient:
         api_key: None for servers that want no key.
         max_connections: How many streams may be open at once; a further call waits, within its `total_s`.
         dialect: The provider's language; chat completions by default.
+        headers: More headers for every request.
         transport: Another way to the network, for tests.
 
     Raises:
@@ -42,12 +43,12 @@ class ChatClient:
         max_connections: int = 1000,
         *,
         dialect: Dialect | None = None,
+        headers: Mapping[str, str] | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._dialect = dialect if dialect is not None else OpenAIChat()
         self._url = endpoint(base_url, self._dialect.path)
-        key = _usable(api_key)
-        self._redact = Redactor([key] if key else [])
+        self._redact = Redactor()
         self._slots = anyio.Semaphore(max_connections, fast_acquire=True)
         self._http = httpx.AsyncClient(
             transport=transport if transport is not None else StreamTransport(self._url),
@@ -56,10 +57,23 @@ class ChatClient:
                 "accept-encoding": "identity",  # a compressed stream arrives in lumps
                 "content-type": "application/json",
                 "user-agent": f"signalbox/{__version__}",
-                **self._dialect.headers(key),
+                **self._dialect.headers(None),
+                **(headers or {}),
             },
             trust_env=False,  # neither a proxy nor a .netrc may come in by the environment
         )
+        if api_key is not None:
+            self.use_key(api_key)
+
+    def use_key(self, api_key: SecretStr) -> None:
+        """Send this key from now on.
+
+        Raises:
+            ValueError: No header can carry it.
+        """
+        if key := _usable(api_key):
+            self._redact = Redactor([key])
+            self._http.headers.update(self._dialect.headers(key))
 
     async def __aenter__(self) -> ChatClient:
         return self
@@ -114,8 +128,8 @@ def endpoint(base_url: str, path: str) -> httpx.URL:
     return url.copy_with(path=base + path, fragment=None)
 
 
-def _usable(api_key: SecretStr | None) -> str | None:
-    key = api_key.get_secret_value() if api_key is not None else ""
+def _usable(api_key: SecretStr) -> str | None:
+    key = api_key.get_secret_value()
     if not (key.isascii() and key.isprintable()):
         raise ValueError(
             "The model key holds a line break or another character that no HTTP header can carry"
