@@ -1,4 +1,4 @@
-"""The table of providers and models: what it holds, how a file of the user's changes it, what a call costs."""
+"""The table of providers and models: what it holds, how a user's file changes it, what a call costs."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ class TestAFileOfTheUsers:
         assert changed.input_per_mtok == Decimal("0.01")
         assert changed.output_per_mtok == before.output_per_mtok
         same, sonnet = catalogue.models["mine/same"], catalogue.models["anthropic/claude-sonnet-4-5"]
-        assert (same.input_per_mtok, same.output_per_mtok) == (sonnet.input_per_mtok, 16)
+        assert (same.input_per_mtok, same.output_per_mtok) == (sonnet.input_per_mtok, Decimal(16))
         assert catalogue.models.keys() - BUILT_IN.models.keys() == {"mine/big", "mine/same"}
 
     def test_prices_models_of_the_default_provider(self, tmp_path: Path) -> None:
@@ -264,9 +264,9 @@ class TestAProvidersClient:
                 'key_header = "api-key"\nheaders = { x-team = "red" }'
             )
             provider = Catalogue.load(own(tmp_path, text)).providers["mine"]
-            async with connect(provider, {"K": "secret-key"}) as client:
-                async with client.stream(ChatRequest(model="m", messages=[])) as events:
-                    assert isinstance([event async for event in events][-1], Completion)
+            request = ChatRequest(model="m", messages=[])
+            async with connect(provider, {"K": "secret-key"}) as client, client.stream(request) as events:
+                assert isinstance([event async for event in events][-1], Completion)
         sent = server.requests[0].headers
         assert (sent["api-key"], sent["x-team"]) == ("secret-key", "red")
         assert "authorization" not in sent
@@ -287,7 +287,7 @@ class TestAProvidersClient:
     def test_needs_its_address(self, url: str) -> None:
         environ = {"AZURE_OPENAI_API_KEY": "k", "AZURE_OPENAI_BASE_URL": url}
         assert BUILT_IN.providers["azure"].usable(environ) is bool(url)
-        with pytest.raises(ModelNotFound, match="AZURE_OPENAI_BASE_URL is not set|must be an address"):
+        with pytest.raises(ModelNotFound, match=r"AZURE_OPENAI_BASE_URL is not set|must be an address"):
             connect(BUILT_IN.providers["azure"], environ)
 
     def test_is_redacted_by_all_keys(self) -> None:

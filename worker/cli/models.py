@@ -1,4 +1,4 @@
-"""`signalbox models`: the providers and models that the worker knows, their prices, and whose keys are set."""
+"""`signalbox models`: the providers and models that are known, their prices, and whose keys are set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of providers and models: where a model is, what it speaks, what it costs. Users extend it by a file.
+"""The table of providers and models: where a model is, what it speaks, what it costs.
 
 A model's name is `provider/model`, as in `groq/llama-3.3-70b-versatile`. The built-in table is `models.toml`
 beside this module; the file that SIGNALBOX_MODELS names has the same form and wins field by field.
@@ -38,7 +38,7 @@ ModelName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*/.+$
 _DATED = re.compile(r"-(?:\d{4}-\d{2}-\d{2}|\d{8}|latest)$")
 
 
-class UnpricedModel(NonRetryable):  # noqa: N818 - says what is wrong, as the other names do
+class UnpricedModel(NonRetryable):
     """Money is limited, and nobody knows what the model costs."""
 
     code = "unpriced_model"
@@ -232,8 +232,8 @@ class Catalogue:
             provider, model = self.providers.get(DEFAULT), name
         if provider is None or not model.strip():
             raise ModelNotFound(
-                f"No provider is known for the model {name!r}: write provider/model (`signalbox models` lists "
-                "them), or set SIGNALBOX_MODEL_BASE_URL"
+                f"No provider is known for the model {name!r}: write provider/model (`signalbox models` "
+                "lists them), or set SIGNALBOX_MODEL_BASE_URL"
             )
         return Deployment(provider, model, self.info(provider, model))
 
