@@ -26,7 +26,8 @@ from worker.http.server import Message, Receive, Send
 from worker.llm import ChatClient
 from worker.logs import LogFormat, Redactor
 from worker.pushed import Callbacks, Envelope, PushedRun
-from worker.runtime import Environment, ModelCaller, load
+from worker.router import Router
+from worker.runtime import Environment, ModelCaller, Sole, load
 from worker.service import SPARE_CONNECTIONS, run_worker
 from worker.settings import Settings, environment
 from worker.signing import TOLERANCE_S, flaw, secrets_of
@@ -190,7 +191,7 @@ class Endpoint:
                         max_connections=settings.concurrency + SPARE_CONNECTIONS,
                     )
                 )
-                model = ModelCaller(client, settings.model)
+                model = ModelCaller(Router(Sole(client)), [settings.model] if settings.model else [])
             http = await self._stack.enter_async_context(
                 httpx.AsyncClient(transport=self._transport, follow_redirects=False)
             )

@@ -34,7 +34,8 @@ from worker.models import (
     Signal,
     Silence,
 )
-from worker.runtime import Environment, ModelCaller, Run, load
+from worker.router import Router
+from worker.runtime import Environment, ModelCaller, Run, Sole, load
 from worker.runtime.outcome import failed
 from worker.settings import Settings, key_now
 from worker.wake import Wake
@@ -559,7 +560,7 @@ async def run_worker(
                     max_connections=settings.concurrency + SPARE_CONNECTIONS,
                 )
             )
-            model = ModelCaller(client, settings.model)
+            model = ModelCaller(Router(Sole(client)), [settings.model] if settings.model else [])
         api = Api(backend, settings.key)
 
         def rekey() -> bool:

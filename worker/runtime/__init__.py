@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from worker.runtime.agents import Agent, Registry, agent, load
 from worker.runtime.context import Context
-from worker.runtime.model import ModelCaller, NoModelError, Prompt
+from worker.runtime.model import ModelCaller, NoModelError, Prompt, Sole
 from worker.runtime.outcome import Result
 from worker.runtime.run import Environment, Report, Run
 from worker.runtime.tools import Tool, Toolbox, ToolContext, ToolError, tool
@@ -20,6 +20,7 @@ __all__ = [
     "Report",
     "Result",
     "Run",
+    "Sole",
     "Tool",
     "ToolContext",
     "ToolError",

@@ -1,31 +1,19 @@
-"""Model calls on behalf of runs: streamed into the run, tried again while that can help, and counted."""
+"""Model calls on behalf of runs: routed, streamed into the run, and counted."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
-
-import anyio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from worker.errors import NonRetryable
-from worker.llm import (
-    ChatClient,
-    ChatRequest,
-    Completion,
-    ModelError,
-    ReasoningDelta,
-    RefusalDelta,
-    TextDelta,
-)
-from worker.llm.errors import StreamTruncated
+from worker.llm import ChatRequest, Timeouts
 from worker.models import Usage
+from worker.purse import UNLIMITED, Purse
+from worker.router import Answer, CallRecord, Catalogue, Chain, Router, Source, Target
 from worker.runtime.pulse import Pulse
 from worker.runtime.stream import Label, StreamWriter
-
-TRIES = 2  # of one call; after that the queue waits and the worker is free for other runs
-LONGEST_WAIT_S = 5.0  # a provider that asks for more is waited for in the queue
 
 
 class NoModelError(NonRetryable):
@@ -36,27 +24,52 @@ class NoModelError(NonRetryable):
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What to ask a model; None leaves a choice to the worker or the provider."""
+    """What to ask a model; None and empty leave a choice to the worker or the provider.
+
+    Attributes:
+        messages: The conversation.
+        model: The one model to ask; passed over when there are `models`.
+        temperature: Of the answer.
+        max_output_tokens: Its longest.
+        models: The models to ask, in order.
+        fallback_on: "content_filter" and "refusal": that the next model is asked after these too.
+        tools, tool_choice, response_format, stop, extra: As in `ChatRequest`.
+    """
 
     messages: list[dict[str, Any]]
     model: str | None = None
     temperature: float | None = None
     max_output_tokens: int | None = None
+    models: Sequence[str] = ()
+    fallback_on: Iterable[str] = ()
+    tools: Sequence[Mapping[str, Any]] = ()
+    tool_choice: str | Mapping[str, Any] | None = None
+    response_format: Mapping[str, Any] | None = None
+    stop: Sequence[str] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Tally:
-    """The usage of one run's model calls."""
+    """What one run's model calls used, and who answered last.
 
-    def __init__(self) -> None:
+    Args:
+        keep: Takes the record of each attempt, with the number of its call.
+    """
+
+    def __init__(self, keep: Callable[[int, CallRecord], None] | None = None) -> None:
         self.calls = 0
+        self.stay: str | None = None  # the model that has the beginning of the conversation in its cache
+        self.keep = keep
         self._model: str | None = None
         self._input: int | None = None
         self._output: int | None = None
 
-    def add(self, completion: Completion) -> None:
+    def add(self, answer: Answer) -> None:
         """Count an answered call; tokens that the provider did not tell stay unknown."""
+        completion = answer.completion
         # JSON can escape a lone surrogate, and UTF-8, in which the usage is reported, cannot hold it.
         self._model = completion.model and completion.model.encode("utf-8", "replace").decode()
+        self.stay = answer.model
         if completion.usage is not None:
             self._input = _sum(self._input, completion.usage.input_tokens)
             self._output = _sum(self._output, completion.usage.output_tokens)
@@ -75,80 +88,97 @@ def _sum(known: int | None, more: int | None) -> int | None:
 
 
 class ModelCaller:
-    """Calls one provider.
+    """Calls models for the runs of a worker.
 
     Args:
-        client: The provider.
-        default_model: For prompts that name none.
-        draw: Draws evenly from [0, 1).
+        router: Decides which, and asks them.
+        default_models: For prompts that name none.
     """
 
-    def __init__(
-        self,
-        client: ChatClient,
-        default_model: str | None,
-        *,
-        draw: Callable[[], float] = random.random,
-    ) -> None:
-        self._client = client
-        self._default_model = default_model
-        self._draw = draw
+    def __init__(self, router: Router, default_models: Sequence[str] = ()) -> None:
+        self.router = router
+        self._default_models = tuple(default_models)
 
-    async def complete(
-        self, prompt: Prompt, writer: StreamWriter, tally: Tally, pulse: Pulse | None = None
-    ) -> Completion:
-        """Return the whole answer, having streamed it into the run.
+    async def answer(
+        self,
+        prompt: Prompt,
+        writer: StreamWriter,
+        tally: Tally,
+        pulse: Pulse | None = None,
+        purse: Purse = UNLIMITED,
+    ) -> Answer:
+        """Return the whole answer and who gave it, having streamed it into the run.
 
         Raises:
-            ModelError: The last failure.
+            ModelError: No model has answered.
             NoModelError: Neither the prompt nor the settings name a model.
+            BudgetExceeded: The purse is empty.
         """
-        model = prompt.model or self._default_model
-        if model is None:
+        models = tuple(prompt.models) or ((prompt.model,) if prompt.model else self._default_models)
+        if not models:
             raise NoModelError("No model is named: set SIGNALBOX_MODEL, or the agent's `model`")
         request = ChatRequest(
-            model=model,
+            model="",
             messages=prompt.messages,
             temperature=prompt.temperature,
             max_output_tokens=prompt.max_output_tokens,
+            tools=prompt.tools,
+            tool_choice=prompt.tool_choice,
+            response_format=prompt.response_format,
+            stop=prompt.stop,
+            extra=prompt.extra,
         )
         tally.calls += 1
-        call, attempt = tally.calls, 1
-        pulse = pulse or Pulse()
-        while True:
-            try:
-                with pulse.calling(model, attempt):
-                    completion = await self._once(request, writer, pulse, call, attempt)
-            except ModelError as error:
-                wait = error.retry_after_s
-                if wait is None:
-                    wait = self._draw()
-                if not error.retryable or attempt >= TRIES or wait > LONGEST_WAIT_S:
-                    raise
-                attempt += 1
-                await anyio.sleep(wait)
-            else:
-                tally.add(completion)
-                return completion
+        answer = await self.router.complete(
+            request,
+            Chain(models, frozenset(prompt.fallback_on)),
+            sink=_RunSink(writer, pulse or Pulse(), tally),
+            purse=purse,
+            stay=tally.stay,
+        )
+        tally.add(answer)
+        return answer
 
-    async def _once(
-        self, request: ChatRequest, writer: StreamWriter, pulse: Pulse, call: int, attempt: int
-    ) -> Completion:
-        text, reasoning = Label("text", call, attempt), Label("reasoning", call, attempt)
-        completion: Completion | None = None
-        try:
-            async with self._client.stream(request) as events:
-                pulse.listen(events)
-                async for event in events:
-                    pulse.moved()
-                    if isinstance(event, TextDelta | RefusalDelta):
-                        writer.push(event.text, text)
-                    elif isinstance(event, ReasoningDelta):
-                        writer.push(event.text, reasoning)
-                    elif isinstance(event, Completion):
-                        completion = event
-        finally:
-            writer.flush()
-        if completion is None:
-            raise StreamTruncated("The model's answer ended without a completion")
-        return completion
+
+class _RunSink:
+    """Shows a call's text in its run's stream, and keeps what became of its attempts."""
+
+    def __init__(self, writer: StreamWriter, pulse: Pulse, tally: Tally) -> None:
+        self._writer = writer
+        self._pulse = pulse
+        self._tally = tally
+        self._call = tally.calls
+
+    def calling(self, model: str, attempt: int) -> AbstractContextManager[None]:
+        return self._pulse.calling(model, attempt)
+
+    def listen(self, events: object) -> None:
+        self._pulse.listen(events)
+
+    def text(self, kind: Literal["text", "reasoning"], text: str, attempt: int) -> None:
+        self._pulse.moved()
+        self._writer.push(text, Label(kind, self._call, attempt))
+
+    def flush(self) -> None:
+        self._writer.flush()
+
+    def record(self, record: CallRecord) -> None:
+        if self._tally.keep is not None:
+            self._tally.keep(self._call, record)
+
+
+class Sole(Catalogue):
+    """The catalogue of a worker that has one provider and knows nothing of its models.
+
+    Args:
+        source: The provider's client.
+        timeouts: Of one attempt.
+    """
+
+    def __init__(self, source: Source, timeouts: Timeouts | None = None) -> None:
+        self._source = source
+        self._timeouts = timeouts if timeouts is not None else Timeouts()
+
+    def target(self, name: str) -> Target:
+        """Return a model, whatever its name."""
+        return Target(name=name, provider="default", model=name, source=self._source, timeouts=self._timeouts)

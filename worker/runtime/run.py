@@ -33,6 +33,7 @@ from worker.models import (
     Upstream,
     Usage,
 )
+from worker.router import Answer
 from worker.runtime import isolate, llm_agent
 from worker.runtime.agents import Agent, Registry
 from worker.runtime.context import Context
@@ -324,12 +325,16 @@ class Run:
 
     async def complete(self, prompt: Prompt) -> Completion:
         """Call the model, streaming what it says."""
+        return (await self.answer(prompt)).completion
+
+    async def answer(self, prompt: Prompt) -> Answer:
+        """Call a model of the chain, streaming what it says; also tell who answered."""
         model = self._environment.model
         if model is None:
             raise NoModelError("This worker has no model provider: set SIGNALBOX_MODEL_BASE_URL")
         if self._writer is None:
             self._writer = StreamWriter(self._emit, asyncio.get_running_loop().call_later)
-        return await model.complete(prompt, self._writer, self._tally, self._pulse)
+        return await model.answer(prompt, self._writer, self._tally, self._pulse)
 
     async def load(self) -> StepsPage:
         """Return what earlier runs of the task have done."""
