@@ -1,0 +1,1 @@
+"""Built-in tools: each reaches only what its operator has named."""
