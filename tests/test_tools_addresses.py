@@ -1,4 +1,4 @@
-"""Which addresses a tool may call: what a URL says, what an address is, and that names are checked as resolved."""
+"""Which addresses a tool may call: what a URL says, and what an address is."""
 
 from __future__ import annotations
 

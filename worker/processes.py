@@ -1,7 +1,7 @@
-"""Child processes that a worker does not trust: a session of their own, limits, pipes with bounds, a sure end.
+"""Child processes with a session of their own, limits, bounded pipes and a sure end.
 
-asyncio's own streams wait for the end of a pipe that an escaped grandchild may hold open for ever; here the end of the
-process is the end, and what is left of its pipes is closed.
+asyncio's own streams wait for the end of a pipe that an escaped grandchild may hold open for ever; here the
+end of the process is the end, and what is left of its pipes is closed.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ HIGH_WATER_BYTES = 256 * 1024  # of a pipe that nobody reads; then the child wai
 END_S = 5.0  # for a killed process to be gone
 KEPT_VARIABLES = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR")
 
-# Runs in the child, between fork and the program, as a program of its own: code between the two in a process with
-# threads may deadlock. It takes the limits, then becomes the program.
+# Runs in the child, between fork and the program, as a program of its own: code between the two in a process
+# with threads may deadlock. It takes the limits, then becomes the program.
 _LAUNCHER = """
 import json, os, resource, sys
 limits = json.loads(sys.argv[1])
@@ -83,8 +83,8 @@ class Limits:
 
     Attributes:
         cpu_s: Seconds of a core, of each process.
-        memory_bytes: Of address space, of each process. Runtimes that reserve much more than they use (Node, Java,
-            Go) do not start under a small one.
+        memory_bytes: Of address space, of each process. Runtimes that reserve much more than they use (Node,
+            Java, Go) do not start under a small one.
         file_bytes: Of each file that it writes.
         processes: And threads, beyond those that its user has already. Root is not held to it: give a `user`.
         open_files: At once.
@@ -157,8 +157,9 @@ class Pipe:
                 self._waiting = None
         data = self._parts.popleft()
         self._held -= len(data)
-        if self._paused and self._held < HIGH_WATER_BYTES // 2 and self._transport is not None and not self._ended:
+        if self._paused and self._held < HIGH_WATER_BYTES // 2 and not self._ended:
             self._paused = False
+            assert self._transport is not None  # it was paused
             self._transport.resume_reading()
         return data
 
@@ -300,7 +301,7 @@ async def start(
     if limits is not None:
         told = json.dumps({**asdict(limits), "parent": os.getpid()})
         command = [sys.executable, "-I", "-S", "-c", _LAUNCHER, told, *command]
-    transport, child = await asyncio.get_running_loop().subprocess_exec(
+    _, child = await asyncio.get_running_loop().subprocess_exec(
         Child,
         *command,
         stdin=asyncio.subprocess.PIPE,

@@ -1,7 +1,7 @@
 """Which addresses a tool may call. Pure: what a URL says by itself, and what an address stands for.
 
-The rules of the text are those of `convex/model/addresses.ts`, and one table tests both. There nobody can check what
-a name resolves to; here `worker.tools.network` does, with `flaw_of`, before it connects.
+The rules of the text are those of `convex/model/addresses.ts`, and one table tests both. There nobody can
+check what a name resolves to; here `worker.tools.network` does, with `flaw_of`, before it connects.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
 _NUMBER = re.compile(r"\d+|0x[0-9a-f]*")  # a last label that makes other parsers read an IPv4 address
 
 PRIVATE_SUFFIXES = frozenset(
-    "local localhost localdomain internal intranet private lan home corp "
-    "test example invalid onion alt arpa workgroup domain mail".split()
+    (
+        *("local", "localhost", "localdomain", "internal", "intranet", "private", "lan", "home", "corp"),
+        *("test", "example", "invalid", "onion", "alt", "arpa", "workgroup", "domain", "mail"),
+    )
 )
 """Names that never stand for a public address, whatever a resolver says."""
 MIRRORS = (
@@ -81,14 +83,13 @@ class AddressRefusedError(ToolError):
     """A tool was asked to call an address that it may not call."""
 
 
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reach:
     """What a tool may call: by default public names over https.
 
     Attributes:
-        hosts: Only these names, and all under those that begin with a dot; None: every public name. A name under a
-            suffix that is not public (`.internal`) is called only if it stands here.
+        hosts: Only these names, and all under those that begin with a dot; None: every public name. A name
+            under a suffix that is not public (`.internal`) is called only if it stands here.
         ports: Of public names.
         http: Plain http too.
         networks: Addresses that may be called though they are not public, by any port and over http too.
@@ -155,9 +156,9 @@ def _parsed(text: str, reach: Reach) -> Target | str:  # noqa: PLR0911 - a row o
         return "a backslash is not allowed."
     url = _URL.fullmatch(text)
     if url is None:
-        scheme = _SCHEME.match(text)
-        if scheme and scheme[0].lower() not in {"http:", "https:"}:
-            return f"the scheme {scheme[0].lower()} is not allowed. Use https:"
+        other = _SCHEME.match(text)
+        if other and other[0].lower() not in {"http:", "https:"}:
+            return f"the scheme {other[0].lower()} is not allowed. Use https:"
         return "not an address. Use https://NAME/PATH."
     if "@" in url["authority"].partition("#")[0]:
         return "a user name or password is not allowed."

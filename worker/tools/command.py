@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 import shutil
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -131,13 +131,15 @@ def command(
 ) -> Tool:
     """Return the tool `run_command(argv, stdin)`.
 
-    A program has the rights of the worker's user, on its files and its network: what is not trusted belongs in a
-    container. A program that starts others (`env`, `find`, `git`, every interpreter) can run all that there is.
+    A program has the rights of the worker's user, on its files and its network: what is not trusted belongs
+    in a container. A program that starts others (`env`, `find`, `git`, every interpreter) can run all that
+    there is.
 
     Args:
         programs: Their names, as found in PATH now, or whole paths; `argv` begins with one of them.
         cwd: Where they run.
-        env: Variables that they are given beside PATH, HOME, the language and the time zone; never the worker's own.
+        env: Variables that they are given beside PATH, HOME, the language and the time zone; never the
+            worker's own.
         limits: What each may take.
         timeout_s: Then it and all that it has started is killed.
         max_output_bytes: Told of each output.

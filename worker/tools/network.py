@@ -1,4 +1,4 @@
-"""Connects only to addresses that were checked: a name is resolved once, and what came of it is what is called."""
+"""Connects only to addresses that were checked: a name is resolved once, and the result is what is called."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def checked(host: str, port: int, reach: Reach, resolve: Resolve = resolve
     """Return the addresses of a host, each of which may be called.
 
     Raises:
-        AddressRefusedError: One of them may not be called: a name that mixes such with public ones is hostile.
+        AddressRefusedError: One of them may not be called: only hostile names mix such with public ones.
         OSError: The name has no address.
     """
     try:
