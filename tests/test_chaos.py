@@ -118,6 +118,11 @@ def add(table: str, like: int, **fields: Any) -> Callable[[history.Tables], None
             ),
             "lost: schedule S has nothing between 1000 and 3000",
         ),
+        (
+            change("tasks", 0, output='{"children": ["T9"]}'),
+            "lost: task T9, a child of T1, is not there",
+        ),
+        (change("tasks", 1, parent="T1"), "duplicated: task T1 does not know its child T2"),
         (change("ready", 0, task="T9"), "broken: ['ready'] hold a task T9 that is not there"),
     ],
 )

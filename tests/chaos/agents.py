@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import random
 from typing import Any
 
 import anyio
 
+from worker.client import RetryPolicy, TaskSpec
 from worker.runtime import Context, agent
 
 
@@ -47,3 +49,15 @@ async def stepper(ctx: Context, input: Any) -> dict[str, Any]:
     await anyio.sleep(0.05)
     taken.append(await ctx.step("third", _signed, ctx))
     return {**_signed(ctx), "steps": taken}
+
+
+@agent("parent")
+async def parent(ctx: Context, input: dict[str, float]) -> dict[str, Any]:
+    """Gather three children, spawn two for nobody, and tell which they are."""
+    retry = RetryPolicy(max_attempts=10, initial_ms=50, max_ms=500)
+    kinds = ("quick", "steady", "quick")
+    gathered = await ctx.gather(
+        [TaskSpec(agent=name, input=json.dumps(input), retry=retry) for name in kinds]
+    )
+    spawned = await ctx.spawn([TaskSpec(agent="quick", input="null", retry=retry)] * 2)
+    return {**_signed(ctx), "children": [child.task for child in gathered] + spawned}

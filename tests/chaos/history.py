@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -96,6 +97,7 @@ def check(tables: Tables, accepted: Sequence[str], *, settled: bool) -> Verdict:
         _check_events(verdict, task, ordered, sorted(events[task["_id"]], key=lambda event: event["at"]))
     _check_dedup_keys(verdict, tables["tasks"])
     _check_occurrences(verdict, tables["tasks"])
+    _check_children(verdict, tables["tasks"])
     _check_owners(verdict, tables, settled=settled)
     _check_lines(verdict, tables)
     _check_counts(verdict, tables)
@@ -185,6 +187,24 @@ def _check_occurrences(verdict: Verdict, tasks: list[Row]) -> None:
         for before, after in itertools.pairwise(sorted(nominals)):
             if after - before != OCCURRENCE_MS:
                 verdict.lost.append(f"schedule {schedule} has nothing between {before:.0f} and {after:.0f}")
+
+
+def _check_children(verdict: Verdict, tasks: list[Row]) -> None:
+    # A parent that succeeded tells which children it has: they are there, and nobody else's are.
+    children: dict[str, list[str]] = defaultdict(list)
+    for task in tasks:
+        if (parent := task.get("parent")) is not None:
+            children[parent].append(task["_id"])
+    for task in tasks:
+        if task["status"] != "succeeded":
+            continue
+        output = json.loads(task.get("output") or "null")
+        told = output.get("children", []) if isinstance(output, dict) else []
+        there = children[task["_id"]]
+        for child in set(told) - set(there):
+            verdict.lost.append(f"task {child}, a child of {task['_id']}, is not there")
+        for child in set(there) - set(told):
+            verdict.duplicated.append(f"task {task['_id']} does not know its child {child}")
 
 
 def _check_owners(verdict: Verdict, tables: Tables, *, settled: bool) -> None:

@@ -70,7 +70,7 @@ async def chaos(plan: Plan, folder: Path, say: Callable[[str], None] = lambda li
         ChaosProxy(at.host.url, rate=0.0, seed=plan.seed) as proxy,
     ):
         workers = [_Worker(at, proxy.url, f"w{i}") for i in range(WORKERS)]
-        await at.know("quick", "steady", "shaky", "stepper")
+        await at.know("quick", "steady", "shaky", "stepper", "parent")
         await at.client.set_schedule(EVERY_SECOND)
         proxy.rate = FAULT_RATE
         accepted: list[str] = []
@@ -168,7 +168,7 @@ async def _submit(plan: Plan, at: Deployment, url: str, accepted: list[str], cha
 
 
 def _spec(plan: Plan, number: int, chance: random.Random, earlier: Sequence[str]) -> TaskSpec:
-    agent = chance.choices(("quick", "steady", "shaky", "stepper"), (5, 2, 2, 1))[0]
+    agent = chance.choices(("quick", "steady", "shaky", "stepper", "parent"), (10, 4, 4, 2, 1))[0]
     after = None
     if earlier and chance.random() < 0.2:
         on = chance.sample(earlier, min(len(earlier), chance.randint(1, 3)))
