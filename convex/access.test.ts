@@ -82,6 +82,7 @@ async function table(): Promise<[Public, Record<string, unknown>, Role[]][]> {
     [api.tasks.cancel, { task }, ["submit", "operator"]],
     [api.worker.spawn, { session, run, step: "s", tasks: [], gather: false }, ["worker"]],
     [api.worker.gathered, { session, run, tasks: [] }, ["worker"]],
+    [api.worker.emit, { session, run, step: "e", name: "x", data: "1" }, ["worker"]],
     [api.worker.steps, { session, run, cursor: null }, ["worker"]],
     [api.tasks.signal, { task, name: "x", data: "1", id: "1" }, ["submit", "operator"]],
     [api.tasks.state, { task }, VIEWERS],
@@ -465,7 +466,33 @@ describe("agents", () => {
     await expect(sync({ ...spec, description: "x".repeat(2_000) })).resolves.toHaveLength(1);
   });
 
+  const llm = (more: object) => sync({ ...spec, llm: { ...spec.llm, ...more } });
+  test.each([
+    ["models", { model: "a", models: ["b"] }, { models: Array.from({ length: 20 }, (_, i) => `p/m${i}`) }],
+    ["models", { models: [] }, { models: ["p/m"] }],
+    ["models", { models: Array.from({ length: 21 }, (_, i) => `p/m${i}`) }, {}],
+    ["tools", { tools: ["a b"] }, { tools: ["x".repeat(64)] }],
+    ["tools", { tools: ["x".repeat(65)] }, {}],
+    ["tools", { tools: Array(129).fill("t") }, { tools: Array(128).fill("t") }],
+    ["outputSchema", { outputSchema: "[]" }, { outputSchema: '{"type":"object"}' }],
+    ["outputSchema", { outputSchema: "{" }, {}],
+    [
+      "outputSchema",
+      { outputSchema: `{"x":"${"y".repeat(16_377)}"}` },
+      { outputSchema: `{"x":"${"y".repeat(16_376)}"}` },
+    ],
+    ["limits.maxTurns", { limits: { maxTurns: 5_001 } }, { limits: { maxTurns: 5_000 } }],
+    ["limits.maxTokens", { limits: { maxTokens: 0.5 } }, { limits: { maxTokens: 1 } }],
+    ["limits.maxMs", { limits: { maxMs: 0 } }, { limits: { maxMs: 1e15 } }],
+  ])("%s of an LLM agent beyond its bounds is refused, within them taken", async (field, beyond, within) => {
+    await expect(llm(beyond)).rejects.toThrow(field.replace("limits.", ""));
+    await expect(llm(within)).resolves.toHaveLength(1);
+  });
+
   test("a worker is told what its LLM agent should be", async () => {
+    const outputSchema = '{"type":"string"}';
+    const more = { models: ["a/b", "c"], tools: ["search"], outputSchema, limits: { maxTurns: 3 } };
+    Object.assign(spec.llm, more);
     await sync(spec);
     const worker = await at.worker();
     await at.submit({ agent: "writer", input: '"a haiku"' });

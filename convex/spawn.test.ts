@@ -104,3 +104,23 @@ test("next tasks come with the end of a run, or it has failed and there are none
   const { assigned } = await worker.inbox();
   expect(assigned).toHaveLength(2);
 });
+
+test("an event is told once for the step, and wakes who waits for it", async () => {
+  const { task: waiting, run: waiter } = await begun();
+  const until = { event: "ready", timeoutMs: null };
+  await worker.finish(waiter, { kind: "suspended", step: "ready", until });
+  const { run } = await begun();
+  expect((await at.task(waiting)).status).toBe("waiting_event");
+  const tell = (name = "ready", data = '{"n":1}', step = "emit") =>
+    at.t.mutation(api.worker.emit, { key: KEYS.worker, session: worker.session, run, step, name, data });
+  expect(await tell()).toEqual({ tasks: [], woken: 1 });
+  expect(await tell()).toEqual({ tasks: [], woken: 1 }); // what it did then
+  expect(await tell("ready", "1", "emit#2")).toEqual({ tasks: [], woken: 0 });
+  await expect(tell("no name", "1", "emit#3")).rejects.toThrow("name");
+  await expect(tell("ready", "{", "emit#3")).rejects.toThrow("data");
+  await at.pass(10);
+  const again = (await worker.inbox()).assigned.find((item) => item.task === waiting)!;
+  expect((await worker.steps(again.run)).steps).toMatchObject([
+    { key: "ready", result: '{"name":"ready","data":{"n":1}}' },
+  ]);
+});

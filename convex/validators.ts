@@ -1,5 +1,6 @@
 /** Validators shared by schema, arguments and types. The worker's models are held to them by a contract test. */
 import { v, type Infer } from "convex/values";
+import { llmFields } from "./llm.validators";
 import { stepFields } from "./step.validators";
 
 export const vRole = v.union(
@@ -64,6 +65,7 @@ export const vLlm = v.object({
   prompt: v.string(),
   temperature: v.union(v.number(), v.null()),
   maxOutputTokens: v.union(v.number(), v.null()),
+  ...llmFields,
 });
 
 // Who plays an agent. poll: workers that hold a session. http: these, and an endpoint to which its runs are pushed.

@@ -8,7 +8,7 @@ import type { Caller } from "./model/keys";
 import { readInput, uploadOutput } from "./model/outputs";
 import { blameLate, isLive } from "./model/runs";
 import * as Sessions from "./model/sessions";
-import { outcomesOf, spawn as spawnOnce } from "./model/spawn";
+import { emitOnce, outcomesOf, spawn as spawnOnce } from "./model/spawn";
 import { readSteps } from "./model/steps";
 import { sync as syncOnce } from "./model/sync";
 import {
@@ -138,6 +138,20 @@ export const spawn = workerMutation({
   returns: v.object({ tasks: v.array(v.id("tasks")), group: v.union(v.id("groups"), v.null()) }),
   handler: async (ctx, { session, run, step: key, tasks: specs, gather }) =>
     spawnOnce(ctx, await heldRun(ctx, session, run), { key, specs, gather }),
+});
+
+/** Tell the tenant of the run's task that something has happened, once for the step that says so. */
+export const emit = workerMutation({
+  args: {
+    session: v.id("sessions"),
+    run: v.id("runs"),
+    step: v.string(),
+    name: v.string(),
+    data: v.string(), // JSON text
+  },
+  returns: v.object({ tasks: v.array(v.id("tasks")), woken: v.number() }), // submitted by triggers; that waited for it
+  handler: async (ctx, { session, run, step: key, name, data }) =>
+    emitOnce(ctx, await heldRun(ctx, session, run), { key, name, data }),
 });
 
 /** How children of a run's task have ended; as many of those asked for as fit. */

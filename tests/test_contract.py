@@ -108,6 +108,7 @@ def only(shape: Any, kind: str) -> Any:
         ("tasks:state", None, client.TaskState),
         ("worker:steps", None, models.StepsPage),
         ("worker:spawn", None, models.Spawned),
+        ("worker:emit", None, models.Emitted),
         ("worker:gathered", None, models.GatheredPage),
         ("schedules:set", None, schedules.ScheduleSet),
         ("limits:set", None, limits.Limit),

@@ -14,7 +14,7 @@ import pytest
 from tests.test_worker_service import working
 from worker.client import TaskSpec
 from worker.errors import RetryLater
-from worker.models import Succeeded
+from worker.models import RunError, Succeeded, Upstream
 from worker.runtime import Agent, Context, Result, durable
 from worker.testing import FakeControlPlane, FakeTask
 
@@ -271,12 +271,12 @@ async def test_signals_end_waits_whether_they_come_before_or_after() -> None:
 async def test_an_event_counts_only_while_a_task_waits_for_it() -> None:
     async with playing(wait_for_go) as control:
         task = control.submit("a")
-        control.emit("go", "too early")
+        control.tell_event("go", "too early")
         await waiting(task)
-        control.emit("go", 1)
+        control.tell_event("go", 1)
         while "go" not in task.steps or task.status != "waiting":
             await anyio.sleep(0.01)
-        control.emit("go", 2)
+        control.tell_event("go", 2)
         await control.finished()
     assert output(task) == [1, 2]
 
@@ -373,6 +373,32 @@ async def test_children_are_submitted_once_and_gathered_without_a_worker() -> No
     assert output(task) == [1, [["succeeded", 1], ["succeeded", 2]]]
     assert len(runs) == 2
     assert len(control.tasks) == 4
+
+
+async def test_an_event_is_told_once_and_what_came_before_is_known() -> None:
+    async def play(ctx: Context, value: Any) -> Any:
+        woken = await ctx.emit("built", {"n": 1})
+        if ctx.attempt < 2:
+            raise RetryLater("again", 0)
+        return [woken, [(each.ref, each.status, each.output, each.error) for each in await ctx.upstream()]]
+
+    async def wait(ctx: Context, value: Any) -> Any:
+        return await ctx.wait_for("built")
+
+    control = FakeControlPlane(next_sync_ms=20.0)
+    async with working(control, Agent("a", "", play), Agent("b", "", wait)):
+        waiter = control.submit("b")
+        await waiting(waiter)
+        task = control.submit("a")
+        error = RunError(code="x", message="broken")
+        task.upstream = [
+            Upstream(task="t", ref="first", status="succeeded", output="[1]", error=None),
+            Upstream(task="u", ref=None, status="failed", output=None, error=error),
+        ]
+        await control.finished()
+    assert output(task) == [1, [["first", "succeeded", [1], None], [None, "failed", None, "broken"]]]
+    assert output(waiter) == {"n": 1}
+    assert control.events == [("built", {"n": 1})]
 
 
 async def test_next_tasks_come_with_the_result() -> None:

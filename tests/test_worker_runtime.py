@@ -29,6 +29,7 @@ from worker.logs import Redactor
 from worker.models import (
     Assignment,
     ChunkKind,
+    Emitted,
     Failed,
     LlmSpec,
     Outcome,
@@ -82,6 +83,12 @@ class Reporter:
         raise NotImplementedError
 
     async def gathered(self, run: str, tasks: list[str]) -> list[Upstream]:
+        raise NotImplementedError
+
+    async def emit(self, run: str, step: str, name: str, data: str) -> Emitted:
+        raise NotImplementedError
+
+    async def upstream(self, run: str) -> list[Upstream]:
         raise NotImplementedError
 
     async def input(self, run: str) -> str:

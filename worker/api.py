@@ -10,6 +10,7 @@ from worker.backend import Backend, Json
 from worker.errors import ProtocolError
 from worker.models import (
     DrainReply,
+    Emitted,
     GatheredPage,
     Inbox,
     Registered,
@@ -77,6 +78,20 @@ class Api:
             "key": self.key.get_secret_value(),
         }
         return _parsed(Spawned, await self._backend.mutation("worker:spawn", args, timeout=timeout))
+
+    async def emit(
+        self, session: str, run: str, step: str, name: str, data: str, *, timeout: float
+    ) -> Emitted:
+        """Tell the tenant of a run's task of an event, once for the step; `data` is JSON text."""
+        args: dict[str, Json] = {
+            "session": session,
+            "run": run,
+            "step": step,
+            "name": name,
+            "data": data,
+            "key": self.key.get_secret_value(),
+        }
+        return _parsed(Emitted, await self._backend.mutation("worker:emit", args, timeout=timeout))
 
     async def gathered(self, session: str, run: str, tasks: list[str], *, timeout: float) -> GatheredPage:
         """Return how children have ended: of those asked for, the first that fit."""

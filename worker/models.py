@@ -44,13 +44,31 @@ OMITTED: Any = Field(
 )
 
 
+class LlmLimits(Wire):
+    """Where a run of a model's loop stops, each with a code of its own; None: the default, or no limit."""
+
+    max_turns: int | None = OMITTED
+    max_tool_calls: int | None = OMITTED
+    max_repeats: int | None = OMITTED
+    max_tokens: int | None = OMITTED
+    max_cost_micros: int | None = OMITTED
+    max_ms: float | None = OMITTED
+
+
 class LlmSpec(Wire):
-    """The registry row of an agent that a model plays."""
+    """The registry row of an agent that a model plays.
+
+    `models` is an ordered chain, `model` the form for one; `output_schema` is JSON text.
+    """
 
     model: str | None
     prompt: str
     temperature: float | None
     max_output_tokens: int | None
+    models: list[str] | None = OMITTED
+    tools: list[str] | None = OMITTED
+    output_schema: str | None = OMITTED
+    limits: LlmLimits | None = OMITTED
 
 
 class Assignment(Wire):
@@ -312,6 +330,13 @@ class Spawned(Wire):
 
     tasks: list[str]
     group: str | None
+
+
+class Emitted(Wire):
+    """What an event has started: tasks of triggers, and how many tasks that waited for it."""
+
+    tasks: list[str]
+    woken: int
 
 
 class Progress(Wire):

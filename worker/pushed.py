@@ -16,7 +16,17 @@ from pydantic import ValidationError
 
 from worker.backend import Backoff
 from worker.errors import ConnectionLost, NonRetryable
-from worker.models import Assignment, ChunkKind, Progress, Spawned, StepReport, StepsPage, Upstream, Wire
+from worker.models import (
+    Assignment,
+    ChunkKind,
+    Emitted,
+    Progress,
+    Spawned,
+    StepReport,
+    StepsPage,
+    Upstream,
+    Wire,
+)
 from worker.runtime import Environment, Report, Run
 from worker.runtime.outcome import failed
 from worker.signing import signed
@@ -296,6 +306,14 @@ class PushedRun:
 
     async def gathered(self, run: str, tasks: list[str]) -> list[Upstream]:  # noqa: ARG002
         """Refuse: no run here has children."""
+        raise NonRetryable(NEEDS_A_WORKER)
+
+    async def emit(self, run: str, step: str, name: str, data: str) -> Emitted:  # noqa: ARG002
+        """Refuse: an event is told by a durable step."""
+        raise NonRetryable(NEEDS_A_WORKER)
+
+    async def upstream(self, run: str) -> list[Upstream]:  # noqa: ARG002
+        """Refuse: what a task comes after is told to sessions alone."""
         raise NonRetryable(NEEDS_A_WORKER)
 
     def step(self, report: StepReport) -> None:  # noqa: ARG002 - none is taken

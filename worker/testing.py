@@ -26,6 +26,7 @@ from worker.models import (
     Chunk,
     Control,
     DrainReply,
+    Emitted,
     Failed,
     Finished,
     GatheredPage,
@@ -48,6 +49,7 @@ from worker.models import (
     UntilEvent,
     UntilTime,
     Upstream,
+    UpstreamPage,
     Usage,
 )
 
@@ -78,6 +80,7 @@ class FakeTask:
     signals: list[Signal] = field(default_factory=list)  # that nobody has taken
     waits: tuple[str, str | None] | None = None  # step and event; no event: it sleeps
     progress: ProgressReport | None = None
+    upstream: list[Upstream] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -130,6 +133,7 @@ class FakeControlPlane:
         lost_answers: Errors to raise after the next syncs took effect: their answers are lost.
         silent: While true, calls are accepted and never answered.
         blamed: What each crash report said.
+        events: Name and data of what runs told the tenant.
         watched: Runs that somebody looks at.
 
     Args:
@@ -155,6 +159,7 @@ class FakeControlPlane:
         self.lost_answers: list[Exception] = []
         self.silent = False
         self.blamed: list[str | None] = []
+        self.events: list[tuple[str, Any]] = []
         self.watched: set[str] = set()
         self._lease_s = lease_s
         self._next_sync_ms = next_sync_ms
@@ -211,7 +216,7 @@ class FakeControlPlane:
         if task.status == "running" and task.run is not None:
             self._control(self.runs[task.run].session, "signal", task.run, signal)
 
-    def emit(self, name: str, value: Json = None) -> None:
+    def tell_event(self, name: str, value: Json = None) -> None:
         """Wake every task that waits for an event."""
         for task in self.tasks.values():
             if task.waits is not None and task.waits[1] == name:
@@ -336,28 +341,19 @@ class FakeControlPlane:
     async def input(self, session: str, run: str, *, timeout: float) -> str:
         """Return a run's input."""
         await self._arrive(timeout)
-        owned = self._owned(self._session(session), run)
-        if owned is None:
-            raise SessionEnded(f"Run {run} is not this session's any more.")
-        return owned.task.input
+        return self._run_of(session, run).task.input
 
     async def output(self, session: str, run: str, text: str, *, timeout: float) -> None:
         """Keep a run's output ahead of its result."""
         await self._arrive(timeout)
-        owned = self._owned(self._session(session), run)
-        if owned is None:
-            raise SessionEnded(f"Run {run} is not this session's any more.")
-        owned.uploaded = text
+        self._run_of(session, run).uploaded = text
 
     async def spawn(
         self, session: str, run: str, step: str, tasks: list[dict[str, Any]], *, gather: bool, timeout: float
     ) -> Spawned:
         """Submit the children of a run, once for the step."""
         await self._arrive(timeout)
-        owned = self._owned(self._session(session), run)
-        if owned is None:
-            raise SessionEnded(f"Run {run} is not this session's any more.")
-        parent = owned.task
+        parent = self._run_of(session, run).task
         known = parent.steps.get(step)
         if known is not None and known.result is not None:
             return Spawned.model_validate_json(known.result)
@@ -371,11 +367,38 @@ class FakeControlPlane:
         )
         return spawned
 
+    async def emit(
+        self, session: str, run: str, step: str, name: str, data: str, *, timeout: float
+    ) -> Emitted:
+        """Wake the tasks that wait for an event, once for the step."""
+        await self._arrive(timeout)
+        task = self._run_of(session, run).task
+        known = task.steps.get(step)
+        if known is not None and known.result is not None:
+            return Emitted.model_validate_json(known.result)
+        waited = [each for each in self.tasks.values() if each.waits is not None and each.waits[1] == name]
+        for each in waited:
+            self._wake(each, name, data)
+        self.events.append((name, json.loads(data)))
+        emitted = Emitted(tasks=[], woken=len(waited))
+        task.steps[step] = Step(key=step, kind="step", result=emitted.model_dump_json(), remaining_ms=None)
+        return emitted
+
+    async def upstream(self, session: str, run: str, after: int, *, timeout: float) -> UpstreamPage:
+        """Return how the tasks have ended that a run's task comes after: what `FakeTask.upstream` says."""
+        await self._arrive(timeout)
+        return UpstreamPage(items=self._run_of(session, run).task.upstream[after:], next=None)
+
+    def _run_of(self, session: str, run: str) -> FakeRun:
+        owned = self._owned(self._session(session), run)
+        if owned is None:
+            raise SessionEnded(f"Run {run} is not this session's any more.")
+        return owned
+
     async def gathered(self, session: str, run: str, tasks: list[str], *, timeout: float) -> GatheredPage:
         """Return how tasks have ended, one at a time."""
         await self._arrive(timeout)
-        if self._owned(self._session(session), run) is None:
-            raise SessionEnded(f"Run {run} is not this session's any more.")
+        self._run_of(session, run)
         task = self.tasks[tasks[0]]
         output = task.outcome.output if isinstance(task.outcome, Succeeded) else None
         error = task.outcome.error if isinstance(task.outcome, Failed) else None
@@ -389,10 +412,7 @@ class FakeControlPlane:
         if cursor is not None:
             raise NotFound("There is one page.")
         await self._arrive(timeout)
-        owned = self._owned(self._session(session), run)
-        if owned is None:
-            raise SessionEnded(f"Run {run} is not this session's any more.")
-        task = owned.task
+        task = self._run_of(session, run).task
         steps = [
             step
             if step.key not in task.over_at

@@ -58,6 +58,7 @@ import type * as model_keeping from "../model/keeping.js";
 import type * as model_keys from "../model/keys.js";
 import type * as model_limits from "../model/limits.js";
 import type * as model_links from "../model/links.js";
+import type * as model_llm from "../model/llm.js";
 import type * as model_look from "../model/look.js";
 import type * as model_loops from "../model/loops.js";
 import type * as model_nonces from "../model/nonces.js";
@@ -162,6 +163,7 @@ declare const fullApi: ApiFromModules<{
   "model/keys": typeof model_keys;
   "model/limits": typeof model_limits;
   "model/links": typeof model_links;
+  "model/llm": typeof model_llm;
   "model/look": typeof model_look;
   "model/loops": typeof model_loops;
   "model/nonces": typeof model_nonces;

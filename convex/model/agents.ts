@@ -1,19 +1,13 @@
 /** The registry: which agents exist, and what the built-in LLM agent should be under each name. */
 import type { Doc } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
-import {
-  DEFAULT_RETRY,
-  MAX_AGENTS,
-  MAX_ATTEMPTS,
-  MAX_DELAY_MS,
-  MAX_LINE_CHARS,
-  MAX_PROMPT_BYTES,
-} from "../constants";
+import { DEFAULT_RETRY, MAX_AGENTS, MAX_ATTEMPTS, MAX_DELAY_MS, MAX_LINE_CHARS } from "../constants";
 import { refuse } from "../errors";
 import type { AgentOffer, AgentSpec, Retry } from "../validators";
 import { checkCapabilities, indexCapabilities } from "./capabilities";
 import { executorOf, refreshEndpoints } from "./endpoints";
-import { checkInteger, checkName, checkNumber, fitsIn, sha256 } from "./text";
+import { checkLlm } from "./llm";
+import { checkInteger, checkName, checkNumber, sha256 } from "./text";
 
 export function findAgent(ctx: QueryCtx, name: string): Promise<Doc<"agents"> | null> {
   return ctx.db
@@ -54,12 +48,7 @@ export async function syncAgents(
     if (llm === null && executor.kind === "poll") {
       throw refuse("invalid_argument", `agents.${name}.llm: needed, unless an endpoint plays it (executor).`);
     }
-    if (llm !== null && !fitsIn(llm.prompt, MAX_PROMPT_BYTES)) {
-      throw refuse(
-        "payload_too_large",
-        `agents.${name}.llm.prompt: over ${MAX_PROMPT_BYTES} bytes; shorten it.`,
-      );
-    }
+    if (llm !== null) checkLlm(`agents.${name}.llm`, llm);
     const retry = retryPolicy(`agents.${name}.retry`, spec.retry, DEFAULT_RETRY);
     const timeoutMs =
       spec.timeoutMs === undefined

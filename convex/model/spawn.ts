@@ -1,4 +1,4 @@
-/** Tasks that a run submits: as a step of its own, or with its end. */
+/** Tasks that a run submits: as a step of its own, or with its end; and events that it tells. */
 import { internal } from "../_generated/api";
 import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
@@ -9,8 +9,10 @@ import { create, seal } from "./groups";
 import { findStep, insertStep, objection } from "./steps";
 import { submit } from "./submit";
 import { readText } from "./text";
+import { emit } from "./triggers";
 
 export type Spawned = { tasks: Id<"tasks">[]; group: Id<"groups"> | null };
+export type Told = { tasks: Id<"tasks">[]; woken: number };
 
 /**
  * Submit the children of a run, all or none, once for the step. The step and they commit together.
@@ -44,6 +46,25 @@ export async function spawn(
   });
   await ctx.db.patch("runs", run._id, { steps: (run.steps ?? 0) + 1 });
   return spawned;
+}
+
+/** Tell the tenant's triggers and waiting tasks of an event, once for the step of the run that says so; both commit together. */
+export async function emitOnce(
+  ctx: MutationCtx,
+  run: Doc<"runs">,
+  { key, name, data }: { key: string; name: string; data: string },
+): Promise<Told> {
+  const known = await findStep(ctx, run.task, key);
+  const fault = objection(key, "step", known, run.steps ?? 0);
+  if (fault !== null) throw refuse("invalid_argument", fault.message);
+  if (known !== null) return JSON.parse(known.result!) as Told;
+  const { tenant } = (await ctx.db.get("tasks", run.task))!;
+  const { tasks, woken } = await emit(ctx, { tenant, name, data });
+  const told = { tasks, woken };
+  const result = JSON.stringify(told); // at most MAX_TRIGGERS ids
+  await insertStep(ctx, run.task, { key, kind: "step", result, resultId: null, at: null });
+  await ctx.db.patch("runs", run._id, { steps: (run.steps ?? 0) + 1 });
+  return told;
 }
 
 /** A task that exists already would not join the group, and nobody would wait for it. */

@@ -58,6 +58,8 @@ def read_agents(file: Path) -> list[AgentSpec]:
 def _with_defaults(agent: dict[str, Any]) -> dict[str, Any]:
     if "llm" in agent or agent.get("executor", {}).get("kind") != "http":
         llm = {"model": None, "temperature": None, "maxOutputTokens": None, **agent.get("llm", {})}
+        if isinstance(llm.get("outputSchema"), dict):  # in a file it need not be text within text
+            llm["outputSchema"] = json.dumps(llm["outputSchema"])
         agent = {**agent, "llm": llm}
     return {"description": "", **agent}
 
@@ -84,7 +86,7 @@ async def _list(arguments: argparse.Namespace) -> int:
             {
                 "name": agent.name,
                 "kind": agent.kind,
-                "model": agent.llm.model if agent.llm else None,
+                "model": (agent.llm and (agent.llm.model or ", ".join(agent.llm.models or ()))) or None,
                 "description": agent.description,
             }
             for agent in agents

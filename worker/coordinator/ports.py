@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from worker.models import (
     Assignment,
     DrainReply,
+    Emitted,
     GatheredPage,
     Inbox,
     Registered,
@@ -18,6 +19,7 @@ from worker.models import (
     StepsPage,
     SyncReply,
     SyncRequest,
+    UpstreamPage,
 )
 
 
@@ -43,6 +45,14 @@ class ControlPlane(Protocol):
         self, session: str, run: str, step: str, tasks: list[dict[str, Any]], *, gather: bool, timeout: float
     ) -> Spawned:
         """Submit the children of a run."""
+
+    async def emit(
+        self, session: str, run: str, step: str, name: str, data: str, *, timeout: float
+    ) -> Emitted:
+        """Tell the tenant of a run's task of an event, once for the step."""
+
+    async def upstream(self, session: str, run: str, after: int, *, timeout: float) -> UpstreamPage:
+        """Return how the tasks have ended that a run's task comes after, behind the first `after`."""
 
     async def gathered(self, session: str, run: str, tasks: list[str], *, timeout: float) -> GatheredPage:
         """Return how children have ended."""

@@ -33,6 +33,7 @@ from worker.models import (
     ChunkKind,
     Clocks,
     Control,
+    Emitted,
     Failed,
     GatheredPage,
     Inbox,
@@ -47,6 +48,7 @@ from worker.models import (
     SyncReply,
     SyncRequest,
     Upstream,
+    UpstreamPage,
     Usage,
 )
 
@@ -279,6 +281,26 @@ class Session:
             deadline_s=self._lease_s,
             attempt_s=self._lease_s / 3,
         )
+
+    async def emit(self, run: str, step: str, name: str, data: str) -> Emitted:
+        """Tell the tenant of a run's task of an event, once for the step."""
+        return await retry(
+            lambda timeout: self._control.emit(self.id, run, step, name, data, timeout=timeout),
+            deadline_s=self._lease_s,
+            attempt_s=self._lease_s / 3,
+        )
+
+    async def upstream(self, run: str) -> list[Upstream]:
+        """Return how the tasks have ended that a run's task comes after."""
+        found: list[UpstreamPage] = []
+
+        async def page(timeout: float) -> UpstreamPage:
+            after = (found[-1].next if found else None) or 0
+            return await self._control.upstream(self.id, run, after, timeout=timeout)
+
+        while not found or found[-1].next is not None:
+            found.append(await retry(page, deadline_s=self._lease_s, attempt_s=self._lease_s / 3))
+        return [item for each in found for item in each.items]
 
     async def gathered(self, run: str, tasks: list[str]) -> list[Upstream]:
         """Return how children of a run's task have ended, in the order given."""

@@ -165,6 +165,24 @@ class Context:
         """
         return await self._durable.gather([_spec(task) for task in tasks])
 
+    async def emit(self, event: str, data: Any = None) -> int:  # noqa: ANN401 - any JSON
+        """Tell the task's tenant that something has happened, once for the task.
+
+        Triggers submit their tasks and waiting tasks go on in the same transaction that keeps this step.
+
+        Args:
+            event: Its name.
+            data: At most 128 KiB of JSON.
+
+        Returns:
+            How many tasks it has started or woken, as far as they were looked at at once.
+        """
+        return await self._durable.emit(event, data)
+
+    async def upstream(self) -> list[Outcome]:
+        """Return how the tasks have ended that this task comes after (`TaskSpec.after`), in that order."""
+        return await self._durable.upstream()
+
     def signals(self) -> AsyncIterator[Told]:
         """Yield the signals to the task as they come, each once for the task; `name` and `data`.
 

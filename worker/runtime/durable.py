@@ -17,6 +17,7 @@ import anyio
 
 from worker.errors import InvalidArgument, NonRetryable, PayloadTooLarge
 from worker.models import (
+    Emitted,
     Entry,
     Progress,
     Signal,
@@ -75,6 +76,12 @@ class DurableHost(Protocol):
     async def gathered(self, tasks: list[str]) -> list[Upstream]:
         """Return how spawned tasks have ended."""
 
+    async def emit(self, key: str, name: str, data: str) -> Emitted:
+        """Tell the tenant of an event, once for the key; `data` is JSON text."""
+
+    async def upstream(self) -> list[Upstream]:
+        """Return how the tasks have ended that this run's comes after."""
+
     async def signalled(self, *, wait: bool) -> list[Signal]:
         """Return the signals that have come since the last call; with `wait`, at least one."""
 
@@ -95,12 +102,23 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a gathered task ended; `error` is one line."""
+    """How another task ended; `error` is one line, `ref` what the submit called it."""
 
     task: str
     status: str
     output: Any
     error: str | None
+    ref: str | None = None
+
+
+def _outcome(item: Upstream) -> Outcome:
+    return Outcome(
+        item.task,
+        item.status,
+        None if item.output is None else json.loads(item.output),
+        None if item.error is None else item.error.message,
+        item.ref,
+    )
 
 
 class Durable:
@@ -208,15 +226,23 @@ class Durable:
         known = await self._find(end, _EVENT)
         if (known is None or known.result is None) and spawned.group is not None:
             await self._suspend(end, UntilGroup(group=spawned.group))
-        return [
-            Outcome(
-                item.task,
-                item.status,
-                None if item.output is None else json.loads(item.output),
-                None if item.error is None else item.error.message,
-            )
-            for item in await self._host.gathered(spawned.tasks)
-        ]
+        return [_outcome(item) for item in await self._host.gathered(spawned.tasks)]
+
+    async def emit(self, event: str, data: Any) -> int:  # noqa: ANN401 - any JSON
+        """Tell the tenant of an event, once; return how many tasks it started or woke."""
+        key = self._key("emit")
+        if (known := await self._find(key, _STEP)) is not None and known.result is not None:
+            emitted = Emitted.model_validate_json(known.result)
+        else:
+            try:
+                emitted = await self._host.emit(key, event, self._text("event", data))
+            except (InvalidArgument, PayloadTooLarge) as error:
+                raise InvalidStepError(str(error)) from error
+        return len(emitted.tasks) + emitted.woken
+
+    async def upstream(self) -> list[Outcome]:
+        """Return how the tasks have ended that this one comes after."""
+        return [_outcome(item) for item in await self._host.upstream()]
 
     async def _spawned(self, key: str, tasks: list[dict[str, Any]], *, gather: bool) -> Spawned:
         known = await self._find(key, _SPAWN)

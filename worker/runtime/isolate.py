@@ -141,6 +141,12 @@ class _Conversation:
             elif message["op"] == "gathered":
                 ended = await self._run.gathered(message["tasks"])
                 reply["items"] = [item.model_dump(by_alias=True) for item in ended]
+            elif message["op"] == "emit":
+                emitted = await self._run.emit(message["key"], message["name"], message["data"])
+                reply["emitted"] = emitted.model_dump(by_alias=True)
+            elif message["op"] == "upstream":
+                before = await self._run.upstream()
+                reply["items"] = [item.model_dump(by_alias=True) for item in before]
             elif message["op"] == "keep":
                 await self._run.keep(Entry.model_validate(message["step"]))
             elif message["op"] == "suspend":

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, NoReturn
 from worker.errors import AgentError, AgentImportError
 from worker.llm import Completion
 from worker.logs import Redactor
-from worker.models import Entry, Outcome, Progress, Signal, Spawned, StepsPage, Upstream
+from worker.models import Emitted, Entry, Outcome, Progress, Signal, Spawned, StepsPage, Upstream
 from worker.runtime.agents import load
 from worker.runtime.context import Context
 from worker.runtime.durable import Until
@@ -107,6 +107,16 @@ class PipeHost:
     async def gathered(self, tasks: list[str]) -> list[Upstream]:
         """Return how children have ended."""
         reply = await self._ask({"op": "gathered", "tasks": tasks})
+        return [Upstream.model_validate(item) for item in reply["items"]]
+
+    async def emit(self, key: str, name: str, data: str) -> Emitted:
+        """Tell the tenant of an event."""
+        reply = await self._ask({"op": "emit", "key": key, "name": name, "data": data})
+        return Emitted.model_validate(reply["emitted"])
+
+    async def upstream(self) -> list[Upstream]:
+        """Return how the tasks have ended that this run's comes after."""
+        reply = await self._ask({"op": "upstream"})
         return [Upstream.model_validate(item) for item in reply["items"]]
 
     async def suspend(self, key: str, until: Until) -> NoReturn:

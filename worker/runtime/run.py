@@ -19,6 +19,7 @@ from worker.models import (
     Assignment,
     Cancelled,
     ChunkKind,
+    Emitted,
     Entry,
     Outcome,
     Progress,
@@ -76,6 +77,12 @@ class Reporter(Protocol):
 
     async def gathered(self, run: str, tasks: list[str]) -> list[Upstream]:
         """Return how children have ended."""
+
+    async def emit(self, run: str, step: str, name: str, data: str) -> Emitted:
+        """Tell the tenant of the run's task of an event."""
+
+    async def upstream(self, run: str) -> list[Upstream]:
+        """Return how the tasks have ended that the run's task comes after."""
 
     def step(self, report: StepReport) -> None:
         """Report something that the run has done for good; `Run.stepped` tells when that is acknowledged."""
@@ -354,6 +361,14 @@ class Run:
     async def gathered(self, tasks: list[str]) -> list[Upstream]:
         """Return how children have ended."""
         return await self._reporter.gathered(self.id, tasks)
+
+    async def emit(self, key: str, name: str, data: str) -> Emitted:
+        """Tell the tenant of an event."""
+        return await self._reporter.emit(self.id, key, name, data)
+
+    async def upstream(self) -> list[Upstream]:
+        """Return how the tasks have ended that this run's comes after."""
+        return await self._reporter.upstream(self.id)
 
     async def suspend(self, key: str, until: Until) -> NoReturn:
         """End the run: whatever the agent does with the cancellation, its task waits."""
