@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Protocol
 
 import anyio
-from anyio.abc import ByteReceiveStream
 
 
 class LineTooLongError(Exception):
     """A line exceeds its bound; what follows on the pipe cannot be understood."""
+
+
+class Source(Protocol):
+    """Where bytes come from."""
+
+    async def receive(self) -> bytes:
+        """Return what came next, or raise `anyio.EndOfStream`."""
 
 
 class LineReader:
@@ -20,7 +27,7 @@ class LineReader:
         max_bytes: Longest line.
     """
 
-    def __init__(self, stream: ByteReceiveStream, max_bytes: int) -> None:
+    def __init__(self, stream: Source, max_bytes: int) -> None:
         self._stream = stream
         self._max_bytes = max_bytes
         self._lines: deque[bytes] = deque()

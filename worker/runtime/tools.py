@@ -17,6 +17,7 @@ from worker.models import Effect
 
 Access: TypeAlias = Literal["read", "write", "outward", "destructive"]
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")  # what every provider takes as a function's name
+_PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,30}_")
 MAX_RESULT_BYTES = 64 * 1024  # a model reads all of it again in each later turn
 TIMEOUT_S = 60.0
 
@@ -33,6 +34,13 @@ class UnknownToolError(NonRetryable):
     """An agent names a tool that its worker does not have."""
 
     code = "unknown_tool"
+
+
+class ToolSourceError(SignalboxError):
+    """A source of tools could not list them; another attempt may find it well."""
+
+    code = "tool_source_unavailable"
+    retryable = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,11 +162,30 @@ class ToolResult:
     cut: int = 0
 
 
+class ToolSource(Protocol):
+    """Something that lists its tools itself, once an agent asks for one: a server, for example."""
+
+    @property
+    def prefix(self) -> str:
+        """What the names of its tools begin with; it ends in an underscore."""
+
+    async def tools(self) -> list[Tool]:
+        """Return all of its tools.
+
+        Raises:
+            ToolSourceError: It cannot tell now.
+        """
+
+    async def aclose(self) -> None:
+        """End what it holds."""
+
+
 class Toolbox:
     """A worker's tools by name."""
 
     def __init__(self, tools: Iterable[Tool] = ()) -> None:
         self._tools: dict[str, Tool] = {}
+        self._sources: dict[str, ToolSource] = {}
         for each in tools:
             self.add(each)
 
@@ -172,6 +199,50 @@ class Toolbox:
         if old is not None and _place(old.call) != _place(new.call):
             raise InvalidToolError(f"Two tools are named {new.name!r}")
         self._tools[new.name] = new
+
+    def add_source(self, source: ToolSource) -> None:
+        """Add what lists tools itself; one under the same prefix takes the place of the older one.
+
+        Raises:
+            InvalidToolError: Its prefix is none, or begins as another one does.
+        """
+        prefix = source.prefix
+        if not _PREFIX.fullmatch(prefix):
+            raise InvalidToolError(
+                f"{prefix!r} is no prefix for tools: letters, digits, _ and -, an underscore at its end"
+            )
+        for other in self._sources:
+            if other != prefix and (other.startswith(prefix) or prefix.startswith(other)):
+                raise InvalidToolError(f"The prefixes {other!r} and {prefix!r} of two sources overlap")
+        self._sources[prefix] = source
+
+    async def chosen(self, names: Iterable[str]) -> Toolbox:
+        """Return a toolbox with only these tools, from their sources too; `github_*` is all of a source.
+
+        Raises:
+            UnknownToolError: There is no such tool here.
+            ToolSourceError: A source cannot tell now.
+        """
+        chosen = Toolbox()
+        for name in names:
+            prefix = next((each for each in self._sources if name.startswith(each)), None)
+            if name in self._tools or prefix is None:
+                listed = list(self.choose([name]))
+            else:
+                listed = await self._sources[prefix].tools()
+                if name != f"{prefix}*":
+                    known = sorted(each.name for each in listed)
+                    listed = [each for each in listed if each.name == name]
+                    if not listed:
+                        raise UnknownToolError(f"{name!r} is none of: {', '.join(known) or 'none'}"[:1000])
+            for each in listed:
+                chosen.add(each)
+        return chosen
+
+    async def aclose(self) -> None:
+        """End what the sources hold."""
+        for source in self._sources.values():
+            await source.aclose()
 
     def get(self, name: str) -> Tool | None:
         """Return the tool of this name."""
