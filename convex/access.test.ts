@@ -26,6 +26,7 @@ async function table(): Promise<[Public, Record<string, unknown>, Role[]][]> {
   const { session } = await at.worker();
   const task = await at.submit();
   await at.pass();
+  const other = await at.submit({ delayMs: 1_000 });
   const run = (await at.task(task)).run!;
   const { group } = await at.t.mutation(api.groups.create, { key: KEYS.submit });
   const register = {
@@ -77,6 +78,7 @@ async function table(): Promise<[Public, Record<string, unknown>, Role[]][]> {
     [api.endpoints.list, {}, ["operator"]],
     [api.endpoints.remove, { name: "e" }, ["operator"]],
     [api.tasks.pause, { task }, ["submit", "operator"]],
+    [api.tasks.restart, { task: other }, ["submit", "operator"]],
     [api.tasks.resume, { task }, ["submit", "operator"]],
     [api.tasks.retry, { task }, ["submit", "operator"]],
     [api.tasks.cancel, { task }, ["submit", "operator"]],

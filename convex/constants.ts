@@ -65,6 +65,8 @@ export const INBOX_WATCHES = 64;
 
 // Steps, waits, signals.
 export const MAX_STEPS = 10_000; // of a task: it is read before each of its runs
+export const RESTART_STEPS = 256; // that a transaction drops
+export const KEPT_VERSIONS = 20; // of the settings of an agent; each holds a prompt of up to 32 KB
 export const MAX_STEP_CHARS = 200; // of a step's key
 export const STEPS_PAGE = 200;
 export const STEPS_PAGE_BYTES = 1024 * 1024;

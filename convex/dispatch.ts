@@ -157,9 +157,10 @@ export const assignAll = internalMutation({
     const now = Date.now();
     const taken: Id<"ready">[] = [];
     const workers = new Map<Id<"workers">, Doc<"workers"> | null>();
+    const known = new Map<string, Doc<"agents"> | null>();
     for (const pick of picks) {
       if (!workers.has(pick.worker)) workers.set(pick.worker, await ctx.db.get("workers", pick.worker));
-      if (!(await assign(ctx, pick, workers.get(pick.worker)!, now))) continue;
+      if (!(await assign(ctx, pick, workers.get(pick.worker)!, now, known))) continue;
       taken.push(pick.ready);
       if (pick.sticky !== undefined) await keepSticky(ctx, pick.sticky, pick.worker, now);
     }

@@ -153,6 +153,16 @@ export const countNonces = internalQuery({
   handler: async (ctx) => (await ctx.db.query("nonces").take(1_000)).length,
 });
 
+/** As if a task were being prepared. */
+export const prepare = internalMutation({
+  args: { task: v.id("tasks") },
+  returns: v.null(),
+  handler: async (ctx, { task }) => {
+    await ctx.db.patch("tasks", task, { preparing: "restart" });
+    return null;
+  },
+});
+
 /** As if a run had kept so many steps. */
 export const setSteps = internalMutation({
   args: { run: v.id("runs"), steps: v.number() },

@@ -3,6 +3,7 @@ import { v } from "convex/values";
 import { vCondition, vWebhookScheme, vWebhookTarget } from "./trigger.validators";
 import { vCatchUp, vOverlap, vTemplate, vWhen } from "./schedule.validators";
 import { stepFields } from "./step.validators";
+import { vVersion } from "./version.validators";
 import {
   vAfterMode,
   vAlarmKind,
@@ -45,6 +46,7 @@ const waiting = {
   labels: v.array(v.string()),
   key: v.union(v.string(), v.null()),
   sticky: v.optional(v.string()),
+  version: v.optional(v.string()), // of its agent's code: a worker must have it
   rank: v.number(),
 };
 
@@ -75,6 +77,13 @@ export default defineSchema({
   })
     .index("by_name", ["name"])
     .index("by_endpoint", ["executor.endpoint"]),
+
+  // What an agent of the registry was before it changed: tasks that began with it go on with it. In: agents:sync. Out: the
+  // same, the oldest of an agent when there are too many.
+  agentVersions: defineTable({ agent: v.string(), version: v.string(), llm: vLlm }).index(
+    "by_agent_and_version",
+    ["agent", "version"],
+  ),
 
   // Which agents can do what; as their rows say. Written with them.
   capabilities: defineTable({ capability: v.string(), agent: v.string() }).index("by_capability_and_agent", [
@@ -114,6 +123,8 @@ export default defineSchema({
     resumeAt: v.optional(v.number()), // paused: when it is due once it is resumed
     retriedAt: v.optional(v.number()), // by hand, the last time: its deadlines count from then
     steps: v.optional(v.number()), // kept by the runs that have ended
+    pinned: v.optional(vVersion), // what its first steps were taken by, and so has to play what comes behind them
+    preparing: v.optional(v.literal("restart")), // paused until the settle loop is done with its steps
     signals: v.optional(v.number()), // sent and not taken by a run that has ended
     output: v.union(v.string(), v.null()), // JSON text; null when it is in `outputs`, or there is none
     outputId: v.union(v.id("outputs"), v.null()),
@@ -257,6 +268,7 @@ export default defineSchema({
     name: v.string(),
     queues: v.array(v.string()),
     agents: v.array(v.string()),
+    versions: v.optional(v.record(v.string(), vVersion)), // of its agents, where it tells
     labels: v.array(v.string()),
     llm: v.boolean(),
     capacity: v.number(),
@@ -304,6 +316,7 @@ export default defineSchema({
     usage: v.union(vUsage, v.null()),
     error: v.union(vFault, v.null()),
     steps: v.optional(v.number()), // of its task, with those of earlier runs
+    pinned: v.optional(vVersion), // what it is played by; absent: its worker does not tell
     consumed: v.optional(v.number()), // signals that this run has taken
     outputId: v.optional(v.id("outputs")), // uploaded before its end, being too large for a sync
   })

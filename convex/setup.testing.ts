@@ -52,6 +52,7 @@ export const probe = {
   countNonces: makeFunctionReference<"query", Record<string, never>, number>("probe:countNonces"),
   killJobs: makeFunctionReference<"mutation", { name: string }, null>("probe:killJobs"),
   hurry: makeFunctionReference<"mutation", { task: Id<"tasks"> }, null>("probe:hurry"),
+  prepare: makeFunctionReference<"mutation", { task: Id<"tasks"> }, null>("probe:prepare"),
   setSteps: makeFunctionReference<"mutation", { run: Id<"runs">; steps: number }, null>("probe:setSteps"),
   setSignals: makeFunctionReference<"mutation", { task: Id<"tasks">; signals: number }, null>(
     "probe:setSignals",
@@ -148,6 +149,8 @@ export class Deployment {
       can?: string[];
       labels?: string[];
       queues?: string[];
+      code?: string; // of its agents
+      version?: string;
     } = {},
   ): Promise<TestWorker> {
     const registered = await this.t.mutation(api.worker.register, {
@@ -159,6 +162,8 @@ export class Deployment {
         name: agent,
         description: "says what it hears",
         capabilities: more.can ?? [],
+        ...(more.code !== undefined && { code: more.code }),
+        ...(more.version !== undefined && { version: more.version }),
       })),
       labels: more.labels ?? [],
       llm: more.llm ?? true,

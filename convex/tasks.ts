@@ -10,6 +10,7 @@ import { history as readHistory } from "./model/events";
 import * as Explain from "./model/explain";
 import { checkScope, type Caller } from "./model/keys";
 import { partOf } from "./model/outputs";
+import * as Restart from "./model/restart";
 import * as Steer from "./model/steer";
 import { submit as submitTasks } from "./model/submit";
 import { stateOf } from "./model/progress";
@@ -115,6 +116,15 @@ export const retry = submitMutation({
   returns: v.object({ status: vTaskStatus }),
   handler: async (ctx, { task }) => ({
     status: await Steer.retry(ctx, await inScope(ctx, ctx.caller, task), Date.now()),
+  }),
+});
+
+/** From scratch, on whatever version of its agent there is now: its steps are dropped. */
+export const restart = submitMutation({
+  args: { task: v.string() },
+  returns: v.object({ status: vTaskStatus }),
+  handler: async (ctx, { task }) => ({
+    status: await Restart.restart(ctx, await inScope(ctx, ctx.caller, task), Date.now()),
   }),
 });
 

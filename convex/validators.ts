@@ -2,6 +2,7 @@
 import { v, type Infer } from "convex/values";
 import { llmFields } from "./llm.validators";
 import { stepFields } from "./step.validators";
+import { vVersion } from "./version.validators";
 
 export const vRole = v.union(
   v.literal("worker"),
@@ -106,6 +107,8 @@ export const vAgentOffer = v.object({
   name: v.string(),
   description: v.string(),
   capabilities: v.array(v.string()),
+  version: v.optional(v.string()), // as its author calls it; default: `code`
+  code: v.optional(v.string()), // a hash of its source
 });
 export type AgentOffer = Infer<typeof vAgentOffer>;
 
@@ -207,6 +210,7 @@ export const vReason = v.object({
         "cancel_requested",
         "pause_requested",
         "paused",
+        "preparing",
         "delayed",
         "set_aside",
         "sleeping",
@@ -220,6 +224,7 @@ export const vReason = v.object({
         "no_worker",
         "no_worker_for_queue",
         "no_worker_for_agent",
+        "no_worker_for_version",
         "no_worker_for_labels",
         "draining",
         "full",
@@ -394,6 +399,7 @@ export const vAssignment = v.object({
   once: v.boolean(),
   steps: v.number(), // kept by earlier runs of the task: worker:steps tells them
   signals: v.number(), // that nobody has taken yet: worker:steps tells them too
+  pinned: v.optional(vVersion), // what the steps of earlier runs were taken by
 });
 export type Assignment = Infer<typeof vAssignment>;
 
@@ -681,6 +687,7 @@ export const vSettlement = v.union(
   }),
   v.object({ kind: v.literal("cancelTree"), task: v.id("tasks"), after: v.number() }),
   v.object({ kind: v.literal("cancelGroup"), group: v.id("groups"), after: v.number() }),
+  v.object({ kind: v.literal("restart"), task: v.id("tasks") }), // the next page of its steps goes
 );
 export type Settlement = Infer<typeof vSettlement>;
 

@@ -410,6 +410,18 @@ class Client(Bulk, Groups, Schedules, Triggers, Endpoints, Upkeep):
         status: TaskStatus = (await self._mutation("tasks:retry", {"task": task}))["status"]
         return status
 
+    async def restart(self, task: str) -> TaskStatus:
+        """Begin a task from scratch, on any version of its agent: its steps are dropped.
+
+        Returns:
+            Its status now: paused while there are steps left to drop.
+
+        Raises:
+            InvalidArgument: It runs, or has succeeded.
+        """
+        status: TaskStatus = (await self._mutation("tasks:restart", {"task": task}))["status"]
+        return status
+
     async def links(self, task: str) -> TaskLinks:
         """Return what a task hangs together with: dependencies, dependents, parent, children, groups."""
         return TaskLinks.model_validate(await self._query("tasks:links", {"task": task}))

@@ -71,11 +71,18 @@ class LlmSpec(Wire):
     limits: LlmLimits | None = OMITTED
 
 
+class AgentVersion(Wire):
+    """What plays an agent: `code` is a hash of it, and so is `version` unless its author has named it."""
+
+    version: str
+    code: str
+
+
 class Assignment(Wire):
     """A run given to this worker: one attempt at a task.
 
     A task that may run only `once` begins when its accept has been acknowledged, so that one which was never
-    accepted can safely go to another worker.
+    accepted can safely go to another worker. `pinned` is what the steps of earlier runs were taken by.
     """
 
     run: str
@@ -90,6 +97,7 @@ class Assignment(Wire):
     once: bool
     steps: int = 0
     signals: int = 0
+    pinned: AgentVersion | None = OMITTED
 
 
 class Signal(Wire):
@@ -119,6 +127,8 @@ class AgentOffer(Wire):
     name: str
     description: str
     capabilities: list[str] = Field(default_factory=list)
+    version: str | None = OMITTED
+    code: str | None = OMITTED
 
 
 class RegisterRequest(Wire):

@@ -446,7 +446,13 @@ class Worker:
             incarnation=secrets.token_hex(8),
             queues=list(self._identity.queues),
             agents=[
-                AgentOffer(name=a.name, description=a.description, capabilities=list(a.capabilities))
+                AgentOffer(
+                    name=a.name,
+                    description=a.description,
+                    capabilities=list(a.capabilities),
+                    version=a.version,
+                    code=a.code,
+                )
                 for a in self._environment.agents
             ],
             labels=list(self._identity.labels),

@@ -22,6 +22,7 @@ from worker.backend import Json
 from worker.errors import BackendTimeout, NotFound, SessionEnded
 from worker.models import (
     AgentOffer,
+    AgentVersion,
     Assignment,
     Chunk,
     Control,
@@ -77,6 +78,7 @@ class FakeTask:
     usage: Usage | None = None
     steps: dict[str, Step] = field(default_factory=dict)
     over_at: dict[str, float] = field(default_factory=dict)  # of its waits, by the step's key
+    pinned: AgentVersion | None = None  # what took its first steps
     signals: list[Signal] = field(default_factory=list)  # that nobody has taken
     waits: tuple[str, str | None] | None = None  # step and event; no event: it sleeps
     progress: ProgressReport | None = None
@@ -94,6 +96,7 @@ class FakeRun:
     state: RunState = "assigned"
     chunks: list[Chunk] = field(default_factory=list)
     uploaded: str | None = None
+    version: AgentVersion | None = None
 
     def text(self) -> str:
         """Return the run's text as a reader sees it: of each call, the latest attempt."""
@@ -502,6 +505,8 @@ class FakeControlPlane:
 
     def _finish(self, run: FakeRun, finished: Finished) -> None:
         outcome, task = finished.outcome, run.task
+        if task.steps or outcome.kind == "suspended":
+            task.pinned = task.pinned or run.version
         if outcome.kind == "succeeded" and outcome.output is None:
             outcome = outcome.model_copy(update={"output": run.uploaded})
         task.usage, run.state = finished.usage, outcome.kind
@@ -621,11 +626,12 @@ class FakeControlPlane:
             if not session.live or session.draining:
                 continue
             room = session.capacity - sum(1 for run in self.runs if self._owned(session, run))
-            names = {agent.name for agent in session.agents}
-            for task in [t for t in self._pending if (session.llm if t.llm else t.agent in names)][:room]:
+            offers = {agent.name: agent for agent in session.agents}
+            for task in [t for t in self._pending if _fits(t, offers, session.llm)][:room]:
                 self._pending.remove(task)
                 task.attempt += 1
-                run = FakeRun(self._id("run"), task, session.id, task.attempt)
+                offered = _version(offers.get(task.agent))
+                run = FakeRun(self._id("run"), task, session.id, task.attempt, version=offered)
                 self.runs[run.id] = run
                 task.status, task.run = "running", run.id
                 self._notify(session)
@@ -654,6 +660,23 @@ class FakeControlPlane:
         )
 
 
+def _fits(task: FakeTask, offers: dict[str, AgentOffer], llm: bool) -> bool:
+    """Return whether a worker may play a task: pinned ones in their version alone."""
+    if task.llm is not None:
+        return llm
+    offer = offers.get(task.agent)
+    version = _version(offer)
+    return offer is not None and (
+        task.pinned is None or (version is not None and version.version == task.pinned.version)
+    )
+
+
+def _version(offer: AgentOffer | None) -> AgentVersion | None:
+    if offer is None or offer.code is None:
+        return None
+    return AgentVersion(version=offer.version or offer.code, code=offer.code)
+
+
 def _assignment(run: FakeRun) -> Assignment:
     task = run.task
     return Assignment(
@@ -669,4 +692,5 @@ def _assignment(run: FakeRun) -> Assignment:
         once=task.max_attempts == 1,
         steps=len(task.steps),
         signals=len(task.signals),
+        pinned=task.pinned,
     )

@@ -8,6 +8,7 @@ import { checkCapabilities, indexCapabilities } from "./capabilities";
 import { executorOf, refreshEndpoints } from "./endpoints";
 import { checkLlm } from "./llm";
 import { checkInteger, checkName, checkNumber, sha256 } from "./text";
+import { keepSettings } from "./versions";
 
 export function findAgent(ctx: QueryCtx, name: string): Promise<Doc<"agents"> | null> {
   return ctx.db
@@ -83,7 +84,10 @@ export async function syncAgents(
     if (known?.executor?.kind === "http") endpoints.add(known.executor.endpoint);
     const changed = known?.configHash !== configHash;
     if (known === null) await ctx.db.insert("agents", agent);
-    else if (changed) await ctx.db.replace("agents", known._id, agent);
+    else if (changed) {
+      await keepSettings(ctx, known);
+      await ctx.db.replace("agents", known._id, agent);
+    }
     if (changed) await indexCapabilities(ctx, name, known?.capabilities ?? [], capabilities);
     answer.push({ name, changed });
   }

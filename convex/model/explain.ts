@@ -8,14 +8,14 @@ import { Books, liveWorkers, settled } from "./look";
 import { isDead, type LoopName } from "./loops";
 import { clocksOf } from "./progress";
 import { isLive } from "./runs";
-import { laneOf } from "./waiting";
+import { laneOf, versionOf } from "./waiting";
 import { waitOf } from "./waits";
 import { reasons, type Facts } from "./why";
 
 export async function why(ctx: QueryCtx, id: Id<"tasks">, now: number): Promise<Why> {
   const task = await ctx.db.get("tasks", id);
   if (task === null) throw refuse("not_found", `No task ${id}.`);
-  const lane = laneOf(task);
+  const lane = laneOf({ ...task, version: versionOf(task) });
   return { task: id, status: task.status, lane, reasons: reasons(await factsOf(ctx, task, lane, now)) };
 }
 
@@ -25,6 +25,7 @@ async function factsOf(ctx: QueryCtx, task: Doc<"tasks">, lane: string, now: num
   return {
     now,
     task,
+    version: versionOf(task),
     lane,
     ahead: task.status === "pending" ? await aheadOf(ctx, task._id) : null,
     delayed: await delayOf(ctx, task),

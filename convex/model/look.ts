@@ -91,12 +91,14 @@ export function settled(inUse: InUse, freed: readonly { session: Id<"sessions"> 
 /** The workers that may be given work, those together that can run the same, each with the room that it has left. */
 export function poolsOf(workers: readonly Doc<"workers">[], inUse: InUse): Pool[] {
   const pools = new Map<string, Pool>();
-  for (const { _id, session, queues, agents, labels, llm, capacity, draining } of workers) {
+  for (const { _id, session, queues, agents, versions, labels, llm, capacity, draining } of workers) {
     if (session === null || draining) continue;
-    const profile = digest(JSON.stringify([queues, agents, labels, llm]));
+    const profile = digest(JSON.stringify([queues, agents, versions, labels, llm]));
     let pool = pools.get(profile);
-    if (pool === undefined)
-      pools.set(profile, (pool = { profile, queues, agents, labels, llm, workers: [] }));
+    if (pool === undefined) {
+      pool = { profile, queues, agents, ...(versions && { versions }), labels, llm, workers: [] };
+      pools.set(profile, pool);
+    }
     pool.workers.push({ worker: _id, session, free: Math.max(0, capacity - (inUse[session] ?? 0)) });
   }
   return [...pools.values()];
@@ -175,8 +177,8 @@ async function lineFrom(
 }
 
 export function lineOf(tasks: Waiting[], row: Doc<"ready">, cut: boolean): Line {
-  const { lane, queue, agent, kind, labels } = row;
-  return { lane, queue, agent, kind, labels, tasks, cut };
+  const { lane, queue, agent, kind, labels, version } = row;
+  return { lane, queue, agent, kind, labels, ...(version !== undefined && { version }), tasks, cut };
 }
 
 async function waitingOf(ctx: QueryCtx, row: Doc<"ready">, now: number): Promise<Waiting> {
@@ -253,12 +255,15 @@ function beyond({ lane, queue, agent }: Doc<"ready">, { kind }: Scope): string {
   return behind(lane);
 }
 
+/** What of a lane it shares with all others of its queue and agent. */
+const anyVersion = ({ queue, agent, kind }: Doc<"ready">) => ({ queue, agent, kind, labels: [] });
+
 /** The first place behind all lanes that nobody can run for the same reason as this one. */
 function behindUnserved(head: Doc<"ready">, able: readonly Pool[]): string {
   const { queue, agent } = head;
   const serving = able.filter((pool) => pool.queues.includes(queue));
   if (serving.length === 0) return `${queue}0`;
-  if (!serving.some((pool) => canRun(pool, { ...head, labels: [] }))) return `${queue}/${agent}0`;
+  if (!serving.some((pool) => canRun(pool, anyVersion(head)))) return `${queue}/${agent}0`;
   return behindAgent(head);
 }
 

@@ -64,6 +64,7 @@ export const KEPT: Partial<Record<TableNames, string>> = {
   keys: "never: revoked ones tell who did what",
   agents: "never: configuration",
   capabilities: "with the agent",
+  agentVersions: "by agents:sync, when an agent has too many",
   schedules: "when they are removed",
   triggers: "when they are removed",
   webhooks: "when they are removed",

@@ -311,7 +311,7 @@ async function deleteOfRun(ctx: MutationCtx, run: Doc<"runs">, budget: Budget): 
 }
 
 /** A text that an event gave to several steps goes with the last of them. */
-async function deleteOfStep(ctx: MutationCtx, step: Doc<"steps">, budget: Budget): Promise<boolean> {
+export async function deleteOfStep(ctx: MutationCtx, step: Doc<"steps">, budget: Budget): Promise<boolean> {
   const { _id, kind, resultId } = step;
   if (resultId === null) return true;
   if (kind === "event") {

@@ -4,7 +4,6 @@ import type { MutationCtx, QueryCtx } from "../_generated/server";
 import { ACCEPT_MS, MAX_LINE_CHARS, MAX_WATCH_MS, TAIL_CHUNKS, TIMEOUT_GRACE_MS } from "../constants";
 import { refuse } from "../errors";
 import type { Assignment, Chunk, Fault, RunState, TaskView, Usage } from "../validators";
-import { findAgent } from "./agents";
 import { record } from "./events";
 import { wakeTimersBy } from "./loops";
 import type { Assignable } from "./plan";
@@ -13,6 +12,7 @@ import { judge, type Ending } from "./retry";
 import { close, get as getTask } from "./tasks";
 import { keepText } from "./text";
 import { leaveLine, putInLine, wakeFor } from "./waiting";
+import { settingsGone, settingsOf, versionFor, type Known } from "./versions";
 import { suspend, type Suspension } from "./waits";
 
 /**
@@ -20,17 +20,26 @@ import { suspend, type Suspension } from "./waits";
  * Only the dispatch loop calls this, so a task reaches one worker and limits are exact.
  *
  * @param worker - the pick's worker as this transaction reads it
- * @returns whether it was assigned: not when the task or the worker went away since the loop looked
+ * @param known - agents that this transaction has read
+ * @returns whether it was assigned: not when the task or the worker went away since the loop looked, nor when the task
+ *   cannot go on
  */
 export async function assign(
   ctx: MutationCtx,
   pick: Assignable,
   worker: Doc<"workers"> | null,
   now: number,
+  known: Known = new Map(),
 ): Promise<boolean> {
   const ready = await ctx.db.get("ready", pick.ready);
   if (ready === null || worker?.session !== pick.session || !worker.live || worker.draining) return false;
   const task = (await ctx.db.get("tasks", ready.task))!;
+  const pinned = await versionFor(ctx, task, worker, known);
+  if (pinned === null) {
+    await ctx.db.delete("ready", ready._id);
+    await close(ctx, task, "failed", null, { code: "version_gone" }, { error: settingsGone(task) });
+    return false;
+  }
   const attempt = task.attempt + 1;
   const run = await ctx.db.insert("runs", {
     task: task._id,
@@ -46,6 +55,7 @@ export async function assign(
     usage: null,
     error: null,
     ...(task.steps === undefined ? {} : { steps: task.steps }),
+    ...(pinned && { pinned }),
   });
   await ctx.db.delete("ready", ready._id);
   await ctx.db.patch("tasks", task._id, {
@@ -96,9 +106,11 @@ export async function end(
   if (task === null) return; // removed by hand: there is nothing to follow
   const verdict = judge(ending, task, Math.random());
   const { failures, losses, releases, isolate } = verdict;
+  const begun = run.steps !== undefined || verdict.next === "suspended"; // a wait is a step too
   const change = {
     ...{ failures, losses, releases, isolate, usage: add(task.usage, usage) },
     ...(run.steps === undefined ? {} : { steps: run.steps }),
+    ...(begun && run.pinned && !task.pinned ? { pinned: run.pinned } : {}),
     ...(run.consumed === undefined ? {} : { signals: (task.signals ?? 0) - run.consumed }),
   };
   const data = { attempt: run.attempt, state, ...(error === null ? {} : { code: error.code }) };
@@ -130,7 +142,7 @@ export async function end(
     case "retry": {
       const dueAt = now + verdict.delayMs;
       const since = verdict.keepsPlace ? task.dueAt : dueAt;
-      const status = await putInLine(ctx, task, dueAt, now, since);
+      const status = await putInLine(ctx, { ...task, ...change }, dueAt, now, since);
       await wakeFor(ctx, [dueAt], now);
       await ctx.db.patch("tasks", task._id, {
         ...change,
@@ -198,16 +210,11 @@ function add(total: Usage, more: Usage | null): Usage {
  * What a worker needs to begin; null when there is nothing to do any more. Large inputs stay behind: they are fetched one by
  * one.
  */
-export async function assignment(
-  ctx: QueryCtx,
-  run: Doc<"runs">,
-  agents: Map<string, Doc<"agents"> | null>,
-): Promise<Assignment | null> {
+export async function assignment(ctx: QueryCtx, run: Doc<"runs">, agents: Known): Promise<Assignment | null> {
   const task = await ctx.db.get("tasks", run.task);
   if (task === null || task.cancelRequested) return null;
   // What a Python agent should be, its worker knows.
-  if (task.kind === "llm" && !agents.has(task.agent))
-    agents.set(task.agent, await findAgent(ctx, task.agent));
+  const llm = task.kind === "llm" ? await settingsOf(ctx, task.agent, run.pinned?.version, agents) : null;
   return {
     run: run._id,
     task: task._id,
@@ -215,12 +222,13 @@ export async function assignment(
     agent: task.agent,
     kind: task.kind,
     input: task.input,
-    llm: agents.get(task.agent)?.llm ?? null,
+    llm,
     timeoutMs: task.timeoutMs,
     isolate: task.isolate,
     once: task.retry.maxAttempts === 1,
     steps: run.steps ?? 0,
     signals: task.signals ?? 0,
+    ...(task.pinned && { pinned: task.pinned }),
   };
 }
 

@@ -30,6 +30,7 @@ import { checkScope, type Caller } from "./keys";
 import { wakeIfStarved, wakeTimersBy } from "./loops";
 import { assignment, end, isLive, lose } from "./runs";
 import { checkInteger, checkLabels, checkName } from "./text";
+import { versionsOf } from "./versions";
 
 /** How long a busy worker may be silent: the deployment's setting, or the default where that is no use. */
 export function leaseMs(): number {
@@ -121,6 +122,7 @@ export async function register(
     name,
     queues: given.queues,
     agents: await bringAgents(ctx, given.agents),
+    versions: versionsOf(given.agents),
     labels,
     llm: given.llm,
     capacity: given.capacity,

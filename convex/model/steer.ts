@@ -64,6 +64,7 @@ export async function resume(ctx: MutationCtx, task: Task, now: number): Promise
     }
     return task.status;
   }
+  if (task.preparing !== undefined) throw refuse("invalid_argument", `task: ${task._id} is being prepared.`);
   const dueAt = task.resumeAt ?? task.dueAt;
   const status = await putInLine(ctx, task, dueAt, now, task.dueAt);
   await ctx.db.patch("tasks", task._id, { status, resumeAt: undefined, updated: ctx.db.vars.commitTs });
@@ -86,17 +87,27 @@ export async function retry(ctx: MutationCtx, task: Task, now: number): Promise<
   if (!RETRYABLE.includes(task.status)) {
     throw refuse("invalid_argument", `task: ${task._id} ${task.status}; there is nothing to try again.`);
   }
+  if (task.preparing !== undefined) throw refuse("invalid_argument", `task: ${task._id} is being prepared.`);
+  const waits = task.attempt === 0 && (await waitAgain(ctx, task._id));
+  const status = waits ? "waiting" : await putInLine(ctx, { ...task, pauseRequested: false }, now, now);
+  await ctx.db.patch("tasks", task._id, { ...(await anew(ctx, task, now)), status });
+  await record(ctx, task, "retry_requested", null, { attempt: task.attempt });
+  if (!waits) await wakeFor(ctx, [now], now);
+  return status;
+}
+
+/** What gives a task its attempts anew; its deadlines count from now on, and their alarms are set. */
+export async function anew(ctx: MutationCtx, task: Task, now: number) {
   const { startBy, endBy, retriedAt = task._creationTime } = task;
   // The first run of a task begins by `startBy`, and only one that had none can still miss that.
-  const anew = {
+  const deadlines = {
     startBy: startBy === null || task.attempt > 0 ? null : now + startBy - retriedAt,
     endBy: endBy === null ? null : now + endBy - retriedAt,
   };
-  const waits = task.attempt === 0 && (await waitAgain(ctx, task._id));
-  const status = waits ? "waiting" : await putInLine(ctx, { ...task, pauseRequested: false }, now, now);
-  await ctx.db.patch("tasks", task._id, {
-    ...anew,
-    status,
+  if (deadlines.startBy !== null) await setAlarm(ctx, "startBy", task._id, deadlines.startBy);
+  if (deadlines.endBy !== null) await setAlarm(ctx, "endBy", task._id, deadlines.endBy);
+  return {
+    ...deadlines,
     dueAt: now,
     retriedAt: now,
     failures: 0,
@@ -108,10 +119,5 @@ export async function retry(ctx: MutationCtx, task: Task, now: number): Promise<
     error: null,
     endedAt: null,
     updated: ctx.db.vars.commitTs,
-  });
-  if (anew.startBy !== null) await setAlarm(ctx, "startBy", task._id, anew.startBy);
-  if (anew.endBy !== null) await setAlarm(ctx, "endBy", task._id, anew.endBy);
-  await record(ctx, task, "retry_requested", null, { attempt: task.attempt });
-  if (!waits) await wakeFor(ctx, [now], now);
-  return status;
+  };
 }

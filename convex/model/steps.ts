@@ -22,6 +22,13 @@ export function findStep(ctx: QueryCtx, task: Id<"tasks">, key: string): Promise
     .unique();
 }
 
+const mismatch = (was: string): Fault => ({
+  code: "step_mismatch",
+  message:
+    `Step ${was}: its code has changed under it. Resume it on the old version (start a worker with that, ` +
+    "then tasks retry), or from scratch on the new one (tasks restart), or fork it (tasks fork)",
+});
+
 /** Why a step cannot be kept under its key; null when it can. `known` is what stands there. */
 export function objection(
   key: string,
@@ -37,10 +44,7 @@ export function objection(
   }
   if (known !== null && known.kind !== kind) {
     const was = `${JSON.stringify(key)} was a ${known.kind} in an earlier run and is a ${kind} in this one`;
-    return {
-      code: "step_mismatch",
-      message: `Step ${was}: an agent must take the same steps in the same order in each run of a task`,
-    };
+    return mismatch(was);
   }
   if (known === null && steps >= MAX_STEPS) {
     return { code: "too_many_steps", message: `A task has at most ${MAX_STEPS} steps; let it spawn others` };
@@ -111,14 +115,10 @@ function otherCall(known: Doc<"steps"> | null, { key, tool, argsHash }: StepRepo
   if (known === null) return null;
   if (differs(known.tool, tool)) {
     const was = `${JSON.stringify(key)} was a call of ${JSON.stringify(known.tool)} in an earlier run`;
-    return {
-      code: "step_mismatch",
-      message: `Step ${was} and is one of ${JSON.stringify(tool)} in this one`,
-    };
+    return mismatch(`${was} and is one of ${JSON.stringify(tool)} in this one`);
   }
   if (!differs(known.argsHash, argsHash)) return null;
-  const message = `Step ${JSON.stringify(key)} was a call with other arguments in an earlier run of the task`;
-  return { code: "step_mismatch", message };
+  return mismatch(`${JSON.stringify(key)} was a call with other arguments in an earlier run of the task`);
 }
 
 function unfit({ key, result, state }: StepReport): Fault | null {

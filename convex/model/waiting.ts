@@ -6,25 +6,34 @@ import { record } from "./events";
 import { wakeDispatch, wakeTimersBy } from "./loops";
 import { forget, waitOf } from "./waits";
 
-type Constraints = Pick<Doc<"tasks">, "queue" | "agent" | "labels" | "tenant" | "key">;
+type Constraints = Pick<Doc<"tasks">, "queue" | "agent" | "labels" | "tenant" | "key"> & {
+  version?: string | undefined;
+};
 
 /**
  * All that constrains when and where a task may run. Names hold no slash and the key comes last, so lanes never run into
  * each other; what decides which workers can run it comes first, so that a look over the lanes can pass by those that
  * nobody can.
  */
-export function laneOf({ queue, agent, labels, tenant, key }: Constraints): string {
-  return `${queue}/${agent}/${labels.join(",")}/${tenant}/${key ?? ""}`;
+export function laneOf(task: Constraints): string {
+  return `${demandsOf(task)}/${task.tenant}/${task.key ?? ""}`;
 }
 
-/** Behind every lane of the same queue, agent and labels. */
-export function behindAgent({
-  queue,
-  agent,
-  labels,
-}: Pick<Constraints, "queue" | "agent" | "labels">): string {
-  return `${queue}/${agent}/${labels.join(",")}0`; // "0" follows "/"
+type Demands = Pick<Constraints, "queue" | "agent" | "labels" | "version">;
+
+/** What a worker must have: the beginning of a lane. No label holds an "@". */
+function demandsOf({ queue, agent, labels, version }: Demands): string {
+  return `${queue}/${agent}/${labels.join(",")}${version === undefined ? "" : `@${version}`}`;
 }
+
+/** Behind every lane that asks the same of a worker. */
+export const behindAgent = (task: Demands): string => `${demandsOf(task)}0`; // "0" follows "/"
+
+type Pinned = Pick<Doc<"tasks">, "kind" | "pinned">;
+
+/** The version that a task's worker must have. What a model plays is the control plane's to remember, so any will do. */
+export const versionOf = ({ kind, pinned }: Pinned): string | undefined =>
+  kind === "python" ? pinned?.version : undefined;
 
 /** Lowest first: by due time, where each step of priority is worth some waiting, so nothing starves. */
 export function rankOf(dueAt: number, priority: number): number {
@@ -40,7 +49,10 @@ export function rankOf(dueAt: number, priority: number): number {
  */
 export async function putInLine(
   ctx: MutationCtx,
-  task: Pick<Doc<"tasks">, "_id" | "kind" | "priority" | "pauseRequested" | "sticky" | keyof Constraints>,
+  task: Pick<
+    Doc<"tasks">,
+    "_id" | "priority" | "pauseRequested" | "sticky" | keyof Pinned | Exclude<keyof Constraints, "version">
+  >,
   dueAt: number,
   now: number,
   since: number = dueAt,
@@ -51,7 +63,9 @@ export async function putInLine(
     return "paused";
   }
   const rank = rankOf(since, task.priority);
-  const waiting = waitingOf({ ...task, lane: laneOf(task), task: task._id, rank });
+  const version = versionOf(task);
+  const lane = laneOf({ ...task, version });
+  const waiting = waitingOf({ ...task, version, lane, task: task._id, rank });
   if (dueAt > now) {
     await ctx.db.insert("delayed", { ...waiting, dueAt });
     return "delayed";
@@ -77,12 +91,13 @@ export async function moveToReady(ctx: MutationCtx, id: Id<"delayed">): Promise<
   await wakeDispatch(ctx);
 }
 
-type Row = Omit<Doc<"ready">, "_id" | "_creationTime">;
+type Row = Omit<Doc<"ready">, "_id" | "_creationTime" | "version"> & { version?: string | undefined };
 
 /** What a row of `ready` and one of `delayed` have in common. */
-function waitingOf({ lane, task, tenant, queue, agent, kind, labels, key, sticky, rank }: Row): Row {
+function waitingOf(from: Row): Omit<Doc<"ready">, "_id" | "_creationTime"> {
+  const { lane, task, tenant, queue, agent, kind, labels, key, sticky, version, rank } = from;
   const row = { lane, task, tenant, queue, agent, kind, labels, key, rank };
-  return sticky === undefined ? row : { ...row, sticky };
+  return { ...row, ...(sticky !== undefined && { sticky }), ...(version !== undefined && { version }) };
 }
 
 /** Take a task that dispatch cannot handle out of line for a while, so that the loop goes on; its history tells why. */

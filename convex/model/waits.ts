@@ -62,11 +62,11 @@ export async function suspend(
   let status: Doc<"tasks">["status"];
   if ("ms" in until) {
     const due = Math.max(now, at ?? now);
-    const line = await putInLine(ctx, task, due, now, task.dueAt);
+    const line = await putInLine(ctx, { ...task, ...whole }, due, now, task.dueAt);
     status = line === "delayed" ? "sleeping" : line;
     await wakeFor(ctx, [due], now);
   } else if (await isOver(ctx, task, step, known, until, whole)) {
-    status = await putInLine(ctx, task, now, now, task.dueAt);
+    status = await putInLine(ctx, { ...task, ...whole }, now, now, task.dueAt);
     await wakeFor(ctx, [now], now);
   } else {
     const tenant = "group" in until ? groupTenant(until.group) : task.tenant;

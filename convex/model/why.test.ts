@@ -21,6 +21,7 @@ function facts({ task, ...more }: More = {}): Facts {
   return {
     now: NOW,
     task: {
+      _id: "t1" as Facts["task"]["_id"],
       status: "pending",
       queue: "q",
       agent: "a",
@@ -31,6 +32,7 @@ function facts({ task, ...more }: More = {}): Facts {
       endedAt: null,
       ...task,
     },
+    version: undefined,
     lane: "q/a//t/",
     ahead: { count: 0, more: false },
     delayed: null,

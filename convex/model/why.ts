@@ -3,6 +3,7 @@ import type { Doc } from "../_generated/dataModel";
 import type { Reason } from "../validators";
 import type { Block, Scope } from "./limits";
 import { canRun } from "./plan";
+import { short, waysOut } from "./versions";
 
 /** What is known of a task and of all that could hold it back. Instants in milliseconds since the epoch. */
 export type Facts = {
@@ -18,7 +19,10 @@ export type Facts = {
     | "pauseRequested"
     | "error"
     | "endedAt"
-  >;
+    | "preparing"
+  > & { _id: Doc<"tasks">["_id"] };
+  /** The version of its agent that a worker must have. */
+  version: string | undefined;
   lane: string;
   /** Its place in line, `more`: there are more before it than were counted; null when it is in none. */
   ahead: { count: number; more: boolean } | null;
@@ -37,7 +41,7 @@ export type Facts = {
   blocks: Block[];
   workers: (Pick<
     Doc<"workers">,
-    "name" | "queues" | "agents" | "labels" | "llm" | "capacity" | "draining"
+    "name" | "queues" | "agents" | "versions" | "labels" | "llm" | "capacity" | "draining"
   > & {
     held: number;
   })[];
@@ -96,7 +100,9 @@ function running(
 function own({ task, delayed, after, wait }: Facts): Reason[] {
   switch (task.status) {
     case "paused":
-      return [reason("paused", "It is paused.", "tasks resume.")];
+      return task.preparing === undefined
+        ? [reason("paused", "It is paused.", "tasks resume.")]
+        : [reason("preparing", "Its steps are being dropped, so that it begins anew.", "The settle loop.")];
     case "delayed":
     case "sleeping": {
       const at = delayed?.dueAt ?? null;
@@ -163,8 +169,8 @@ function block(held: Block): Reason {
   }
 }
 
-/** The first demand that no live worker meets, in the order queue, agent, labels, readiness, room. */
-function workers({ task, workers: live }: Facts): Reason[] {
+/** The first demand that no live worker meets, in the order queue, agent, version, labels, readiness, room. */
+function workers({ task, version, workers: live }: Facts): Reason[] {
   const start = "Start one: signalbox worker.";
   if (live.length === 0) return [reason("no_worker", "No worker is live.", start)];
   const serving = live.filter((worker) => worker.queues.includes(task.queue));
@@ -178,9 +184,19 @@ function workers({ task, workers: live }: Facts): Reason[] {
     const message = `None of ${serving.length} workers of its queue ${what}.`;
     return [reason("no_worker_for_agent", message, "A worker that brings it.")];
   }
-  const able = knowing.filter((worker) => canRun(worker, task));
+  const same =
+    version === undefined ? knowing : knowing.filter((worker) => hasVersion(worker, task, version));
+  if (same.length === 0) {
+    const had = [...new Set(knowing.map(({ versions }) => versions?.[task.agent]?.version ?? "untold"))];
+    const message =
+      `It began on version ${short(version!)} of the agent ${task.agent}, ` +
+      `and none of ${knowing.length} workers that know it has that (they have: ${had.map(short).join(", ")}).`;
+    const clears = `A worker with that version, ${waysOut(task._id)}.`;
+    return [reason("no_worker_for_version", message, clears)];
+  }
+  const able = same.filter((worker) => canRun(worker, task));
   if (able.length === 0) {
-    const message = `None of ${knowing.length} workers that know its agent carries all of its labels: ${task.labels.join(", ")}.`;
+    const message = `None of ${same.length} workers that know its agent carries all of its labels: ${task.labels.join(", ")}.`;
     return [reason("no_worker_for_labels", message, "A worker with these labels.")];
   }
   const open = able.filter((worker) => !worker.draining);
@@ -194,6 +210,9 @@ function workers({ task, workers: live }: Facts): Reason[] {
   const message = `All ${open.length} workers that can run it are full: ${held} of ${capacity} runs.`;
   return [reason("full", message, "The end of a run there, or another worker.")];
 }
+
+const hasVersion = (worker: Facts["workers"][number], { agent }: Facts["task"], version: string) =>
+  worker.versions?.[agent]?.version === version;
 
 function inLine({ task, ahead }: Facts): Reason[] {
   if (task.status !== "pending" || ahead === null) return [];

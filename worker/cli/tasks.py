@@ -10,7 +10,7 @@ from typing import get_args
 
 import anyio
 
-from worker.cli import bulk, structure, task_state, why
+from worker.cli import bulk, forks, structure, task_state, why
 from worker.cli.common import (
     Commands,
     add_command,
@@ -150,6 +150,7 @@ def _add_verbs(commands: Commands) -> None:
         "--subtree", action="store_true", help="with all that its runs have submitted, and will submit"
     )
     structure.add_to_tasks(verbs, _TASK)
+    forks.add_to_tasks(verbs, _TASK)
     task_state.add_to(verbs, _TASK)
     for verb, run in ((listing, _list), (show, _show), (cancel, _cancel)):
         with_json(verb, "print JSON")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from worker.errors import AgentImportError, SignalboxError
+from worker.runtime.source import code_of
 
 if TYPE_CHECKING:
     from worker.runtime.context import Context
@@ -23,12 +24,17 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")  # as convex/model/text.
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """A Python agent: `play(ctx, input)` is awaited for each run and its value is the run's output."""
+    """A Python agent: `play(ctx, input)` is awaited for each run and its value is the run's output.
+
+    `code` is a hash of its source, and `version` what its author calls that; both None: not told.
+    """
 
     name: str
     description: str
     play: AgentFunction
     capabilities: tuple[str, ...] = ()
+    version: str | None = None
+    code: str | None = None
 
 
 class Registry:
@@ -70,20 +76,30 @@ registry = Registry()
 
 
 def agent(
-    name: str, *, description: str = "", capabilities: Iterable[str] = ()
+    name: str, *, description: str = "", capabilities: Iterable[str] = (), version: str | None = None
 ) -> Callable[[AgentFunction], AgentFunction]:
     """Register the decorated `async def play(ctx, input)` as the agent `name`.
 
     `input` is the task's input, parsed from JSON; what the function returns becomes the task's output and
     must be JSON. A task can ask for one of its `capabilities` instead of its name. The function itself stays
     as it is and can be called by a test.
+
+    A task that has taken steps goes on with the `version` that took them: by default a hash of the function
+    and of what it uses of its own file. Give it a name of your own when the agent lies in several files, or
+    to say that a change fits the tasks that are under way.
     """
+    if version is not None and not _NAME.fullmatch(version):
+        raise SignalboxError(
+            f"{version!r} is no version of the agent {name!r}: 1 to 64 letters, digits and . _ : -"
+        )
 
     def register(play: AgentFunction) -> AgentFunction:
         if not inspect.iscoroutinefunction(play):
             raise SignalboxError(f"The agent {name!r} must be an `async def` function: {_place(play)}")
         first_line = (inspect.getdoc(play) or "").partition("\n")[0]
-        registry.add(Agent(name, description or first_line, play, tuple(capabilities)))
+        code = code_of(play)
+        called = version if code is not None else None
+        registry.add(Agent(name, description or first_line, play, tuple(capabilities), called, code))
         return play
 
     return register

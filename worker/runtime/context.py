@@ -48,13 +48,14 @@ class Context:
         agent: str,
         host: Host,
         earlier: bool = False,
+        changed: bool = False,
     ) -> None:
         self.run = run
         self.task = task
         self.attempt = attempt
         self.agent = agent
         self._host = host
-        self._durable = Durable(host, earlier=earlier)
+        self._durable = Durable(host, earlier=earlier, changed=changed)
 
     async def stream(self, text: str, kind: str = "text") -> None:
         """Show `text` to whoever follows the run; `kind` is "text" or "reasoning"."""
@@ -204,6 +205,11 @@ class Context:
         Until then another worker may own the task, so an agent waits for this before effects on the outside.
         """
         await self._host.confirmed()
+
+
+async def check_end(ctx: Context) -> None:
+    """Refuse the end of a run whose code no longer takes the steps that other code has taken."""
+    await ctx._durable.check_end()
 
 
 def _spec(task: TaskSpec) -> dict[str, Any]:

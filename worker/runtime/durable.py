@@ -6,6 +6,7 @@ same keys in the same order, finds what stands there and goes on behind it.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json
 from collections import Counter, deque
@@ -44,6 +45,14 @@ class StepMismatchError(NonRetryable):
     """An earlier run of the task did something else at this place."""
 
     code = "step_mismatch"
+
+
+def mismatch(what: str) -> StepMismatchError:
+    """Return the error of a step that does not fit, with what clears it."""
+    return StepMismatchError(
+        f"{what}: its code has changed under the task. Resume it on the old version (start a worker with "
+        "that, then tasks retry), or from scratch on the new one (tasks restart), or fork it (tasks fork)"
+    )
 
 
 class InvalidStepError(NonRetryable):
@@ -127,11 +136,17 @@ class Durable:
     Args:
         host: What keeps them.
         earlier: Whether earlier runs have kept any, or signals wait.
+        changed: Whether these were taken by other code than this run's. Then what does not come again in
+            this one is a mismatch; of the same code it is left alone, for what runs at the same time may
+            come in another order.
     """
 
-    def __init__(self, host: DurableHost, *, earlier: bool) -> None:
+    def __init__(self, host: DurableHost, *, earlier: bool, changed: bool = False) -> None:
         self._host = host
         self._earlier = earlier
+        self._changed = changed and earlier
+        self._unseen: set[str] = set()  # of the steps that other code has taken
+        self._players: set[int] = set()  # asyncio's tasks that have asked for steps
         self._loading = anyio.Lock()
         self._known: dict[str, Step] = {}
         self._loaded_at = 0.0
@@ -274,23 +289,42 @@ class Durable:
         return name if self._counts[name] == 1 else f"{name}#{self._counts[name]}"
 
     async def _find(self, key: str, kind: str) -> Step | None:
+        await self._loaded()
+        known = self._known.get(key)
+        if known is not None and known.kind != kind:
+            raise mismatch(f"{key!r} was a {known.kind} in an earlier run and is a {kind} in this one")
+        if self._changed:
+            self._unseen.discard(key)
+            self._players.add(id(asyncio.current_task()))
+            if known is None and self._unseen and len(self._players) == 1:
+                missed = min(self._unseen)
+                raise mismatch(f"{key!r} is new, and {missed!r} of an earlier run has not come yet")
+        return known
+
+    async def check_end(self) -> None:
+        """Refuse the end of a run whose code has left out what other code has done before.
+
+        Raises:
+            StepMismatchError: With the first of these steps.
+        """
+        if self._changed:
+            await self._loaded()
+            if self._unseen:
+                raise mismatch(f"{min(self._unseen)!r} of an earlier run has not come in this one")
+
+    async def _loaded(self) -> None:
         if self._earlier:
             async with self._loading:
                 if self._earlier:
                     await self._load()
                     self._earlier = False
-        known = self._known.get(key)
-        if known is not None and known.kind != kind:
-            raise StepMismatchError(
-                f"{key!r} was a {known.kind} in an earlier run and is a {kind} in this one: "
-                "an agent must take the same steps in the same order in each run of a task"
-            )
-        return known
 
     async def _load(self) -> None:
         self._loaded_at = anyio.current_time()
         page = await self._host.load()
         self._known = {step.key: step for step in page.steps}
+        if self._changed and not self._players:
+            self._unseen = {step.key for step in page.steps if step.result is not None}
         self._more_lie = len(page.signals) >= SIGNAL_PAGE
         self._hear(page.signals)
 

@@ -19,7 +19,7 @@ from worker.llm import Completion
 from worker.logs import Redactor
 from worker.models import Emitted, Entry, Outcome, Progress, Signal, Spawned, StepsPage, Upstream
 from worker.runtime.agents import load
-from worker.runtime.context import Context
+from worker.runtime.context import Context, check_end
 from worker.runtime.durable import Until
 from worker.runtime.isolate import COMPLETION
 from worker.runtime.model import Prompt
@@ -150,8 +150,10 @@ async def _play(start: dict[str, Any], host: PipeHost) -> Outcome:
         agent=start["agent"],
         host=host,
         earlier=start["earlier"],
+        changed=start["pinned"] not in (None, agent.code),
     )
     value = await agent.play(context, json.loads(start["input"]))
+    await check_end(context)
     return succeeded(value, start["maxOutputBytes"])
 
 

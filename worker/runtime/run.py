@@ -37,7 +37,7 @@ from worker.models import (
 from worker.router import Answer
 from worker.runtime import isolate, llm_agent
 from worker.runtime.agents import Agent, Registry
-from worker.runtime.context import Context
+from worker.runtime.context import Context, check_end
 from worker.runtime.durable import InvalidStepError, Until
 from worker.runtime.model import ModelCaller, NoModelError, Prompt, Tally
 from worker.runtime.outcome import failed, raised, succeeded
@@ -273,10 +273,12 @@ class Run:
             agent=assignment.agent,
             host=self,
             earlier=assignment.steps > 0 or assignment.signals > 0,
+            changed=agent is not None and _has_changed(agent, assignment),
         )
         value = json.loads(text)
         if agent is not None:
             result = await self._marked(agent, context, value)
+            await check_end(context)
         elif assignment.llm is not None:
             result = await llm_agent.play(context, assignment.llm, value)
         else:
@@ -396,3 +398,8 @@ class Run:
     def doing(self, name: str | None) -> None:
         """Note which step is under way."""
         self._pulse.doing(name)
+
+
+def _has_changed(agent: Agent, assignment: Assignment) -> bool:
+    """Return whether other code has taken the steps of the task; of the built-in agent that tells nothing."""
+    return assignment.pinned is not None and agent.code != assignment.pinned.code
