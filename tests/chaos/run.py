@@ -32,7 +32,7 @@ EVERY_SECOND = ScheduleSpec(
     template=Template(agent="quick", input="null", retry=RetryPolicy(max_attempts=10, initial_ms=50)),
     catch_up=CatchUpSpec(policy="all", window_ms=3_600_000),
 )
-DRAIN_S = 60.0  # for what is left when the chaos is over
+STILL_S = 60.0  # when the chaos is over, and no task has ended for this long, those left never will
 
 
 @dataclass(frozen=True)
@@ -186,13 +186,16 @@ def _spec(plan: Plan, number: int, chance: random.Random, earlier: Sequence[str]
 
 
 async def _drain(at: Deployment) -> None:
-    """Wait until every task has ended, or so long that it never will."""
-    with anyio.move_on_after(DRAIN_S):
-        while True:
-            tables = await _read(at, "tasks")
-            if all(task["status"] in history.ENDED for task in tables["tasks"]):
-                return
-            await anyio.sleep(0.5)
+    """Wait until every task has ended, or so long that those left never will."""
+    ended, since = 0, anyio.current_time()
+    while anyio.current_time() - since < STILL_S:
+        tasks = (await _read(at, "tasks"))["tasks"]
+        now_ended = sum(task["status"] in history.ENDED for task in tasks)
+        if now_ended == len(tasks):
+            return
+        if now_ended > ended:
+            ended, since = now_ended, anyio.current_time()
+        await anyio.sleep(0.5)
 
 
 async def _read(at: Deployment, *names: str) -> history.Tables:
