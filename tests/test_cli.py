@@ -3,55 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-import anyio
 import pytest
 
-from tests.deployment import REPOSITORY, Deployment, deployed
+from tests.command_line import call, refused, run, start
+from tests.deployment import REPOSITORY, deployed
 
 pytestmark = pytest.mark.timeout(120)
 KEY = "sbo_" + "x" * 43
-
-
-@dataclass(frozen=True)
-class Ran:
-    code: int
-    out: str
-    err: str
-
-
-def run(*arguments: str, env: dict[str, str] | None = None, cwd: Path = REPOSITORY, stdin: str = "") -> Ran:
-    """Run a command with no settings but those given."""
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("SIGNALBOX_", "CONVEX_"))}
-    ran = subprocess.run(
-        [sys.executable, "-m", "worker", *arguments],
-        env={**clean, "PYTHONPATH": str(REPOSITORY), **(env or {})},
-        cwd=cwd,
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    return Ran(ran.returncode, ran.stdout, ran.stderr)
-
-
-def refused(ran: Ran, *parts: str) -> None:
-    """Check for a failure told in one line that names all `parts`."""
-    assert ran.code == 1, ran
-    assert len(ran.err.strip().splitlines()) == 1, ran.err
-    assert "Traceback" not in ran.err
-    for part in parts:
-        assert part in ran.err, ran.err
 
 
 @contextmanager
@@ -143,29 +109,22 @@ def test_python_without_venv_is_told_what_to_install(tmp_path: Path) -> None:
     assert "apt install python3-venv" in ran.stderr
 
 
-async def in_thread(at: Deployment, *arguments: str, role: str = "operator", **more: str) -> Ran:
-    env = {"CONVEX_URL": at.host.url, "SIGNALBOX_KEY": at.keys[role], **more}
-    return await anyio.to_thread.run_sync(lambda: run(*arguments, env=env))
-
-
 async def test_what_the_control_plane_refuses_is_one_line(tmp_path: Path) -> None:
     big = tmp_path / "big.json"
     big.write_text(json.dumps("x" * 8_400_000))
     async with deployed(tmp_path) as at:
         at.worker("w")
         await at.know("noop")
-        refused(await in_thread(at, "submit", "ghost"), "No agent named", "ghost", "Known:", "failing")
-        refused(
-            await in_thread(at, "submit", "noop", "--input", f"@{big}"), "8400002 bytes", "at most 8388608"
-        )
-        refused(await in_thread(at, "submit", "noop", "--input", "{"), "not JSON")
-        refused(await in_thread(at, "submit", "noop", "--input", "@/no/such/file"), "/no/such/file")
-        refused(await in_thread(at, "tasks", "list", SIGNALBOX_KEY=KEY), "key is not known", "keys create")
-        refused(await in_thread(at, "tasks", "list", role="worker"), "role worker", "viewer or submit or op")
-        refused(await in_thread(at, "worker", role="submit"), "role submit", "worker")
-        refused(await in_thread(at, "worker", SIGNALBOX_KEY=KEY), "key is not known")
-        refused(await in_thread(at, "tasks", "show", "garbage"), "garbage")
-        refused(await in_thread(at, "keys", "list", CONVEX_ADMIN_KEY="wrong"), "admin key")
+        refused(await call(at, "submit", "ghost"), "No agent named", "ghost", "Known:", "failing")
+        refused(await call(at, "submit", "noop", "--input", f"@{big}"), "8400002 bytes", "at most 8388608")
+        refused(await call(at, "submit", "noop", "--input", "{"), "not JSON")
+        refused(await call(at, "submit", "noop", "--input", "@/no/such/file"), "/no/such/file")
+        refused(await call(at, "tasks", "list", SIGNALBOX_KEY=KEY), "key is not known", "keys create")
+        refused(await call(at, "tasks", "list", role="worker"), "role worker", "viewer or submit or op")
+        refused(await start(at, "worker", role="submit"), "role submit", "worker")
+        refused(await start(at, "worker", SIGNALBOX_KEY=KEY), "key is not known")
+        refused(await call(at, "tasks", "show", "garbage"), "garbage")
+        refused(await call(at, "keys", "list", CONVEX_ADMIN_KEY="wrong"), "admin key")
         assert (await at.client.tasks()).tasks == []
 
 
@@ -174,31 +133,31 @@ async def test_from_a_key_to_a_followed_result(tmp_path: Path) -> None:
         at.worker("w")
         await at.know("slow")
         admin = {"CONVEX_ADMIN_KEY": at.host.admin_key}
-        made = await in_thread(at, "keys", "create", "--role", "submit", "--label", "ci", **admin)
+        made = await call(at, "keys", "create", "--role", "submit", "--label", "ci", **admin)
         key = made.out.strip()
         assert made.code == 0
         assert key.startswith("sbs_")
-        followed = await in_thread(
+        followed = await call(
             at, "submit", "slow", "--input", '{"seconds": 0.2}', "--follow", SIGNALBOX_KEY=key
         )
         assert followed.code == 0, followed
         assert followed.out.split() == ["word0", "word1", "word2", "word3", '"attempt', '1"']
-        listed = json.loads((await in_thread(at, "tasks", "list", "--json")).out)
+        listed = json.loads((await call(at, "tasks", "list", "--json")).out)
         assert [task["status"] for task in listed] == ["succeeded"]
-        shown = await in_thread(at, "tasks", "show", listed[0]["task"])
+        shown = await call(at, "tasks", "show", listed[0]["task"])
         assert "task_submitted" in shown.out
         assert "task_succeeded" in shown.out
-        keys = json.loads((await in_thread(at, "keys", "list", "--json", **admin)).out)
+        keys = json.loads((await call(at, "keys", "list", "--json", **admin)).out)
         (mine,) = [each for each in keys if each["label"] == "ci"]
-        assert (await in_thread(at, "keys", "revoke", mine["key"], **admin)).code == 0
-        refused(await in_thread(at, "tasks", "list", SIGNALBOX_KEY=key), "was revoked")
+        assert (await call(at, "keys", "revoke", mine["key"], **admin)).code == 0
+        refused(await call(at, "tasks", "list", SIGNALBOX_KEY=key), "was revoked")
 
 
 async def test_a_task_that_fails_for_good_makes_the_follower_fail(tmp_path: Path) -> None:
     async with deployed(tmp_path) as at:
         at.worker("w")
         await at.know("failing")
-        ran = await in_thread(
+        ran = await call(
             at, "submit", "failing", "--input", '{"times": 9}', "--max-attempts", "1", "--follow"
         )
         refused(ran, "failed", "failure 1")
@@ -208,6 +167,6 @@ async def test_a_waiting_task_is_cancelled_from_the_command_line(tmp_path: Path)
     async with deployed(tmp_path) as at:
         at.worker("w")
         await at.know("noop")
-        task = (await in_thread(at, "submit", "noop", "--delay", "60")).out.strip()
-        assert (await in_thread(at, "tasks", "cancel", task)).out == "cancelled\n"
+        task = (await call(at, "submit", "noop", "--delay", "60")).out.strip()
+        assert (await call(at, "tasks", "cancel", task)).out == "cancelled\n"
         assert (await at.task(task)).status == "cancelled"

@@ -11,9 +11,9 @@ import anyio
 import httpx
 import pytest
 
+from tests.command_line import call, invoke
 from tests.deployment import Deployment, deployed
 from tests.simulated_worker import SimulatedWorker
-from tests.test_cli import Ran, run
 from tests.test_contract import answer_of, only, shape_of
 from worker.backend import Backend
 from worker.client import TaskSpec
@@ -29,15 +29,10 @@ async def until(holds: Callable[[], Any], within_s: float = 15.0) -> None:
             await anyio.sleep(0.05)
 
 
-async def cli(at: Deployment, *arguments: str) -> Ran:
-    env = {"CONVEX_URL": at.host.url, "SIGNALBOX_KEY": at.keys["operator"]}
-    return await anyio.to_thread.run_sync(lambda: run(*arguments, env=env))
-
-
 async def test_an_operator_limits_pauses_and_asks_why(tmp_path: Path) -> None:
     async with deployed(tmp_path, lease_ms=120_000) as at, Backend(at.host.url) as backend:
         worker = await SimulatedWorker.register(backend, at.keys["worker"], "w")
-        shown = await cli(at, "limits", "set", "--queue", "default", "--limit", "1", "--rate", "100/10s")
+        shown = await call(at, "limits", "set", "--queue", "default", "--limit", "1", "--rate", "100/10s")
         assert shown.code == 0, shown.err
         assert shown.out.splitlines()[1].split() == ["queue", "default", "1", "100/10s", "-", "-"]
         for _ in range(2):
@@ -47,21 +42,21 @@ async def test_an_operator_limits_pauses_and_asks_why(tmp_path: Path) -> None:
         assert len(worker.held) == 1
         (waiting,) = (await at.client.tasks(status="pending")).tasks
 
-        told = json.loads((await cli(at, "tasks", "why", waiting.task, "--json")).out)
+        told = json.loads((await call(at, "tasks", "why", waiting.task, "--json")).out)
         assert [each["code"] for each in told["reasons"]] == ["scope_limit", "in_line"]
-        assert "1 of 1 runs" in (await cli(at, "tasks", "why", waiting.task)).out
-        assert "default" in (await cli(at, "tasks", "backlog")).out
+        assert "1 of 1 runs" in (await call(at, "tasks", "why", waiting.task)).out
+        assert "default" in (await call(at, "tasks", "backlog")).out
 
-        assert (await cli(at, "pause")).code == 0
+        assert (await call(at, "pause")).code == 0
         assert [each.kind for each in await at.client.limits.list()] == ["queue", "system"]
         await worker.finish_all()
         await worker.sync()
         assert worker.held == {}
-        assert (await cli(at, "resume")).code == 0
+        assert (await call(at, "resume")).code == 0
         await worker.sync()
         await worker.sync()
         assert len(worker.held) == 1
-        assert (await cli(at, "limits", "remove", "--queue", "default")).out == "removed\n"
+        assert (await call(at, "limits", "remove", "--queue", "default")).out == "removed\n"
         assert await at.client.limits.list() == []
 
 
@@ -76,14 +71,14 @@ async def test_an_operator_limits_pauses_and_asks_why(tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_option_is_a_usage_error(arguments: list[str], message: str) -> None:
-    ran = run(*arguments)
+    ran = invoke(*arguments)
     assert ran.code == 2
     assert message in ran.err
 
 
 async def test_what_the_control_plane_refuses_is_told_in_one_line(tmp_path: Path) -> None:
     async with deployed(tmp_path) as at:
-        ran = await cli(at, "limits", "set", "--queue", "q", "--limit", "-1")
+        ran = await call(at, "limits", "set", "--queue", "q", "--limit", "-1")
         assert (ran.code, len(ran.err.splitlines())) == (1, 1)
         assert "limit: -1 is outside 0 to 1000000." in ran.err
 

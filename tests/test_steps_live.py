@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import sys
 from pathlib import Path
-from subprocess import STDOUT
 
 import anyio
 import pytest
 
+from tests.command_line import call
 from tests.deployment import Deployment, deployed
 
 pytestmark = pytest.mark.timeout(120)
@@ -142,12 +140,10 @@ async def test_the_command_line_tells_a_task_something_and_shows_how_it_stands(t
         await at.know("waiter")
         task = await at.submit("waiter")
         await at.until(task, lambda view: view.status == "waiting_event")
-        env = {**os.environ, "CONVEX_URL": at.host.url, "SIGNALBOX_KEY": at.keys["submit"]}
 
         async def signalbox(*arguments: str) -> tuple[int, str]:
-            command = [sys.executable, "-m", "worker", "tasks", *arguments]
-            done = await anyio.run_process(command, env=env, check=False, stderr=STDOUT)
-            return done.returncode, done.stdout.decode()
+            ran = await call(at, "tasks", *arguments, role="submit")
+            return ran.code, ran.out + ran.err
 
         code, shown = await signalbox("state", task)
         assert code == 0

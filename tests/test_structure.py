@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
-from tests.deployment import REPOSITORY, Deployment, deployed
+from tests.command_line import call
+from tests.deployment import Deployment, deployed
 from worker.client import TaskSpec
 from worker.groups import After, FollowUp, FollowUpTask
 from worker.models import TaskStatus
@@ -31,14 +29,6 @@ async def submit(at: Deployment, *specs: TaskSpec) -> list[str]:
             raise answer
         tasks.append(answer.task)
     return tasks
-
-
-def cli(at: Deployment, *arguments: str) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "CONVEX_URL": at.host.url, "SIGNALBOX_KEY": at.keys["operator"]}
-    command = [sys.executable, "-m", "worker", *arguments]
-    return subprocess.run(
-        command, check=False, env=env, cwd=REPOSITORY, capture_output=True, text=True, timeout=60
-    )
 
 
 async def statuses(at: Deployment, tasks: list[str]) -> list[TaskStatus]:
@@ -128,34 +118,34 @@ async def test_the_commands_link_show_and_cancel(tmp_path: Path) -> None:
         (slow,) = await submit(at, TaskSpec(agent="stubborn", input="null"))
         group = await at.client.create_group(name="nightly")
 
-        def submitted(*more: str) -> str:
-            done = cli(at, "submit", "noop", *more)
-            assert done.returncode == 0, done.stderr
-            return done.stdout.strip()
+        async def submitted(*more: str) -> str:
+            done = await call(at, "submit", "noop", *more)
+            assert done.code == 0, done.err
+            return done.out.strip()
 
-        skipped = submitted("--after", f"{slow}:skip", "--group", group)
-        running = submitted("--after", f"{slow}:run", "--after", skipped, "--any")
-        shown = cli(at, "tasks", "show", running).stdout
+        skipped = await submitted("--after", f"{slow}:skip", "--group", group)
+        running = await submitted("--after", f"{slow}:run", "--after", skipped, "--any")
+        shown = (await call(at, "tasks", "show", running)).out
         assert f"after         {slow} (running, if it does not succeed: run)" in shown
         assert f"after         {skipped} (waiting, if it does not succeed: fail)" in shown
-        assert f"dependent     {running} (waiting)" in cli(at, "tasks", "show", slow).stdout
+        assert f"dependent     {running} (waiting)" in (await call(at, "tasks", "show", slow)).out
         await at.begun(slow)
-        assert cli(at, "tasks", "cancel", slow, "--subtree").returncode == 0
+        assert (await call(at, "tasks", "cancel", slow, "--subtree")).code == 0
         assert await statuses(at, [slow, skipped, running]) == ["cancelled", "skipped", "succeeded"]
-        assert cli(at, "tasks", "tree", slow).stdout == f"{slow}  stubborn  cancelled\n"
-        (row,) = json.loads(cli(at, "groups", "list", "--json").stdout)
+        assert (await call(at, "tasks", "tree", slow)).out == f"{slow}  stubborn  cancelled\n"
+        (row,) = json.loads((await call(at, "groups", "list", "--json")).out)
         assert (row["group"], row["name"], row["sealed"]) == (group, "nightly", False)
-        assert cli(at, "groups", "seal", group).stdout == "sealed\n"
+        assert (await call(at, "groups", "seal", group)).out == "sealed\n"
         with anyio.fail_after(10):
-            while "state         success" not in cli(at, "groups", "show", group).stdout:
+            while "state         success" not in (await call(at, "groups", "show", group)).out:
                 await anyio.sleep(0.1)
-        assert "tasks         1 of 1" in cli(at, "groups", "show", group).stdout
-        assert cli(at, "groups", "cancel", group).returncode == 0
+        assert "tasks         1 of 1" in (await call(at, "groups", "show", group)).out
+        assert (await call(at, "groups", "cancel", group)).code == 0
         for arguments, said in (
             (("submit", "noop", "--after", f"{slow}:maybe"), "is not TASK, TASK:skip or TASK:run"),
             (("groups", "show", "nothing"), "No group nothing"),
             (("submit", "noop", "--group", group), "is sealed"),
         ):
-            refused = cli(at, *arguments)
-            assert refused.returncode in {1, 2}
-            assert said in refused.stderr
+            refused = await call(at, *arguments)
+            assert refused.code in {1, 2}
+            assert said in refused.err

@@ -11,15 +11,16 @@ import anyio
 import pytest
 from pydantic import SecretStr
 
+from tests.command_line import Ran, call, invoke
 from tests.deployment import Deployment, deployed
 from tests.fault_proxy import FaultProxy
-from tests.test_cli import Ran, run
 from worker.client import AgentSpec, Client, Submitted, TaskSpec
 from worker.errors import PayloadTooLarge
 from worker.models import LlmSpec, TaskStatus
 
 pytestmark = pytest.mark.timeout(300)
 MANY = 10_000
+LINES = 2_000  # of a file, which the command submits in pages
 LARGEST = 8 * 1024 * 1024
 WRITER = AgentSpec(
     name="writer",
@@ -48,8 +49,7 @@ async def count(client: Client, status: TaskStatus, tenant: str = "default") -> 
 
 
 async def cli(deployment: Deployment, *arguments: str, stdin: str = "") -> Ran:
-    env = {"CONVEX_URL": deployment.host.url, "SIGNALBOX_KEY": deployment.keys["submit"]}
-    return await anyio.to_thread.run_sync(lambda: run(*arguments, env=env, stdin=stdin))
+    return await call(deployment, *arguments, role="submit", stdin=stdin)
 
 
 async def test_ten_thousand_tasks_are_exactly_that_many_although_answers_are_lost(
@@ -84,22 +84,22 @@ async def test_ten_thousand_tasks_are_exactly_that_many_although_answers_are_los
         assert await deployment.client.input(taken[i].task) == str(i)
 
 
-async def test_a_file_of_ten_thousand_lines_makes_as_many_tasks_and_names_the_lines_that_it_cannot(
+async def test_a_file_of_many_lines_makes_as_many_tasks_and_names_the_lines_that_it_cannot(
     deployment: Deployment, tmp_path: Path
 ) -> None:
-    lines = [json.dumps({"line": i}) for i in range(MANY)]
+    lines = [json.dumps({"line": i}) for i in range(LINES)]
     lines[1:1] = ["{broken", ""]
     file = tmp_path / "tasks.jsonl"
     file.write_text("\n".join(lines) + "\n", encoding="utf-8")
     submit = ("submit", "writer", "--each", str(file), "--dedup-key", "import")
     ran = await cli(deployment, *submit)
-    assert (ran.code, ran.out) == (1, f"submitted {MANY}, duplicates 0, refused 1\n"), ran.err
+    assert (ran.code, ran.out) == (1, f"submitted {LINES}, duplicates 0, refused 1\n"), ran.err
     assert ran.err.startswith("line 2: not JSON")
     assert len(ran.err.splitlines()) == 1
-    assert await count(deployment.client, "pending") == MANY
+    assert await count(deployment.client, "pending") == LINES
     # The same file again makes nothing new.
     ran = await cli(deployment, *submit)
-    assert ran.out == f"submitted 0, duplicates {MANY}, refused 1\n"
+    assert ran.out == f"submitted 0, duplicates {LINES}, refused 1\n"
     ran = await cli(
         deployment, "submit", "writer", "--each", "-", "--tenant", "t", "--json", stdin="1\n2\nx\n"
     )
@@ -238,6 +238,6 @@ async def test_what_people_do_to_tasks_from_the_command_line(deployment: Deploym
 )
 def test_options_that_say_nothing_clear_are_refused(options: list[str], code: int, said: str) -> None:
     env = {"CONVEX_URL": "http://127.0.0.1:1", "SIGNALBOX_KEY": "sbo_" + "x" * 43}
-    ran = run("submit", *options, env=env)
+    ran = invoke("submit", *options, env=env)
     assert ran.code == code
     assert said in ran.err, ran.err

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +10,11 @@ import anyio
 import httpx
 import pytest
 
-from tests.deployment import REPOSITORY, Deployment, deployed
+from tests.command_line import call
+from tests.deployment import deployed
 from worker.cli.upkeep import last_position
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
-
-
-def signalbox(at: Deployment, *arguments: str) -> subprocess.CompletedProcess[str]:
-    settings = {"CONVEX_URL": at.host.url, "SIGNALBOX_KEY": at.keys["operator"]}
-    return subprocess.run(
-        [sys.executable, "-m", "worker", *arguments],
-        env={**os.environ, **settings},
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -65,8 +50,8 @@ async def test_an_archive_holds_every_ended_task_once_and_then_they_are_deleted(
         await advance(120_000)
 
         file = tmp_path / "archive.jsonl"
-        ran = signalbox(at, "archive", str(file))
-        assert ran.returncode == 0, ran.stderr
+        ran = await call(at, "archive", str(file))
+        assert ran.code == 0, ran.err
         whole = lines(file)
         assert sorted(line["task"]["_id"] for line in whole) == sorted(tasks)
         ends = [line["task"]["endedAt"] for line in whole]
@@ -80,16 +65,16 @@ async def test_an_archive_holds_every_ended_task_once_and_then_they_are_deleted(
         text = file.read_bytes()
         for cut in (len(text) - 1, len(text) // 2, 1, 0):
             file.write_bytes(text[:cut])
-            assert signalbox(at, "archive", str(file)).returncode == 0
+            assert (await call(at, "archive", str(file))).code == 0
             assert file.read_bytes() == text
-        assert signalbox(at, "archive", str(file)).returncode == 0
+        assert (await call(at, "archive", str(file))).code == 0
         assert file.read_bytes() == text
 
         began = 1_767_225_600_000  # of the virtual clock
         minutes = await at.client.stats(since_ms=began, until_ms=began + 3_600_000)
         assert sum(minute.submitted for minute in minutes) == 13
-        table = signalbox(at, "stats", "--since", "1h")
-        assert (table.returncode, table.stdout.split()[:2]) == (0, ["minute", "submitted"]), table
+        table = await call(at, "stats", "--since", "1h")
+        assert (table.code, table.out.split()[:2]) == (0, ["minute", "submitted"]), table
 
         await advance(26 * 3_600_000)
         with anyio.fail_after(60):
