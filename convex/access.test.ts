@@ -21,8 +21,23 @@ const VIEWERS: Role[] = ["viewer", "submit", "operator"];
 
 type Public = FunctionReference<"query" | "mutation">;
 
+/** A question that waits for people. */
+async function asked() {
+  const worker = await at.worker("asker");
+  const task = await at.submit();
+  await at.pass();
+  const { run } = await worker.begin();
+  const ask = { step: "s", tool: "t", args: "{}", why: "tool", about: null, timeoutMs: null } as const;
+  await worker.finish(run, { kind: "suspended", step: "s", until: { approvals: [ask] } });
+  await at.t.mutation(api.worker.drain, { key: KEYS.worker, session: worker.session, final: true });
+  const { approvals } = await at.t.query(api.approvals.list, { key: KEYS.submit, task });
+  return approvals[0]!.approval;
+}
+
 /** Every public function, its arguments but for the key, and the roles that may call it. */
 async function table(): Promise<[Public, Record<string, unknown>, Role[]][]> {
+  const approval = await asked();
+  const { argsHash } = await at.t.query(api.approvals.get, { key: KEYS.submit, approval });
   const { session } = await at.worker();
   const task = await at.submit();
   await at.pass();
@@ -86,6 +101,9 @@ async function table(): Promise<[Public, Record<string, unknown>, Role[]][]> {
     [api.worker.gathered, { session, run, tasks: [] }, ["worker"]],
     [api.worker.emit, { session, run, step: "e", name: "x", data: "1" }, ["worker"]],
     [api.worker.steps, { session, run, cursor: null }, ["worker"]],
+    [api.approvals.list, {}, VIEWERS],
+    [api.approvals.get, { approval }, VIEWERS],
+    [api.approvals.decide, { approval, argsHash, decision: "approve", request: "1" }, ["operator"]],
     [api.tasks.signal, { task, name: "x", data: "1", id: "1" }, ["submit", "operator"]],
     [api.tasks.state, { task }, VIEWERS],
     [api.limits.set, { kind: "queue", name: "q", limit: 1 }, ["operator"]],

@@ -78,6 +78,9 @@ export const MAX_STATE_BYTES = 8 * 1024; // of what a run says of itself
 export const MAX_SILENT = 32; // runs of a worker that are told to be silent
 export const GATHERED_TASKS = 50; // whose outcomes one query tells
 export const GATHERED_BYTES = 1024 * 1024; // from there on the others come with the next query
+export const APPROVAL_MS = 7 * 24 * 3_600_000; // that people have to decide, unless whoever asks says otherwise
+export const MAX_APPROVAL_BYTES = 64 * 1024; // of arguments that a person is to check, or of a result that one tells
+export const MAX_ASKS = 50; // questions of a task that are open at a time
 export const WAKE_BATCH = 100; // tasks that one transaction wakes for an event
 
 // Limits.

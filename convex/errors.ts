@@ -9,6 +9,8 @@ export type ErrorCode =
   | "unknown_agent"
   | "payload_too_large"
   | "session_ended"
+  | "already_decided"
+  | "arguments_changed"
   | "too_many_workers";
 
 export type Refusal = { code: ErrorCode; message: string };

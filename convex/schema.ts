@@ -1,5 +1,6 @@
 import { defineSchema, defineTable } from "convex/server";
 import { v } from "convex/values";
+import { vApprovalState, vApprovalWhy } from "./approval.validators";
 import { vCondition, vWebhookScheme, vWebhookTarget } from "./trigger.validators";
 import { vCatchUp, vOverlap, vTemplate, vWhen } from "./schedule.validators";
 import { stepFields } from "./step.validators";
@@ -389,6 +390,34 @@ export default defineSchema({
   })
     .index("by_tenant_and_event", ["tenant", "event"])
     .index("by_task", ["task"]),
+
+  // What people are to decide, and what they decided. In: the end of a run that waits for it. Written once: by approvals:decide,
+  // by its alarm, or by what ends the task.
+  approvals: defineTable({
+    tenant: v.string(),
+    task: v.id("tasks"),
+    run: v.id("runs"), // that asked
+    step: v.string(), // its key; the decision becomes its result
+    tool: v.string(),
+    args: v.string(), // canonical JSON text, as people are shown it
+    argsHash: v.string(), // its SHA-256
+    why: vApprovalWhy,
+    about: v.union(v.string(), v.null()), // in_doubt: the key of the step that is in doubt
+    state: vApprovalState,
+    expiresAt: v.number(),
+    decidedAt: v.union(v.number(), v.null()),
+    decidedBy: v.union(v.id("keys"), v.null()),
+    decidedByLabel: v.union(v.string(), v.null()),
+    note: v.union(v.string(), v.null()),
+    request: v.optional(v.string()), // of the decision
+  })
+    // eslint-disable-next-line @convex-dev/no-duplicate-indexes -- newest first, whatever the state
+    .index("by_tenant", ["tenant"])
+    .index("by_tenant_and_state", ["tenant", "state"])
+    // eslint-disable-next-line @convex-dev/no-duplicate-indexes -- newest first, whatever the state
+    .index("by_task", ["task"])
+    .index("by_task_and_state", ["task", "state"])
+    .index("by_task_and_step", ["task", "step"]),
 
   // Sent to one task. In: tasks:signal. Written when a run takes it. A taken one is remembered for a while by its id.
   signals: defineTable({

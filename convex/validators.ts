@@ -1,5 +1,6 @@
 /** Validators shared by schema, arguments and types. The worker's models are held to them by a contract test. */
 import { v, type Infer } from "convex/values";
+import { vAsk } from "./approval.validators";
 import { llmFields } from "./llm.validators";
 import { stepFields } from "./step.validators";
 import { vVersion } from "./version.validators";
@@ -14,7 +15,8 @@ export type Role = Infer<typeof vRole>;
 
 export const vRunKind = v.union(v.literal("llm"), v.literal("python"));
 
-// waiting: for other tasks. sleeping, waiting_event: between two runs, holding no worker. skipped: a dependency failed.
+// waiting: for other tasks. sleeping, waiting_event, waiting_approval: between two runs, holding no worker. skipped: a
+// dependency failed.
 export const vTaskStatus = v.union(
   v.literal("waiting"),
   v.literal("pending"),
@@ -22,6 +24,7 @@ export const vTaskStatus = v.union(
   v.literal("running"),
   v.literal("sleeping"),
   v.literal("waiting_event"),
+  v.literal("waiting_approval"), // for people
   v.literal("paused"),
   v.literal("succeeded"),
   v.literal("failed"),
@@ -215,6 +218,7 @@ export const vReason = v.object({
         "set_aside",
         "sleeping",
         "waiting_event",
+        "waiting_approval",
         "waiting",
         "loop_dead",
         "scope_paused",
@@ -269,6 +273,7 @@ export const vAlarmKind = v.union(
   v.literal("endBy"),
   v.literal("callback"),
   v.literal("wait"),
+  v.literal("approval"),
   v.literal("schedule"),
   v.literal("endpoint"),
   v.literal("session"), // the runs of one that ended, if what gives them back has died
@@ -302,6 +307,7 @@ export const vOutcome = v.union(
       v.object({ ms: v.number() }), // from now
       v.object({ event: v.string(), timeoutMs: v.union(v.number(), v.null()) }),
       v.object({ group: v.string() }), // until it is complete
+      v.object({ approvals: v.array(vAsk) }), // until people have decided on all of them; `step` is that of the first
     ),
   }),
 );
@@ -319,12 +325,13 @@ export const vChunk = v.object({
 });
 export type Chunk = Infer<typeof vChunk>;
 
-// What a run has done for good. step: a function's result. sleep, event: a wait. spawn: tasks that it submitted. turn: a
-// model's message. tool: what a model was given for a call.
+// What a run has done for good. step: a function's result. sleep, event, approval: a wait. spawn: tasks that it submitted.
+// turn: a model's message. tool: what a model was given for a call.
 export const vStepKind = v.union(
   v.literal("step"),
   v.literal("sleep"),
   v.literal("event"),
+  v.literal("approval"),
   v.literal("spawn"),
   v.literal("turn"),
   v.literal("tool"),
@@ -574,6 +581,8 @@ export const vEventType = v.union(
   v.literal("task_suspended"),
   v.literal("task_woken"),
   v.literal("task_signalled"),
+  v.literal("approval_asked"),
+  v.literal("approval_decided"), // or expired
   v.literal("cancel_requested"),
   v.literal("run_assigned"),
   v.literal("run_refused"),
@@ -703,7 +712,7 @@ export const vTaskState = v.object({
   state: v.union(v.string(), v.null()), // JSON text
   at: v.union(v.number(), v.null()), // when these two were last told
   steps: v.number(),
-  waitsFor: v.union(v.string(), v.null()), // the event, while it waits for one
+  waitsFor: v.union(v.string(), v.null()), // the event, or what people are to approve, while it waits for it
   // The three clocks of its live run; null when there is none.
   clocks: v.union(
     v.object({

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from worker import bulk, client, endpoints, groups, limits, models, schedules, triggers, upkeep
+from worker import approvals, bulk, client, endpoints, groups, limits, models, schedules, triggers, upkeep
 
 CONTRACT: dict[str, Any] = json.loads((Path(__file__).parent / "contract.json").read_text(encoding="utf-8"))
 
@@ -113,6 +113,9 @@ def only(shape: Any, kind: str) -> Any:
         ("schedules:set", None, schedules.ScheduleSet),
         ("limits:set", None, limits.Limit),
         ("limits:list", None, limits.LimitPage),
+        ("approvals:list", None, approvals.ApprovalPage),
+        ("approvals:get", None, approvals.ApprovalView),
+        ("approvals:decide", None, approvals.ApprovalView),
     ],
 )
 def test_a_model_and_its_validator_say_the_same(
@@ -206,6 +209,7 @@ def test_every_public_function_is_called_by_one_of_the_two_clients() -> None:
     sources = [
         Path(module.__file__ or "").read_text(encoding="utf-8")
         for module in (
+            approvals,
             bulk,
             client,
             endpoints,

@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol, Self
 import anyio
 from pydantic import Field, SecretStr
 
+from worker.approvals import Approvals
 from worker.backend import Backend, Json, retry
 from worker.bulk import Bulk
 from worker.endpoints import Endpoints, Executor
@@ -505,6 +506,11 @@ class Client(Bulk, Groups, Schedules, Triggers, Endpoints, Upkeep):
     async def backlog(self) -> Backlog:
         """Return what waits in each queue, and how long the last runs had waited for their start."""
         return Backlog.model_validate(await self._query("tasks:backlog", {}))
+
+    @property
+    def approvals(self) -> Approvals:
+        """What tasks ask of people; deciding needs an operator key."""
+        return Approvals(self._query, self._mutation)
 
     @property
     def limits(self) -> Limits:

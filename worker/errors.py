@@ -20,6 +20,8 @@ SignalboxError
 │       ├── NotFound
 │       ├── UnknownAgent
 │       ├── PayloadTooLarge
+│       ├── AlreadyDecided        an approval was decided, has expired or was withdrawn
+│       ├── ArgumentsChanged      an approval is for other arguments
 │       └── SessionEnded          a run is not this session's any more
 └── AgentError                    raised by agents to say what should happen next
     ├── NonRetryable              the task fails for good
@@ -142,13 +144,35 @@ class PayloadTooLarge(FunctionFailed):
     default_code = "payload_too_large"
 
 
+class AlreadyDecided(FunctionFailed):
+    """An approval is not open any more; the message says who decided, or that it expired or was withdrawn."""
+
+    default_code = "already_decided"
+
+
+class ArgumentsChanged(FunctionFailed):
+    """An approval is for other arguments than those whose hash was given."""
+
+    default_code = "arguments_changed"
+
+
 class SessionEnded(FunctionFailed):
     """A run's input was asked for by a session that does not hold the run any more."""
 
     default_code = "session_ended"
 
 
-_CODED = (Unauthorized, Forbidden, InvalidArgument, NotFound, UnknownAgent, PayloadTooLarge, SessionEnded)
+_CODED = (
+    Unauthorized,
+    Forbidden,
+    InvalidArgument,
+    NotFound,
+    UnknownAgent,
+    PayloadTooLarge,
+    AlreadyDecided,
+    ArgumentsChanged,
+    SessionEnded,
+)
 _BY_CODE: dict[str | None, type[FunctionFailed]] = {cls.default_code: cls for cls in _CODED}
 
 

@@ -20,6 +20,7 @@ TaskStatus = Literal[
     "running",
     "sleeping",
     "waiting_event",
+    "waiting_approval",
     "paused",
     "succeeded",
     "failed",
@@ -233,12 +234,36 @@ class UntilGroup(Wire):
     group: str
 
 
+ApprovalWhy = Literal["tool", "spend", "in_doubt", "agent"]
+
+
+class Ask(Wire):
+    """A question for people: `args` is canonical JSON text, and the decision is bound to its SHA-256.
+
+    The decision becomes the result of `step`. `about` names the step that is in doubt. Without a time limit
+    people have seven days.
+    """
+
+    step: str
+    tool: str
+    args: str
+    why: ApprovalWhy
+    about: str | None
+    timeout_ms: float | None
+
+
+class UntilApprovals(Wire):
+    """People's decisions on all of these."""
+
+    approvals: list[Ask]
+
+
 class Suspended(Wire):
     """The task waits without a worker; its next run goes on behind its finished steps."""
 
     kind: Literal["suspended"] = "suspended"
     step: str
-    until: UntilTime | UntilEvent | UntilGroup
+    until: UntilTime | UntilEvent | UntilGroup | UntilApprovals
 
 
 Outcome = Annotated[Succeeded | Failed | Cancelled | Released | Suspended, Field(discriminator="kind")]
@@ -317,7 +342,7 @@ class Step(Wire):
     """
 
     key: str
-    kind: Literal["step", "sleep", "event", "spawn", "turn", "tool"]
+    kind: Literal["step", "sleep", "event", "approval", "spawn", "turn", "tool"]
     result: str | None
     remaining_ms: float | None
     state: StepState | None = OMITTED

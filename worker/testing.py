@@ -8,6 +8,7 @@ or time zones.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import itertools
 import json
 import math
@@ -23,6 +24,7 @@ from worker.errors import BackendTimeout, NotFound, SessionEnded
 from worker.models import (
     AgentOffer,
     AgentVersion,
+    Ask,
     Assignment,
     Chunk,
     Control,
@@ -47,6 +49,7 @@ from worker.models import (
     Suspended,
     SyncReply,
     SyncRequest,
+    UntilApprovals,
     UntilEvent,
     UntilTime,
     Upstream,
@@ -80,6 +83,7 @@ class FakeTask:
     over_at: dict[str, float] = field(default_factory=dict)  # of its waits, by the step's key
     pinned: AgentVersion | None = None  # what took its first steps
     signals: list[Signal] = field(default_factory=list)  # that nobody has taken
+    asked: dict[str, Ask] = field(default_factory=dict)  # open questions, by step
     waits: tuple[str, str | None] | None = None  # step and event; no event: it sleeps
     progress: ProgressReport | None = None
     upstream: list[Upstream] = field(default_factory=list)
@@ -200,6 +204,7 @@ class FakeControlPlane:
             self._end_task(task, "cancelled")
         elif task.status == "waiting":
             task.waits = None
+            task.asked.clear()
             self._end_task(task, "cancelled")
         elif task.status == "running" and task.run is not None:
             self._control(self.runs[task.run].session, "cancel", task.run)
@@ -218,6 +223,32 @@ class FakeControlPlane:
         task.signals.append(signal)
         if task.status == "running" and task.run is not None:
             self._control(self.runs[task.run].session, "signal", task.run, signal)
+
+    def decide(
+        self,
+        task: FakeTask,
+        state: Literal["approved", "refused", "expired"] = "approved",
+        *,
+        step: str | None = None,
+        note: str | None = None,
+        **result: Json,
+    ) -> None:
+        """Answer an open question of a task, the first unless a step is named; it goes on after the last.
+
+        Args:
+            task: Who asks.
+            state: What becomes of the question.
+            step: Which one.
+            note: What the person says to it.
+            result: `result=...`: what is in doubt happened, and this came of it.
+        """
+        ask = task.asked.pop(step or next(iter(task.asked)))
+        told = {"state": state, "by": "key1", "label": "somebody", "note": note, **result}
+        told["argsHash"] = hashlib.sha256(ask.args.encode()).hexdigest()
+        task.steps[ask.step] = task.steps[ask.step].model_copy(update={"result": json.dumps(told)})
+        if not task.asked:
+            self._again(task)
+            self._dispatch()
 
     def tell_event(self, name: str, value: Json = None) -> None:
         """Wake every task that waits for an event."""
@@ -536,6 +567,14 @@ class FakeControlPlane:
 
     def _suspend(self, task: FakeTask, asked: Suspended) -> None:
         key, until = asked.step, asked.until
+        if isinstance(until, UntilApprovals):
+            for ask in until.approvals:
+                step = Step(key=ask.step, kind="approval", result=None, remaining_ms=None)
+                if task.steps.setdefault(ask.step, step).result is None:
+                    task.asked[ask.step] = ask
+            if not task.asked:
+                self._again(task)
+            return
         event: str | None = None
         ms: float | None = None
         if isinstance(until, UntilTime):

@@ -14,6 +14,7 @@ import type {
   FunctionReference,
 } from "convex/server";
 import type * as agents from "../agents.js";
+import type * as approvals from "../approvals.js";
 import type * as autoscale from "../autoscale.js";
 import type * as callbacks from "../callbacks.js";
 import type * as constants from "../constants.js";
@@ -33,6 +34,7 @@ import type * as model_after from "../model/after.js";
 import type * as model_agents from "../model/agents.js";
 import type * as model_alarms from "../model/alarms.js";
 import type * as model_answers from "../model/answers.js";
+import type * as model_approvals from "../model/approvals.js";
 import type * as model_archive from "../model/archive.js";
 import type * as model_attending from "../model/attending.js";
 import type * as model_autoscale from "../model/autoscale.js";
@@ -121,6 +123,7 @@ import type * as worker from "../worker.js";
  */
 declare const fullApi: ApiFromModules<{
   agents: typeof agents;
+  approvals: typeof approvals;
   autoscale: typeof autoscale;
   callbacks: typeof callbacks;
   constants: typeof constants;
@@ -140,6 +143,7 @@ declare const fullApi: ApiFromModules<{
   "model/agents": typeof model_agents;
   "model/alarms": typeof model_alarms;
   "model/answers": typeof model_answers;
+  "model/approvals": typeof model_approvals;
   "model/archive": typeof model_archive;
   "model/attending": typeof model_attending;
   "model/autoscale": typeof model_autoscale;

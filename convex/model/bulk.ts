@@ -13,7 +13,16 @@ import { checkName } from "./text";
 export type Verb = "cancel" | "retry";
 
 // In the order in which a task goes through them, so that few slip past a page that has been.
-const OPEN = ["waiting", "sleeping", "waiting_event", "paused", "delayed", "pending", "running"] as const;
+const OPEN = [
+  "waiting",
+  "sleeping",
+  "waiting_event",
+  "waiting_approval",
+  "paused",
+  "delayed",
+  "pending",
+  "running",
+] as const;
 
 /** The statuses in which `verb` finds something to do; without one in the filter, those that it goes through. */
 function statusesFor(verb: Verb, status: TaskStatus | undefined): readonly TaskStatus[] {

@@ -4,6 +4,7 @@ import type { QueryCtx } from "../_generated/server";
 import { AHEAD_SHOWN, BACKLOG_QUEUES, BACKLOG_ROWS, FREED_BATCH, LAG_RUNS, LINKS_SHOWN } from "../constants";
 import { refuse } from "../errors";
 import type { Backlog, Why } from "../validators";
+import { openOf as questionsOf } from "./approvals";
 import { Books, liveWorkers, settled } from "./look";
 import { isDead, type LoopName } from "./loops";
 import { clocksOf } from "./progress";
@@ -31,6 +32,7 @@ async function factsOf(ctx: QueryCtx, task: Doc<"tasks">, lane: string, now: num
     delayed: await delayOf(ctx, task),
     after: task.status === "waiting" ? await openOf(ctx, task._id) : null,
     wait: task.status === "waiting_event" ? await eventOf(ctx, task) : null,
+    asked: task.status === "waiting_approval" ? await questionsOfTask(ctx, task._id) : [],
     run,
     ...(waits ? await surroundings(ctx, lane, now) : { blocks: [], workers: [], dead: [] }),
   };
@@ -95,6 +97,11 @@ async function openOf(ctx: QueryCtx, task: Id<"tasks">): Promise<Facts["after"]>
     more: edges.length > LINKS_SHOWN,
     mode: blocked?.mode ?? "all",
   };
+}
+
+async function questionsOfTask(ctx: QueryCtx, task: Id<"tasks">): Promise<Facts["asked"]> {
+  const open = await questionsOf(ctx, task);
+  return open.map(({ _id, tool, why, expiresAt }) => ({ approval: _id, tool, why, expiresAt }));
 }
 
 async function eventOf(ctx: QueryCtx, task: Doc<"tasks">): Promise<Facts["wait"]> {

@@ -39,6 +39,7 @@ export const OF_TASK: readonly Owned[] = [
   of("delayed", "by_task", "task"),
   of("blocked", "by_task", "task"),
   of("waits", "by_task", "task"),
+  archived(of("approvals", "by_task", "task")),
   archived(of("events", "by_task_and_at", "task")),
 ];
 

@@ -3,6 +3,7 @@ import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
 import { IDLE_LEASE_MS, MAX_LINE_CHARS, MAX_STATE_BYTES } from "../constants";
 import { refuse } from "../errors";
+import { openOf } from "./approvals";
 import type { ProgressReport, TaskState } from "../validators";
 import { isLive } from "./runs";
 import { heartbeatOf, leaseMs } from "./sessions";
@@ -35,7 +36,7 @@ export async function stateOf(ctx: QueryCtx, id: Id<"tasks">): Promise<TaskState
   if (task === null) throw refuse("not_found", `No task ${id}.`);
   const run = task.run === null ? null : await ctx.db.get("runs", task.run);
   const said = run === null ? null : await progressOf(ctx, run._id);
-  const wait = await waitOf(ctx, task);
+  const waitsFor = await waitedFor(ctx, task);
   const told = said?.done ?? null;
   return {
     task: id,
@@ -45,9 +46,15 @@ export async function stateOf(ctx: QueryCtx, id: Id<"tasks">): Promise<TaskState
     state: said?.state ?? null,
     at: said?.at ?? null,
     steps: run !== null && isLive(run) ? (run.steps ?? 0) : (task.steps ?? 0),
-    waitsFor: wait?.event ?? null,
+    waitsFor,
     clocks: run !== null && isLive(run) ? await clocksOf(ctx, run) : null,
   };
+}
+
+async function waitedFor(ctx: QueryCtx, task: Doc<"tasks">): Promise<string | null> {
+  if (task.status !== "waiting_approval") return (await waitOf(ctx, task))?.event ?? null;
+  const open = await openOf(ctx, task._id);
+  return open.map(({ _id, tool }) => `approval of ${tool} (${_id})`).join(", ") || null;
 }
 
 /** The three clocks of a live run: its worker's process, its worker's inbox loop, its own last token or step. */

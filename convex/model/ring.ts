@@ -1,6 +1,7 @@
 /** What happens when an alarm rings: one case for each kind. */
 import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx } from "../_generated/server";
+import { expire } from "./approvals";
 import { attend } from "./attending";
 import { missEnd, missStart } from "./deadlines";
 import { retryCallback } from "./groups";
@@ -24,6 +25,7 @@ const HANDLERS: Record<
   endBy: (ctx, task, now) => missEnd(ctx, task as Id<"tasks">, now),
   callback: (ctx, group) => retryCallback(ctx, group as Id<"groups">),
   wait: (ctx, task, now) => timeOut(ctx, task as Id<"tasks">, now),
+  approval: (ctx, approval, now) => expire(ctx, approval as Id<"approvals">, now),
   schedule: (ctx, schedule, now) => fire(ctx, schedule as Id<"schedules">, now),
   session: (ctx, session) => endLeftRuns(ctx, session as Id<"sessions">),
   endpoint: (ctx, endpoint, now) => attend(ctx, endpoint as Id<"endpoints">, now),

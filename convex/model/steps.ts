@@ -11,6 +11,7 @@ import {
   STEPS_PAGE_BYTES,
 } from "../constants";
 import type { Fault, StepKind, StepReport } from "../validators";
+import { unapproved } from "./approvals";
 import { pendingSignals, takeSignal } from "./signals";
 import { isJson } from "./json";
 import { fitsIn, keepText, readText } from "./text";
@@ -70,6 +71,7 @@ export async function keepSteps(
     const { key, kind, signal } = report;
     const known = await findStep(ctx, run.task, key);
     fault = objection(key, kind, known, steps) ?? otherCall(known, report) ?? unfit(report);
+    if (report.state === "intended") fault ??= await unapproved(ctx, run.task, report);
     if (fault !== null) break;
     if (known === null) {
       await insertStep(ctx, run.task, { key, kind, at: null, ...(await kept(ctx, report)) });

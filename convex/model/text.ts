@@ -35,7 +35,11 @@ export function checkKey(field: string, key: string): string {
 }
 
 /** An id that somebody typed. */
-export function knownId<T extends "tasks" | "runs" | "groups">(ctx: QueryCtx, table: T, text: string): Id<T> {
+export function knownId<T extends "tasks" | "runs" | "groups" | "approvals">(
+  ctx: QueryCtx,
+  table: T,
+  text: string,
+): Id<T> {
   const id = ctx.db.normalizeId(table, text);
   if (id === null) {
     throw refuse("not_found", `No ${table.slice(0, -1)} ${JSON.stringify(text.slice(0, 80))}.`);

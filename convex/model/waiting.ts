@@ -2,6 +2,7 @@
 import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx } from "../_generated/server";
 import { AGEING_MS, SET_ASIDE_MS } from "../constants";
+import { withdraw } from "./approvals";
 import { record } from "./events";
 import { wakeDispatch, wakeTimersBy } from "./loops";
 import { forget, waitOf } from "./waits";
@@ -137,6 +138,9 @@ export async function leaveLine(ctx: MutationCtx, task: Pick<Doc<"tasks">, "_id"
       if (wait !== null) await forget(ctx, wait);
       return;
     }
+    case "waiting_approval":
+      await withdraw(ctx, task._id);
+      return;
     case "paused":
       return;
     case "running":

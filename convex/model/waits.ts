@@ -1,9 +1,10 @@
-/** Tasks that wait without a worker: for a time, or for an event. The next run goes on behind their finished steps. */
+/** Tasks that wait without a worker: for a time, for an event, or for people. The next run goes on behind their finished steps. */
 import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
 import { MAX_DELAY_MS, MAX_KEY_CHARS, WAKE_BATCH } from "../constants";
 import type { Fault, Outcome } from "../validators";
 import { clearAlarm, setAlarm } from "./alarms";
+import { ask, askRefusal } from "./approvals";
 import { record } from "./events";
 import { settleLater } from "./settlements";
 import { firstSignal, resultOf, takeSignal } from "./signals";
@@ -17,11 +18,15 @@ const TIMED_OUT = '{"timeout":true}';
 /** Groups have a tenant of their own, whose name no tenant can have. */
 const groupTenant = (group: string) => `group/${group}`;
 
+/** What a task waits for that has no questions for people. */
+type Until = Exclude<Suspension["until"], { approvals: unknown }>;
+
 const kindOf = ({ until }: Suspension) => ("ms" in until ? "sleep" : "event");
 
 /** Why a run cannot wait as it asks to; null when it can. */
 export async function refusal(ctx: QueryCtx, run: Doc<"runs">, asked: Suspension): Promise<Fault | null> {
   const { step, until } = asked;
+  if ("approvals" in until) return askRefusal(ctx, run, until.approvals);
   if ("event" in until && (until.event.length < 1 || until.event.length > MAX_KEY_CHARS)) {
     return { code: "invalid_wait", message: `An event's name has 1 to ${MAX_KEY_CHARS} characters` };
   }
@@ -50,6 +55,15 @@ export async function suspend(
   now: number,
 ): Promise<void> {
   const { step: key, until } = asked;
+  if ("approvals" in until) {
+    const { open, steps } = await ask(ctx, task, run, until.approvals, now);
+    const what = until.approvals.map(({ tool }) => tool).join(", ");
+    await record(ctx, task, "task_suspended", run._id, { step: key, what: what.slice(0, 500), until: null });
+    const kept = { ...change, steps: (run.steps ?? 0) + steps, updated: ctx.db.vars.commitTs };
+    await ctx.db.patch("tasks", task._id, { ...kept, status: "waiting_approval" });
+    if (open === 0) await comeBack(ctx, { ...task, ...kept }, now); // all was decided in an earlier run
+    return;
+  }
   const known = await findStep(ctx, task._id, key);
   const ms = limitOf(until);
   const at = known === null ? (ms === null ? null : now + ms) : known.at;
@@ -83,7 +97,7 @@ async function isOver(
   task: Doc<"tasks">,
   step: Id<"steps">,
   known: Doc<"steps"> | null,
-  until: Exclude<Suspension["until"], { ms: number }>,
+  until: Exclude<Until, { ms: number }>,
   change: Partial<Doc<"tasks">>,
 ): Promise<boolean> {
   if (known !== null && hasResult(known)) return true;
@@ -103,7 +117,7 @@ async function isOver(
   return true;
 }
 
-const limitOf = (until: Suspension["until"]): number | null =>
+const limitOf = (until: Until): number | null =>
   "ms" in until ? until.ms : "group" in until ? null : until.timeoutMs;
 
 /** A group that a task may wait for is complete. */

@@ -38,6 +38,7 @@ function facts({ task, ...more }: More = {}): Facts {
     delayed: null,
     after: null,
     wait: null,
+    asked: [],
     run: null,
     blocks: [],
     workers: [worker()],
@@ -84,6 +85,21 @@ describe("why", () => {
     ["paused", { task: { status: "paused" } }, [["paused", /is paused/]]],
     [
       "asked to pause while it waits",
+      {
+        task: { status: "waiting_approval", pauseRequested: true },
+        asked: [
+          { approval: "a1", tool: "pay", why: "tool", expiresAt: NOW + 9 },
+          { approval: "a2", tool: "mail", why: "in_doubt", expiresAt: NOW + 8 },
+        ],
+      },
+      [
+        ["pause_requested", /./],
+        ["waiting_approval", /approve "pay" \(approval a1\)/, NOW + 9],
+        ["waiting_approval", /whether "mail" happened \(approval a2\)/, NOW + 8],
+      ],
+    ],
+    [
+      "waiting, and to be paused",
       { task: { status: "waiting_event", pauseRequested: true }, wait: { event: "x", until: null } },
       [
         ["pause_requested", /pause/],

@@ -1,5 +1,6 @@
 /** Why a task does not run now: all true reasons, in the order in which they stand in its way. Pure. */
 import type { Doc } from "../_generated/dataModel";
+import type { ApprovalWhy } from "../approval.validators";
 import type { Reason } from "../validators";
 import type { Block, Scope } from "./limits";
 import { canRun } from "./plan";
@@ -31,6 +32,8 @@ export type Facts = {
   /** What it comes after and has not ended. */
   after: { tasks: string[]; more: boolean; mode: "all" | "any" } | null;
   wait: { event: string; until: number | null } | null;
+  /** What people are asked. */
+  asked: { approval: string; tool: string; why: ApprovalWhy; expiresAt: number }[];
   run: {
     state: "assigned" | "running";
     worker: string;
@@ -97,7 +100,7 @@ function running(
 }
 
 /** What its own state says. */
-function own({ task, delayed, after, wait }: Facts): Reason[] {
+function own({ task, delayed, after, wait, asked }: Facts): Reason[] {
   switch (task.status) {
     case "paused":
       return task.preparing === undefined
@@ -125,6 +128,15 @@ function own({ task, delayed, after, wait }: Facts): Reason[] {
         ),
       ];
     }
+    case "waiting_approval":
+      return asked.map(({ approval, tool, why, expiresAt }) => {
+        const what = JSON.stringify(tool);
+        const message =
+          why === "in_doubt"
+            ? `It waits for a person to say whether ${what} happened (approval ${approval}).`
+            : `It waits for a person to approve ${what} (approval ${approval}).`;
+        return reason("waiting_approval", message, "signalbox approvals approve or refuse.", expiresAt);
+      });
     case "waiting": {
       const { tasks = [], more = false, mode = "all" } = after ?? {};
       const named = `${tasks.join(", ")}${more ? " and more" : ""}`;

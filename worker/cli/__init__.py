@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from worker import __version__
 from worker.cli import (
     agents,
+    approvals,
     endpoints,
     host,
     keys,
@@ -51,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
         triggers,
         upkeep,
         limits,
+        approvals,
         agents,
         endpoints,
         keys,
