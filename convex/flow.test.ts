@@ -234,6 +234,11 @@ describe("sync", () => {
     expect(await worker.sync({ accepted: [run] })).toMatchObject({ leaseMs: LEASE_MS, nextSyncMs: 5_000 });
     await at.t.mutation(api.runs.watch, { key: KEYS.submit, task, forMs: 10_000 });
     expect(await worker.sync()).toMatchObject({ watched: [run], nextSyncMs: 250 });
+    for (const forMs of [-1, NaN]) {
+      await expect(at.t.mutation(api.runs.watch, { key: KEYS.submit, task, forMs })).rejects.toThrow(
+        `forMs: ${forMs} is outside 0`,
+      );
+    }
     expect(await worker.finish(run)).toMatchObject({ leaseMs: IDLE_LEASE_MS });
   });
 

@@ -10,7 +10,7 @@ import type { Assignable } from "./plan";
 import { handOver } from "./push";
 import { judge, type Ending } from "./retry";
 import { close, get as getTask } from "./tasks";
-import { keepText } from "./text";
+import { checkNumber, keepText } from "./text";
 import { leaveLine, putInLine, wakeFor } from "./waiting";
 import { settingsGone, settingsOf, versionFor, type Known } from "./versions";
 import { suspend, type Suspension } from "./waits";
@@ -242,11 +242,12 @@ export async function watch(
   forMs: number,
   now: number,
 ): Promise<Id<"runs"> | null> {
+  checkNumber("forMs", forMs, 0, Infinity);
   const task = await ctx.db.get("tasks", id);
   if (task === null) throw refuse("not_found", `No task ${id}.`);
   const run = task.run === null ? null : await ctx.db.get("runs", task.run);
   if (run === null || !isLive(run)) return task.run;
-  const until = now + Math.min(Math.max(0, forMs), MAX_WATCH_MS);
+  const until = now + Math.min(forMs, MAX_WATCH_MS);
   const known = await ctx.db
     .query("watches")
     .withIndex("by_run", (q) => q.eq("run", run._id))
