@@ -491,7 +491,7 @@ describe("agents", () => {
     ["models", { model: "a", models: ["b"] }, { models: Array.from({ length: 20 }, (_, i) => `p/m${i}`) }],
     ["models", { models: [] }, { models: ["p/m"] }],
     ["models", { models: Array.from({ length: 21 }, (_, i) => `p/m${i}`) }, {}],
-    ["tools", { tools: ["a b"] }, { tools: ["x".repeat(64)] }],
+    ["tools", { tools: ["a b"] }, { tools: ["x".repeat(64), "github_*"] }],
     ["tools", { tools: ["x".repeat(65)] }, {}],
     ["tools", { tools: Array(129).fill("t") }, { tools: Array(128).fill("t") }],
     ["outputSchema", { outputSchema: "[]" }, { outputSchema: '{"type":"object"}' }],

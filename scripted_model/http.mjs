@@ -1,6 +1,7 @@
 /** The HTTP face of the scripted models: routes, error bodies, the request log. */
 
 import http from "node:http";
+import { turnOf } from "./agent.mjs";
 import { RequestLog } from "./log.mjs";
 import { planAnswer } from "./plan.mjs";
 import { play, STALL_LIMIT_MS, STREAM_ERROR, usageOf } from "./play.mjs";
@@ -106,7 +107,12 @@ function complete(body, response, log, tally) {
     throw error;
   }
   const entry = log.add(
-    { model: request.model, script: script.behaviour, stream: request.stream },
+    {
+      model: request.model,
+      script: script.behaviour,
+      stream: request.stream,
+      turn: turnOf(request.messages),
+    },
     Date.now(),
   );
   response.once("close", () => {
@@ -117,8 +123,24 @@ function complete(body, response, log, tally) {
     entry.status = response.statusCode;
   } else {
     entry.status = 200;
-    answer(request, script, response, entry);
+    answer(request, stalling(request, script, tally), response, entry);
   }
+}
+
+/**
+ * Return the script, or one that stalls: each turn of an agent from `stall` on does, the first time that it is asked for.
+ * @param {ChatRequest} request
+ * @param {Script} script
+ * @param {Tally} tally
+ * @returns {Script}
+ */
+function stalling(request, script, tally) {
+  const { behaviour, key, numbers } = script;
+  const turn = turnOf(request.messages);
+  if (behaviour !== "agent" || !numbers.stall || turn < numbers.stall) return script;
+  const counted = key || JSON.stringify([request.model, request.messages]);
+  if (!tally.within(`agent ${turn} ${counted}`, 1)) return script;
+  return { ...script, behaviour: "stall", numbers: { ...numbers, after: 3 } };
 }
 
 /**
@@ -150,7 +172,7 @@ function refused(request, script, response, tally) {
  * @param {Entry} entry
  */
 function answer(request, script, response, entry) {
-  const plan = planAnswer(request.model, request.messages, script, request.maxTokens);
+  const plan = planAnswer(request.model, request.messages, script, request.maxTokens, request.tools);
   const created = Math.floor(Date.now() / 1000);
   if (request.stream) {
     response.writeHead(200, {
@@ -179,7 +201,14 @@ function answer(request, script, response, entry) {
 function answerWhole(request, plan, created, response) {
   if (plan.ending === "truncate" || plan.ending === "stall") return response.destroy();
   if (plan.ending === "error") return sendError(response, 502, "server_error", STREAM_ERROR);
-  const message = { role: "assistant", content: plan.tokens.join(""), refusal: null };
+  const asked = plan.calls.map(({ id, ...call }) => ({ id, type: "function", function: call }));
+  const content = plan.tokens.join("");
+  const message = {
+    role: "assistant",
+    content,
+    refusal: null,
+    ...(asked.length > 0 ? { tool_calls: asked } : {}),
+  };
   return sendJson(response, 200, {
     id: plan.id,
     object: "chat.completion",

@@ -13,6 +13,7 @@ const KEPT = 1_000;
  * @property {number} chunks    tokens sent so far
  * @property {boolean} done     the answer is over, in whatever way
  * @property {boolean} aborted  the client left before its end
+ * @property {number} turn      answers in the conversation, and this one
  */
 
 export class RequestLog {
@@ -21,7 +22,7 @@ export class RequestLog {
   #count = 0;
 
   /**
-   * @param {Pick<Entry, "model" | "script" | "stream">} request
+   * @param {Pick<Entry, "model" | "script" | "stream" | "turn">} request
    * @param {number} at
    * @returns {Entry} to be kept up to date by the caller
    */

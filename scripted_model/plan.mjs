@@ -1,5 +1,6 @@
 /** Turns a request into what will be sent and when. Pure: the same model, messages and script give the same plan. */
 
+import { planTurn } from "./agent.mjs";
 import { compose } from "./answer.mjs";
 import { hash, seeded } from "./random.mjs";
 import { withoutDirective } from "./script.mjs";
@@ -7,7 +8,7 @@ import { countPrompt, tokenize } from "./tokens.mjs";
 
 /**
  * @typedef {import("./script.mjs").Script} Script
- * @typedef {"stop" | "length" | "error" | "truncate" | "stall"} Ending  stop and length are finish reasons, the rest faults
+ * @typedef {"stop" | "length" | "tool_calls" | "error" | "truncate" | "stall"} Ending  the first three are finish reasons, the rest faults
  * @typedef {object} Plan
  * @property {string[]} tokens
  * @property {number[]} due     for each token, ms after the request
@@ -15,6 +16,7 @@ import { countPrompt, tokenize } from "./tokens.mjs";
  * @property {Ending} ending
  * @property {number} promptTokens
  * @property {string} id
+ * @property {import("./agent.mjs").ToolCall[]} calls  behind the tokens
  */
 
 const JITTER = 0.6; // of the pause between tokens, to both sides
@@ -24,19 +26,25 @@ const JITTER = 0.6; // of the pause between tokens, to both sides
  * @param {readonly { role: string, text: string }[]} messages
  * @param {Script} script
  * @param {number | null} maxTokens
+ * @param {readonly import("./agent.mjs").ToolSpec[]} [tools]
  * @returns {Plan}
  */
-export function planAnswer(model, messages, script, maxTokens) {
+export function planAnswer(model, messages, script, maxTokens, tools = []) {
   const seed = hash(JSON.stringify([model, messages.map(({ role, text }) => [role, text])]));
-  const whole = script.behaviour === "chunks" ? chunks(script) : tokenize(compose(prompt(messages), seed));
+  const turn = script.behaviour === "agent" ? planTurn(messages, tools, script.numbers) : null;
+  const whole =
+    turn?.tokens ??
+    (script.behaviour === "chunks" ? chunks(script) : tokenize(compose(prompt(messages), seed)));
   const kept = Math.min(whole.length, maxTokens ?? Infinity, faultAfter(script));
+  const calls = turn !== null && kept === whole.length ? turn.calls : [];
   return {
     tokens: whole.slice(0, kept),
     due: dueTimes(kept, script, seed),
     commentMs: script.behaviour === "comments" ? (script.numbers.every ?? 0) : 0,
-    ending: endingOf(script) ?? (kept < whole.length ? "length" : "stop"),
+    ending: endingOf(script) ?? (kept < whole.length ? "length" : calls.length > 0 ? "tool_calls" : "stop"),
     promptTokens: countPrompt(messages),
     id: `chatcmpl-scripted-${seed.toString(16).padStart(8, "0")}`,
+    calls,
   };
 }
 

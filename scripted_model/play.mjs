@@ -86,8 +86,15 @@ function frames(plan, { model, created, fingerprint, includeUsage }) {
     /** @param {string} text @param {boolean} first */
     token: (text, first) =>
       first ? chunk({ role: "assistant", content: text }, null) : `${before}${JSON.stringify(text)}${after}`,
-    /** @param {"stop" | "length"} finish */
+    /** @param {"stop" | "length" | "tool_calls"} finish */
     last: (finish) =>
+      plan.calls
+        .map((call, index) =>
+          pieces(call, index)
+            .map((piece) => chunk({ tool_calls: [piece] }, null))
+            .join(""),
+        )
+        .join("") +
       chunk({}, finish) +
       (includeUsage ? data({ ...head, choices: [], usage: usageOf(plan) }) : "") +
       "data: [DONE]\n\n",
@@ -97,6 +104,19 @@ function frames(plan, { model, created, fingerprint, includeUsage }) {
         error: { code: 502, message: STREAM_ERROR, type: "server_error" },
       }),
   };
+}
+
+/**
+ * A tool call as providers send it: its name first, then its arguments bit by bit.
+ * @param {import("./agent.mjs").ToolCall} call
+ * @param {number} index
+ */
+function pieces({ id, name, arguments: text }, index) {
+  const middle = Math.floor(text.length / 2);
+  return [
+    { index, id, type: "function", function: { name, arguments: "" } },
+    ...[text.slice(0, middle), text.slice(middle)].map((part) => ({ index, function: { arguments: part } })),
+  ];
 }
 
 /** @param {Plan} plan */

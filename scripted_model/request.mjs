@@ -7,6 +7,7 @@
  * @property {boolean} stream
  * @property {boolean} includeUsage
  * @property {number | null} maxTokens
+ * @property {import("./agent.mjs").ToolSpec[]} tools  those that are functions
  */
 
 /** A request that no script can answer; the message is for its author. */
@@ -36,6 +37,7 @@ export function readRequest(body) {
     stream: value.stream === true,
     includeUsage: value.stream_options?.include_usage === true,
     maxTokens: readLimit(value.max_completion_tokens ?? value.max_tokens ?? null),
+    tools: readTools(value.tools ?? []),
   };
 }
 
@@ -60,6 +62,19 @@ function readContent(content, at) {
   if (!Array.isArray(content))
     throw new BadRequest(`messages[${at}].content must be a text or a list of parts`);
   return content.map((part) => (typeof part?.text === "string" ? part.text : "")).join("");
+}
+
+/**
+ * @param {unknown} tools
+ * @returns {import("./agent.mjs").ToolSpec[]}
+ */
+function readTools(tools) {
+  if (!Array.isArray(tools)) throw new BadRequest("'tools' must be a list");
+  return tools.flatMap((tool) =>
+    typeof tool?.function?.name === "string"
+      ? [{ name: tool.function.name, parameters: tool.function.parameters ?? {} }]
+      : [],
+  );
 }
 
 /** @param {unknown} limit */

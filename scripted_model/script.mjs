@@ -4,11 +4,11 @@
  */
 
 /**
- * @typedef {"write" | "chunks" | "fail" | "rate-limit" | "error" | "truncate" | "stall" | "comments" | "slow-start"} Behaviour
+ * @typedef {"write" | "chunks" | "fail" | "rate-limit" | "error" | "truncate" | "stall" | "comments" | "slow-start" | "agent"} Behaviour
  * @typedef {object} Script
  * @property {Behaviour} behaviour
  * @property {Record<string, number>} numbers  every number of the behaviour, defaults filled in
- * @property {string} key  what `fail` and `rate-limit` count by; empty: the prompt itself
+ * @property {string} key  what `fail`, `rate-limit` and `agent` count by; empty: the prompt itself
  */
 
 /** A request that names no script; `code` goes into the answer. */
@@ -41,6 +41,13 @@ const NUMBERS = {
   stall: { ...AFTER, ...PACE },
   comments: { every: [100, 1, 60_000] },
   "slow-start": { ...PACE, first: [3_000, 0, 600_000] },
+  agent: {
+    turns: [3, 1, 1_000],
+    calls: [2, 0, 10_000],
+    stall: [0, 0, 1_000],
+    first: [0, 0, 600_000],
+    every: [0, 0, 60_000],
+  },
 };
 
 const BENCH = /^scripted-bench-(\d{1,6})x(\d{1,5})ms(?:-(\d{1,5})b)?$/;

@@ -53,6 +53,40 @@ async function newest(/** @type {(entry: any) => boolean} */ ready) {
   }
 }
 
+describe("an agent", () => {
+  const tool = {
+    type: "function",
+    function: { name: "t", parameters: { required: ["n"], properties: { n: { type: "integer" } } } },
+  };
+  const asked = { ...says("Go. [[script: agent turns=2 calls=2 stall=2 key=one]]"), tools: [tool] };
+
+  it("asks for tools, the same in a stream and in one piece, and stalls where it is told to, once", async () => {
+    const chunks = events(await (await ask({ ...asked, stream: true })).text());
+    const whole = /** @type {any} */ (await (await ask(asked)).json());
+    expect(chunks.at(-1).choices[0].finish_reason).toBe("tool_calls");
+    expect(whole.choices[0].finish_reason).toBe("tool_calls");
+    const pieces = chunks.flatMap((chunk) => chunk.choices[0].delta.tool_calls ?? []);
+    const text = (/** @type {number} */ at) =>
+      pieces
+        .filter(({ index }) => index === at)
+        .map((piece) => piece.function.arguments)
+        .join("");
+    expect([text(0), text(1)]).toEqual(['{"n":1}', '{"n":2}']);
+    expect(
+      whole.choices[0].message.tool_calls.map((/** @type {any} */ call) => call.function.arguments),
+    ).toEqual([text(0), text(1)]);
+
+    const messages = [...asked.messages, { role: "assistant", content: null }];
+    const leave = new AbortController();
+    const stalled = await ask({ ...asked, messages, stream: true }, { signal: leave.signal });
+    expect(await newest((entry) => entry.turn === 2 && entry.chunks === 3)).toMatchObject({ done: false });
+    leave.abort();
+    await stalled.body?.cancel().catch(() => {});
+    const again = events(await (await ask({ ...asked, messages, stream: true })).text());
+    expect(textOf(again)).toBe("All 2 turns are done.");
+  });
+});
+
 describe("a stream", () => {
   it("carries the same text and usage as the answer in one piece", async () => {
     const whole = /** @type {any} */ (await (await ask({})).json());

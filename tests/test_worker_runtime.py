@@ -53,6 +53,8 @@ SPEC = LlmSpec(model="m", prompt="Be brief.", temperature=0.5, max_output_tokens
 class Reporter:
     """Keeps what a run says."""
 
+    keeps_steps = True
+
     def __init__(self) -> None:
         self.said: list[tuple[str, int, int, str]] = []
         self.hurried = anyio.Event()
@@ -553,14 +555,13 @@ async def test_without_a_provider_a_model_call_fails_for_good() -> None:
 )
 def test_an_input_that_is_no_chat_is_refused(value: object) -> None:
     with pytest.raises(InvalidInputError):
-        messages_of(SPEC, value)
+        messages_of(SPEC.prompt, value)
 
 
 def test_messages_are_passed_on_behind_the_agents_prompt() -> None:
     chat = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
-    assert messages_of(SPEC, {"messages": chat}) == [{"role": "system", "content": "Be brief."}, *chat]
-    bare = SPEC.model_copy(update={"prompt": ""})
-    assert messages_of(bare, "Hi") == [{"role": "user", "content": "Hi"}]
+    assert messages_of(SPEC.prompt, {"messages": chat}) == [{"role": "system", "content": "Be brief."}, *chat]
+    assert messages_of("", "Hi") == [{"role": "user", "content": "Hi"}]
 
 
 # Streams.

@@ -20,7 +20,7 @@ from pydantic import SecretStr
 from worker import errors, service
 from worker.blame import Board
 from worker.models import Inbox, RegisterRequest, SyncReply, SyncRequest
-from worker.runtime import Agent, Context, Environment, Registry, Run
+from worker.runtime import Agent, Context, Environment, Registry, Run, Toolbox
 from worker.service import Identity, Worker, run_worker
 from worker.settings import Settings, key_now
 from worker.testing import FakeControlPlane
@@ -90,7 +90,9 @@ class Working:
 async def working(control: FakeControlPlane, *agents: Agent, **options: Any) -> AsyncIterator[Working]:
     registry = Registry([Agent("echo", "", echo), Agent("boom", "", boom), *agents])
     board = Board(10)
-    environment = Environment(registry, board=board)
+    environment = Environment(
+        registry, board=board, model=options.pop("model", None), tools=options.pop("tools", Toolbox())
+    )
     options = {"grace_s": 5.0, "exit_now": exit_now, **options}
     at = Working(
         Worker(

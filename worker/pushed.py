@@ -296,6 +296,8 @@ class PushedRun:
         """Keep the JSON text of a large output: an answer carries it as any other."""
         self._output = text
 
+    keeps_steps = False
+
     async def steps(self, run: str) -> StepsPage:  # noqa: ARG002 - one run
         """Refuse: what earlier runs have done is told to sessions alone."""
         raise NonRetryable(NEEDS_A_WORKER)

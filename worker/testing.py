@@ -558,11 +558,13 @@ class FakeControlPlane:
             self._end_task(task, outcome.kind)
 
     def _keep(self, task: FakeTask, report: StepReport) -> None:
-        if report.key not in task.steps or task.steps[report.key].result is None:
-            said = report.model_dump(exclude={"run", "signal"}, exclude_none=True)
-            if report.state == "done":
-                del said["state"]
-            task.steps[report.key] = Step(**{"result": None, "remaining_ms": None, **said})
+        known = task.steps.get(report.key)
+        if known is None or known.result is None:
+            said = {name: value for name, value in report if value is not None and name in Step.model_fields}
+            if known is not None and known.state is not None:
+                said = {"state": "done", **said}
+            step = Step(key=report.key, kind=report.kind, result=None, remaining_ms=None)
+            task.steps[report.key] = (known or step).model_copy(update=said)
         task.signals = [signal for signal in task.signals if signal.signal != report.signal]
 
     def _suspend(self, task: FakeTask, asked: Suspended) -> None:

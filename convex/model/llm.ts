@@ -14,7 +14,7 @@ import type { vLlm } from "../validators";
 import { isJson } from "./json";
 import { checkInteger, checkKey, fitsIn } from "./text";
 
-const TOOL = /^[A-Za-z0-9_-]{1,64}$/; // what every provider takes as a function's name
+const TOOL = /^[A-Za-z0-9_-]{1,64}\*?$/; // what every provider takes as a function's name; name*: all of a source
 
 // Steps bound the turns and calls of a task: each is one of them.
 const MOST: Record<keyof LlmLimits, number> = {

@@ -246,6 +246,8 @@ class Session:
         self._pace.hurry = True
         self._nudged.set()
 
+    keeps_steps = True
+
     def step(self, report: StepReport) -> None:
         """Report something that a run has done for good; `Runs.stepped` tells when that is acknowledged."""
         if report.run in self._active:

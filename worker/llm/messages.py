@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -128,6 +129,22 @@ class Completion:
     raw_finish: str
     model: str | None
     usage: TokenUsage | None
+
+    def message(self) -> dict[str, Any]:
+        """Return the message as it goes into the history, in the common form."""
+        message: dict[str, Any] = {"role": "assistant", "content": self.text or None}
+        if self.refusal is not None:
+            message["refusal"] = self.refusal
+        if self.tool_calls:
+            message["tool_calls"] = [_told(call) for call in self.tool_calls]
+        return message
+
+
+def _told(call: ToolCall) -> dict[str, Any]:
+    arguments = call.arguments_raw
+    if call.arguments is not None:
+        arguments = json.dumps(call.arguments, ensure_ascii=False)
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments or ""}}
 
 
 Delta = TextDelta | ReasoningDelta | RefusalDelta | ToolCallDelta

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from worker.runtime.agents import Agent, Registry, agent, load
 from worker.runtime.context import Context
+from worker.runtime.llm_agent import AgentResult, GuardrailError, LlmAgent, LoopStoppedError
+from worker.runtime.loop import Call, Limits
 from worker.runtime.model import ModelCaller, NoModelError, Prompt, Sole
 from worker.runtime.outcome import Result
 from worker.runtime.run import Environment, Report, Run
@@ -11,8 +13,14 @@ from worker.runtime.tools import Tool, Toolbox, ToolContext, ToolError, tool
 
 __all__ = [
     "Agent",
+    "AgentResult",
+    "Call",
     "Context",
     "Environment",
+    "GuardrailError",
+    "Limits",
+    "LlmAgent",
+    "LoopStoppedError",
     "ModelCaller",
     "NoModelError",
     "Prompt",

@@ -1,4 +1,4 @@
-"""One JSON text for each value, and its hash: what approvals and intended steps are bound to."""
+"""JSON texts of values: the canonical one, whose hash approvals and steps are bound to, and what is kept."""
 
 from __future__ import annotations
 
@@ -14,3 +14,13 @@ def canonical(value: object) -> str:
 def args_hash(arguments: object) -> str:
     """Return the SHA-256 of the arguments' canonical JSON, in hexadecimal digits."""
     return hashlib.sha256(canonical(arguments).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def dumped(value: object) -> str:
+    """Return JSON text that UTF-8 can hold; a lone surrogate is escaped."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, allow_nan=False, separators=(",", ":"))
+    return text

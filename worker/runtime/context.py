@@ -7,10 +7,16 @@ from typing import Any, Protocol
 
 from worker.client import TaskSpec
 from worker.llm import Completion
-from worker.models import Progress
+from worker.models import Entry, Progress
+from worker.router import Answer
+from worker.runtime import llm_run
 from worker.runtime.durable import Durable, DurableHost, Outcome, Told
+from worker.runtime.llm_agent import AgentResult, LlmAgent
 from worker.runtime.model import Prompt
 from worker.runtime.stream import OWN_LOG, OWN_TEXT, Label
+from worker.runtime.tools import Toolbox, toolbox
+
+MAX_LOOP_CHARS = 64  # of a loop's name, within the keys of its steps
 
 
 class Host(DurableHost, Protocol):
@@ -27,6 +33,9 @@ class Host(DurableHost, Protocol):
 
     async def complete(self, prompt: Prompt) -> Completion:
         """Call the model, streaming what it says."""
+
+    async def answer(self, prompt: Prompt) -> Answer:
+        """The same, with who answered and what each attempt has cost."""
 
 
 class Context:
@@ -49,12 +58,14 @@ class Context:
         host: Host,
         earlier: bool = False,
         changed: bool = False,
+        tools: Toolbox = toolbox,
     ) -> None:
         self.run = run
         self.task = task
         self.attempt = attempt
         self.agent = agent
         self._host = host
+        self._toolbox = tools
         self._durable = Durable(host, earlier=earlier, changed=changed)
 
     async def stream(self, text: str, kind: str = "text") -> None:
@@ -68,6 +79,36 @@ class Context:
         """Add a line to the run's log, with facts beside it."""
         beside = "".join(f" {name}={value!r}" for name, value in facts.items())
         self._host.write(f"{_text(message)}{beside}\n", OWN_LOG)
+
+    async def play(
+        self,
+        agent: LlmAgent,
+        input: Any,  # noqa: ANN401 - the word of every agent; any JSON
+        *,
+        name: str | None = None,
+    ) -> AgentResult:
+        """Let a model play an agent: turns and tool calls until it has its output.
+
+        Each turn and each call is a step of the task (`turn#1`, `turn#1/0:search`, ...): a later run goes on
+        behind the last one, and asks for none again.
+
+        Args:
+            agent: What plays.
+            input: A text, `{"prompt": text}` or `{"messages": [...]}`.
+            name: Tells its steps from those of another that plays at the same time; 1 to 64 characters.
+
+        Raises:
+            LoopStoppedError: A limit is reached, or the output does not fit. The task fails for good.
+            ModelError: No model has answered.
+        """
+        if name is not None and not 1 <= len(name) <= MAX_LOOP_CHARS:
+            raise ValueError(f"name must have 1 to {MAX_LOOP_CHARS} characters, not {len(name)}")
+        with self._durable.alone(name or ""):
+            return await llm_run.play(agent, input, self.place(), name)
+
+    def place(self, post: Callable[[Entry], None] | None = None) -> llm_run.Place:
+        """Return where the loops of this run play."""
+        return llm_run.Place(self._host, self._durable, self, self.task, self.run, self._toolbox, post)
 
     async def complete(
         self,

@@ -10,7 +10,8 @@ import asyncio
 import inspect
 import json
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol, TypeAlias
 
@@ -65,6 +66,12 @@ class ConcurrentWaitError(NonRetryable):
     """Two waits at the same time: a task waits for one thing."""
 
     code = "concurrent_wait"
+
+
+class ConcurrentLoopError(NonRetryable):
+    """Two loops of one name at the same time: their turns would be numbered by chance."""
+
+    code = "concurrent_loop"
 
 
 class DurableHost(Protocol):
@@ -157,6 +164,7 @@ class Durable:
         self._under_way: list[str] = []
         self._idle = anyio.Event()
         self._waits = False
+        self._loops: set[str] = set()
 
     async def step(
         self,
@@ -168,28 +176,61 @@ class Durable:
     ) -> Any:  # noqa: ANN401 - any JSON
         """Return the result of `work`, which is called once for the task."""
         key = self._key(name)
-        if (known := await self._find(key, _STEP)) is not None and known.result is not None:
+        if (known := await self.find(key, _STEP)) is not None and known.result is not None:
             return json.loads(known.result)
-        self._under_way.append(name)
-        self._host.doing(name)
-        try:
+        with self.busy(name):
             value = work(*args, **named)
             if inspect.isawaitable(value):
                 value = await value
             text = self._text(name, value)
             await self._host.keep(Entry(key=key, kind="step", result=text))
+        return json.loads(text)
+
+    # For what keeps steps of its own kinds: turns and tool calls.
+
+    def numbered(self, name: str) -> str:
+        """Return the next key of a name that always carries its number: `turn#1`, `turn#2`, ..."""
+        self._counts[name] += 1
+        return f"{name}#{self._counts[name]}"
+
+    async def keep(self, entry: Entry) -> None:
+        """Return once a step has been acknowledged."""
+        if entry.result is not None and len(entry.result) > MAX_RESULT_BYTES:
+            raise InvalidStepError(
+                f"{entry.key!r} has {len(entry.result)} bytes, at most {MAX_RESULT_BYTES} are kept"
+            )
+        await self._host.keep(entry)
+
+    @contextmanager
+    def busy(self, name: str) -> Iterator[None]:
+        """Note that something is under way: a wait lets it end before the run does."""
+        self._under_way.append(name)
+        self._host.doing(name)
+        try:
+            yield
         finally:
             self._under_way.remove(name)
             self._host.doing(self._under_way[-1] if self._under_way else None)
             self._idle.set()
-        return json.loads(text)
+
+    @contextmanager
+    def alone(self, name: str) -> Iterator[None]:
+        """Note that a loop plays: two of a name at once would take each other's steps."""
+        if name in self._loops:
+            what = f"Two agents play as {name!r}" if name else "Two agents play without a name"
+            raise ConcurrentLoopError(f"{what} at the same time; give each a `name` of its own")
+        self._loops.add(name)
+        try:
+            yield
+        finally:
+            self._loops.discard(name)
 
     async def sleep(self, seconds: float) -> None:
         """Let `seconds` pass."""
         if not 0 <= seconds < float("inf"):
             raise InvalidStepError(f"A sleep lasts some seconds, not {seconds!r}")
         key = self._key(_SLEEP)
-        known = await self._find(key, _SLEEP)
+        known = await self.find(key, _SLEEP)
         left_s = seconds if known is None else self._left_s(known)
         if left_s <= SHORT_SLEEP_S:
             await anyio.sleep(left_s)
@@ -199,7 +240,7 @@ class Durable:
     async def wait_for(self, event: str, timeout_s: float | None) -> Any:  # noqa: ANN401 - any JSON
         """Return the data of the event or signal."""
         key = self._key(event)
-        known = await self._find(key, _EVENT)
+        known = await self.find(key, _EVENT)
         if known is None or known.result is None:
             signal = await self._take(event)
             if signal is None:
@@ -216,7 +257,7 @@ class Durable:
         """Yield the signals of the task, those of earlier runs first."""
         while True:
             key = self._key("signals")
-            known = await self._find(key, _EVENT)
+            known = await self.find(key, _EVENT)
             if known is not None and known.result is not None:
                 found = json.loads(known.result)
                 yield Told(found["name"], found["data"])
@@ -238,7 +279,7 @@ class Durable:
             return []
         spawned = await self._spawned(key, tasks, gather=True)
         end = f"{key}.end"
-        known = await self._find(end, _EVENT)
+        known = await self.find(end, _EVENT)
         if (known is None or known.result is None) and spawned.group is not None:
             await self._suspend(end, UntilGroup(group=spawned.group))
         return [_outcome(item) for item in await self._host.gathered(spawned.tasks)]
@@ -246,7 +287,7 @@ class Durable:
     async def emit(self, event: str, data: Any) -> int:  # noqa: ANN401 - any JSON
         """Tell the tenant of an event, once; return how many tasks it started or woke."""
         key = self._key("emit")
-        if (known := await self._find(key, _STEP)) is not None and known.result is not None:
+        if (known := await self.find(key, _STEP)) is not None and known.result is not None:
             emitted = Emitted.model_validate_json(known.result)
         else:
             try:
@@ -260,7 +301,7 @@ class Durable:
         return [_outcome(item) for item in await self._host.upstream()]
 
     async def _spawned(self, key: str, tasks: list[dict[str, Any]], *, gather: bool) -> Spawned:
-        known = await self._find(key, _SPAWN)
+        known = await self.find(key, _SPAWN)
         if known is not None and known.result is not None:
             return Spawned.model_validate_json(known.result)
         try:
@@ -288,7 +329,8 @@ class Durable:
         self._counts[name] += 1
         return name if self._counts[name] == 1 else f"{name}#{self._counts[name]}"
 
-    async def _find(self, key: str, kind: str) -> Step | None:
+    async def find(self, key: str, kind: str) -> Step | None:
+        """Return what an earlier run has left under a key."""
         await self._loaded()
         known = self._known.get(key)
         if known is not None and known.kind != kind:

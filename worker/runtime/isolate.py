@@ -15,9 +15,9 @@ import anyio
 from anyio.abc import ByteReceiveStream, Process
 from pydantic import TypeAdapter, ValidationError
 
-from worker.llm import Completion
 from worker.models import Assignment, Entry, Outcome, Progress
 from worker.pipes import LineReader, LineTooLongError
+from worker.router import Answer
 from worker.runtime.durable import Until
 from worker.runtime.model import Prompt
 from worker.runtime.outcome import failed, raised
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from worker.runtime.run import Run
 
 _OUTCOME: TypeAdapter[Outcome] = TypeAdapter(Outcome)
-COMPLETION = TypeAdapter(Completion)
+ANSWER = TypeAdapter(Answer)
 UNTIL: TypeAdapter[Until] = TypeAdapter(Until)
 _LINE_MARGIN = 64 * 1024  # around an output, for its envelope
 _CLOSE_S = 2.0  # for a child that closed its pipe to be gone
@@ -131,9 +131,9 @@ class _Conversation:
         try:
             if message["op"] == "confirmed":
                 await self._run.confirmed()
-            elif message["op"] == "complete":
-                completion = await self._run.complete(Prompt(**message["prompt"]))
-                reply["completion"] = COMPLETION.dump_python(completion)
+            elif message["op"] == "answer":
+                answer = await self._run.answer(Prompt(**message["prompt"]))
+                reply["answer"] = ANSWER.dump_python(answer)
             elif message["op"] == "load":
                 reply["page"] = (await self._run.load()).model_dump(by_alias=True)
             elif message["op"] == "spawn":

@@ -18,10 +18,11 @@ from worker.errors import AgentError, AgentImportError
 from worker.llm import Completion
 from worker.logs import Redactor
 from worker.models import Emitted, Entry, Outcome, Progress, Signal, Spawned, StepsPage, Upstream
+from worker.router import Answer
 from worker.runtime.agents import load
 from worker.runtime.context import Context, check_end
 from worker.runtime.durable import Until
-from worker.runtime.isolate import COMPLETION
+from worker.runtime.isolate import ANSWER
 from worker.runtime.model import Prompt
 from worker.runtime.outcome import failed, raised, succeeded
 from worker.runtime.stream import Label
@@ -88,8 +89,12 @@ class PipeHost:
 
     async def complete(self, prompt: Prompt) -> Completion:
         """Call the model, streaming what it says."""
-        reply = await self._ask({"op": "complete", "prompt": asdict(prompt)})
-        return COMPLETION.validate_python(reply["completion"])
+        return (await self.answer(prompt)).completion
+
+    async def answer(self, prompt: Prompt) -> Answer:
+        """The same, with who answered."""
+        reply = await self._ask({"op": "answer", "prompt": asdict(prompt)})
+        return ANSWER.validate_python(reply["answer"])
 
     async def load(self) -> StepsPage:
         """Return what earlier runs of the task have done."""

@@ -21,6 +21,7 @@ from worker.models import (
     ChunkKind,
     Emitted,
     Entry,
+    LlmSpec,
     Outcome,
     Progress,
     Released,
@@ -35,14 +36,16 @@ from worker.models import (
     Usage,
 )
 from worker.router import Answer
-from worker.runtime import isolate, llm_agent
+from worker.runtime import isolate, llm_run
 from worker.runtime.agents import Agent, Registry
 from worker.runtime.context import Context, check_end
 from worker.runtime.durable import InvalidStepError, Until
+from worker.runtime.llm_agent import LlmAgent
 from worker.runtime.model import ModelCaller, NoModelError, Prompt, Tally
 from worker.runtime.outcome import failed, raised, succeeded
 from worker.runtime.pulse import Pulse
 from worker.runtime.stream import OWN_LOG, Label, StreamWriter
+from worker.runtime.tools import Toolbox, toolbox
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +55,13 @@ StopReason = Literal["cancelled", "released", "lost"]
 
 
 class Reporter(Protocol):
-    """Where a run's text goes, and where it learns that it is the owner."""
+    """Where a run's text goes, and where it learns that it is the owner.
+
+    Attributes:
+        keeps_steps: Whether it takes steps; else a run that needs any fails.
+    """
+
+    keeps_steps: bool
 
     def text(self, run: str, text: str, *, kind: ChunkKind, call: int, attempt: int) -> None:
         """Add text to a run's stream."""
@@ -102,6 +111,7 @@ class Environment:
         redact: Takes secrets out of texts.
         board: Where the executing run is noted; None notes nothing.
         max_output_bytes: Largest output that the control plane keeps.
+        tools: What models may call.
     """
 
     agents: Registry
@@ -110,6 +120,7 @@ class Environment:
     redact: Redactor = Redactor()  # noqa: RUF009 - it never changes
     board: Board | None = None
     max_output_bytes: int = 8 * 1024 * 1024
+    tools: Toolbox = toolbox
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,16 +285,24 @@ class Run:
             host=self,
             earlier=assignment.steps > 0 or assignment.signals > 0,
             changed=agent is not None and _has_changed(agent, assignment),
+            tools=environment.tools,
         )
         value = json.loads(text)
         if agent is not None:
             result = await self._marked(agent, context, value)
             await check_end(context)
         elif assignment.llm is not None:
-            result = await llm_agent.play(context, assignment.llm, value)
+            result = await self._play_llm(assignment.llm, context, value)
         else:
             return failed("unknown_agent", f"{assignment.agent!r} is described by no prompt", retryable=False)
         return succeeded(result, environment.max_output_bytes)
+
+    async def _play_llm(self, spec: LlmSpec, context: Context, value: Any) -> Any:  # noqa: ANN401 - any JSON
+        """Return the output of an agent of the registry: what its schema says, else what the model said."""
+        result = await llm_run.play(LlmAgent.of(spec), value, context.place(self.post))
+        if spec.output_schema is not None:
+            return result.output
+        return {"text": result.text, "finish": result.finish, "model": result.model}
 
     async def _sent(self, outcome: Outcome) -> Outcome:
         """Return the outcome to report, once an output that no sync could carry has been sent."""
@@ -349,8 +368,15 @@ class Run:
         """Return what earlier runs of the task have done."""
         return await self._reporter.steps(self.id)
 
+    def post(self, entry: Entry) -> None:
+        """Report a step that nothing waits for: it is kept before the run's end, in the same sync."""
+        if self._reporter.keeps_steps:
+            self._reporter.step(StepReport(run=self.id, **dict(entry)))
+
     async def keep(self, entry: Entry) -> None:
         """Return once the control plane has acknowledged a step."""
+        if entry.kind == "turn" and not self._reporter.keeps_steps:
+            return  # a later attempt asks for it again
         future = self._kept[entry.key] = asyncio.get_running_loop().create_future()
         self._reporter.step(StepReport(run=self.id, **dict(entry)))
         await future

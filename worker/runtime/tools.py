@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol, TypeAlias, get_type_hints
 
 import anyio
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create
 
 from worker.errors import NonRetryable, SignalboxError
 from worker.models import Effect
+from worker.runtime.canonical import dumped
 
 Access: TypeAlias = Literal["read", "write", "outward", "destructive"]
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")  # what every provider takes as a function's name
@@ -154,12 +156,23 @@ class ToolResult:
         ok: False when the call was refused or failed; `content` then says why.
         code: Why, for programs: "failed", "timeout", "unknown_tool", "invalid_arguments", "refused", ...
         cut: How many bytes of the result were left out.
+        ms: How long the call took.
     """
 
     content: str
     ok: bool = True
     code: str | None = None
     cut: int = 0
+    ms: float = 0.0
+
+    def dump(self) -> str:
+        """Return the JSON text that the call's step keeps."""
+        return dumped(asdict(self))
+
+    @classmethod
+    def load(cls, text: str) -> ToolResult:
+        """Return the result that a step has kept."""
+        return cls(**json.loads(text))
 
 
 class ToolSource(Protocol):
