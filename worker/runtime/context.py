@@ -9,12 +9,14 @@ from worker.client import TaskSpec
 from worker.llm import Completion
 from worker.models import Entry, Progress
 from worker.router import Answer
-from worker.runtime import llm_run
+from worker.runtime import ledger, llm_run
+from worker.runtime.approval import Decision
+from worker.runtime.calling import check_arguments, perform
 from worker.runtime.durable import Durable, DurableHost, Outcome, Told
 from worker.runtime.llm_agent import AgentResult, LlmAgent
 from worker.runtime.model import Prompt
 from worker.runtime.stream import OWN_LOG, OWN_TEXT, Label
-from worker.runtime.tools import Toolbox, toolbox
+from worker.runtime.tools import Tool, Toolbox, ToolContext, ToolResult, toolbox
 
 MAX_LOOP_CHARS = 64  # of a loop's name, within the keys of its steps
 
@@ -168,6 +170,33 @@ class Context:
         """
         return await self._durable.step(name, work, *args, **named)
 
+    async def call(self, tool: Tool, arguments: Mapping[str, Any] | None = None) -> ToolResult:
+        """Call a tool as a model does, as a step: at most as often as its `effect` allows.
+
+        Its intent is kept before the call and its result behind it. When a run dies in between, the next one
+        calls it again, reads back what became of it, or waits for a person to say so, by its class. One that
+        needs approval waits for it first.
+
+        Args:
+            tool: What is called; it need not be one of the worker's.
+            arguments: JSON, the same in each run of a task.
+
+        Returns:
+            What a model would be given. It is not `ok` when the tool failed or a person refused the call.
+
+        Raises:
+            ValueError: The tool does not take these arguments.
+            InDoubtError: Nobody knows whether it happened, and a person did not let it run. The task fails.
+            ArgumentsChangedError: People approved other arguments. The task fails.
+        """
+        given = dict(arguments or {})
+        check_arguments(tool, given)
+        key = self._durable.numbered(f"call:{tool.name}")
+        context = ToolContext(f"{self.task}:{key}", self.task, self.run, self)
+        return await ledger.perform(
+            self._durable, tool, key, given, context, lambda: perform(tool, given, context)
+        )
+
     async def sleep(self, seconds: float) -> None:
         """Let `seconds` pass, up to a year.
 
@@ -190,6 +219,31 @@ class Context:
             TimeoutError: It did not come in time.
         """
         return await self._durable.wait_for(event, timeout)
+
+    async def approve(
+        self,
+        what: str,
+        arguments: Any = None,  # noqa: ANN401 - any JSON
+        *,
+        timeout: float | None = None,
+    ) -> Decision:
+        """Return once a person has approved `what` with exactly these arguments.
+
+        Unless that was decided in an earlier run, the run ends as in `sleep`, and the next one comes here
+        again. Several that are asked at the same time, in a task group, are asked together.
+
+        Args:
+            what: What is to be done, 1 to 256 characters: people see it with the arguments.
+            arguments: JSON of at most 64 KiB. A later run must ask with the same.
+            timeout: In seconds; seven days unless given.
+
+        Raises:
+            ApprovalRefusedError: A person refused. The task fails for good unless the agent catches it.
+            ApprovalExpiredError: Nobody decided in time; it is a TimeoutError, too.
+            ArgumentsChangedError: An earlier run asked with other arguments.
+            InvalidApprovalError: It cannot be asked.
+        """
+        return await self._durable.approve("approve", what, arguments, timeout_s=timeout)
 
     async def spawn(self, tasks: Iterable[TaskSpec]) -> list[str]:
         """Submit tasks as children of this one, once for the task, all or none; return their ids.

@@ -19,6 +19,8 @@ import anyio
 
 from worker.errors import InvalidArgument, NonRetryable, PayloadTooLarge
 from worker.models import (
+    ApprovalWhy,
+    Ask,
     Emitted,
     Entry,
     Progress,
@@ -26,20 +28,24 @@ from worker.models import (
     Spawned,
     Step,
     StepsPage,
+    UntilApprovals,
     UntilEvent,
     UntilGroup,
     UntilTime,
     Upstream,
 )
+from worker.runtime.approval import Decision, decided, granted, question
 
 SHORT_SLEEP_S = 5.0  # a shorter wait is not worth another run
 MAX_NAME_CHARS = 180  # the key, which may carry a number, has at most 200
 MAX_RESULT_BYTES = 1_000_000  # of a step, as JSON
 MAX_STATE_BYTES = 8 * 1024
 SIGNAL_PAGE = 100  # as many the control plane tells at once
+MAX_ASKS = 50  # questions of a task that people have open at a time
 _EVENT, _SLEEP, _STEP, _SPAWN = "event", "sleep", "step", "spawn"
+_STIRRINGS = 5  # turns of the event loop in which what runs beside a wait may come to a question, too
 
-Until: TypeAlias = UntilTime | UntilEvent | UntilGroup
+Until: TypeAlias = UntilTime | UntilEvent | UntilGroup | UntilApprovals
 
 
 class StepMismatchError(NonRetryable):
@@ -165,6 +171,8 @@ class Durable:
         self._idle = anyio.Event()
         self._waits = False
         self._loops: set[str] = set()
+        self._asks: list[Ask] = []
+        self._over = False
 
     async def step(
         self,
@@ -183,7 +191,7 @@ class Durable:
             if inspect.isawaitable(value):
                 value = await value
             text = self._text(name, value)
-            await self._host.keep(Entry(key=key, kind="step", result=text))
+            await self.keep(Entry(key=key, kind="step", result=text))
         return json.loads(text)
 
     # For what keeps steps of its own kinds: turns and tool calls.
@@ -199,6 +207,8 @@ class Durable:
             raise InvalidStepError(
                 f"{entry.key!r} has {len(entry.result)} bytes, at most {MAX_RESULT_BYTES} are kept"
             )
+        if self._over:
+            await anyio.sleep_forever()  # the run has ended to wait: its cancellation is on the way
         await self._host.keep(entry)
 
     @contextmanager
@@ -224,6 +234,32 @@ class Durable:
             yield
         finally:
             self._loops.discard(name)
+
+    async def approve(
+        self,
+        name: str,
+        what: str,
+        arguments: Any,  # noqa: ANN401 - any JSON
+        *,
+        why: ApprovalWhy = "agent",
+        timeout_s: float | None = None,
+    ) -> Decision:
+        """Return the decision of a person who approved something; `name` is that of the step."""
+        key = self._key(name)
+        await self.find(key, "approval")
+        found = await self.ask(question(key, what, arguments, why=why, timeout_s=timeout_s))
+        return granted(what, decided(what, arguments, found))
+
+    async def ask(self, ask: Ask) -> str:
+        """Return what people decided, as JSON text. Until they have, the run ends, with all that it asks."""
+        known = await self.beside(ask.step, "approval")
+        if known is not None and known.result is not None:
+            return known.result
+        self._asks.append(ask)
+        if len(self._asks) == 1:
+            await self._suspend(ask.step)
+        await anyio.sleep_forever()  # the first that asked ends the run for all
+        raise AssertionError("a suspended run went on")
 
     async def sleep(self, seconds: float) -> None:
         """Let `seconds` pass."""
@@ -330,7 +366,11 @@ class Durable:
         return name if self._counts[name] == 1 else f"{name}#{self._counts[name]}"
 
     async def find(self, key: str, kind: str) -> Step | None:
-        """Return what an earlier run has left under a key."""
+        """Return what an earlier run has left under a key.
+
+        Raises:
+            StepMismatchError: It is of another kind, or changed code comes to what its older form had not.
+        """
         await self._loaded()
         known = self._known.get(key)
         if known is not None and known.kind != kind:
@@ -342,6 +382,13 @@ class Durable:
                 missed = min(self._unseen)
                 raise mismatch(f"{key!r} is new, and {missed!r} of an earlier run has not come yet")
         return known
+
+    async def beside(self, key: str, kind: str) -> Step | None:
+        """Return what an earlier run has left beside a step; that nothing is there is as it may be."""
+        await self._loaded()
+        self._unseen.discard(key)
+        known = self._known.get(key)
+        return known if known is not None and known.kind == kind else None
 
     async def check_end(self) -> None:
         """Refuse the end of a run whose code has left out what other code has done before.
@@ -407,16 +454,23 @@ class Durable:
 
     async def _consume(self, key: str, signal: Signal) -> None:
         result = f'{{"name":{json.dumps(signal.name)},"data":{signal.data}}}'
-        await self._host.keep(Entry(key=key, kind="event", result=result, signal=signal.signal))
+        await self.keep(Entry(key=key, kind="event", result=result, signal=signal.signal))
 
     # Waiting without a worker.
 
-    async def _suspend(self, key: str, until: Until) -> NoReturn:
+    async def _suspend(self, key: str, until: Until | None = None) -> NoReturn:
+        """End the run until something, or until people have answered what is asked by then."""
         if self._waits:
             raise ConcurrentWaitError("A run waits for one thing at a time; give wait_for a timeout instead")
         self._waits = True
-        while self._under_way:  # what has begun is kept first
-            self._idle = anyio.Event()
-            await self._idle.wait()
-        await self._host.suspend(key, until)
+        asked = -1
+        while self._under_way or asked != len(self._asks):  # what has begun is kept first
+            asked = len(self._asks)
+            if self._under_way:
+                self._idle = anyio.Event()
+                await self._idle.wait()
+            for _ in range(_STIRRINGS if asked else 0):
+                await anyio.lowlevel.checkpoint()
+        self._over = True
+        await self._host.suspend(key, until or UntilApprovals(approvals=self._asks[:MAX_ASKS]))
         raise AssertionError("a suspended run went on")
