@@ -291,6 +291,24 @@ describe("a decision", () => {
     expect((await answers()).answers).toMatchObject({ pay: { argsHash: await sha256('{"amount":1}') } });
   });
 
+  test.each([
+    ["approval_refused", ["asked", "approved", "refused"]],
+    ["boom", ["approved", "refused"]],
+  ])("that a task failed of as %s is asked for anew by a retry, or not", async (code, states) => {
+    const { task, approvals } = await waiting({ step: "a" }, { step: "b" });
+    await decide(approvals[0]!, "refuse");
+    await decide(approvals[1]!);
+    const { run } = await answers();
+    const error = { code, message: "not so" };
+    await worker.finish(run, { kind: "failed", error, retryable: false, notBeforeMs: null });
+    await at.t.mutation(api.tasks.retry, { key: KEYS.submit, task });
+    const second = await answers();
+    expect(second.answers).toMatchObject({ b: { state: "approved" } });
+    await worker.finish(second.run, asking({ step: "a" }, { step: "b" }));
+    const all = await at.t.query(api.approvals.list, { key: KEYS.submit, task });
+    expect(all.approvals.map(({ state }) => state)).toEqual(states);
+  });
+
   test("can say what came of something in doubt, and of nothing else", async () => {
     const { approvals } = await waiting({ step: "a", why: "in_doubt", about: "x" }, { step: "b" });
     await expect(decide(approvals[1]!, "approve", { result: "1" })).rejects.toThrow("result:");

@@ -69,10 +69,22 @@ describe("what has ended long ago", () => {
       until: { event: "go", timeoutMs: null },
     });
     await at.t.mutation(probe.wakeWaiters, { tenant: "default", name: "go", data: BIG });
-    await runToItsEnd();
+    await at.pass(2_000);
+    const again = await worker.begin();
+    const asked = {
+      step: "pay",
+      tool: "pay",
+      args: "{}",
+      why: "tool",
+      about: null,
+      timeoutMs: 1_000,
+    } as const;
+    await worker.finish(again.run, { kind: "suspended", step: "pay", until: { approvals: [asked] } });
+    await runToItsEnd(); // nobody decides
     await at.t.mutation(api.groups.seal, { key: KEYS.submit, group });
     await at.pass();
-    expect(await counts()).toMatchObject({ outputs: 4, steps: 2, runs: 2, groups: 1, members: 1, shares: 1 });
+    expect(await counts()).toMatchObject({ outputs: 4, steps: 3, runs: 3, approvals: 1, shares: 1 });
+    expect(await counts()).toMatchObject({ groups: 1, members: 1 });
     await at.leap(31 * DAY_MS); // the worker is silent, and its session ends
     await at.leap(DAY_MS); // groups without members are looked at again
     await at.leap(30 * DAY_MS);

@@ -18,6 +18,7 @@ from worker.backend import Backend
 from worker.client import Submitted, TaskSpec
 from worker.groups import After
 from worker.models import (
+    Ask,
     Failed,
     Outcome,
     Progress,
@@ -27,6 +28,7 @@ from worker.models import (
     StepReport,
     Succeeded,
     Suspended,
+    UntilApprovals,
     UntilEvent,
     UntilTime,
 )
@@ -144,6 +146,15 @@ async def waits_with_time_limits(stage: Stage) -> None:
     await stage.end(Suspended(step="go", until=UntilEvent(event="go", timeout_ms=1)))
 
 
+async def questions_and_decisions(stage: Stage) -> None:
+    ask = Ask(step="pay", tool="pay", args="{}", why="tool", about=None, timeout_ms=1)
+    await stage.end(Suspended(step="pay", until=UntilApprovals(approvals=[ask])))
+    asked = (await stage.at.client.approvals.list(state="asked")).approvals
+    for approval in asked[:3]:
+        await stage.at.client.approvals.decide(approval.approval, "approve", args_hash=approval.args_hash)
+    await stage.pass_time(1)
+
+
 async def steps_and_progress(stage: Stage) -> None:
     for worker in (stage.first, stage.second):
         said = Progress(done=1, total=2, message="half")
@@ -188,6 +199,13 @@ ALLOWED: dict[tuple[str, str], set[str]] = {
     ("tasks:submit", "timers:tick"): {"loops"},
     ("dispatch:pass", "timers:tick"): {"loops", "ready"},  # a delayed task has become due
     ("timers:tick", "dispatch:pass"): {"loops"},
+    ("dispatch:pass", "approvals:decide"): {
+        "loops",
+        "ready",
+    },  # a task that waited for people is in line again
+    ("approvals:decide", "dispatch:pass"): {"loops"},
+    ("approvals:decide", "worker:sync"): {"steps", "tasks"},  # of the task that asks
+    ("approvals:decide", "approvals:decide"): {"loops"},  # both wake a sleeping dispatch
     ("tasks:submit", "tasks:cancel"): {"loops"},
     ("tasks:cancel", "tasks:submit"): {"loops"},
     ("worker:sync", "tasks:signal"): {"tasks"},  # of the task that is signalled, and of no other
@@ -223,6 +241,7 @@ SCENARIOS: dict[str, Step] = {
     "runs that are handed back": releases,
     "sleeps": sleeps,
     "waits with time limits": waits_with_time_limits,
+    "questions for people and decisions": questions_and_decisions,
     "steps and progress": steps_and_progress,
     "signals and finishes": signals_and_finishes,
     "tasks that come with an end": next_tasks,

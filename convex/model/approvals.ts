@@ -271,6 +271,24 @@ export async function expire(ctx: MutationCtx, id: Id<"approvals">, now: number)
   );
 }
 
+// A task failed of a decision that its agent did not take for an answer.
+const FAILED_OF_IT = ["approval_refused", "approval_expired", "in_doubt", "not_approved"];
+
+/** A task is tried again by hand: if it failed of what people decided last, they are asked anew when it comes there. */
+export async function askAnew(ctx: MutationCtx, { _id, error }: Doc<"tasks">): Promise<void> {
+  if (!FAILED_OF_IT.includes(error?.code ?? "")) return;
+  const last = await ctx.db
+    .query("approvals")
+    .withIndex("by_task", (q) => q.eq("task", _id))
+    .order("desc")
+    .take(MAX_ASKS);
+  for (const { run, state, step } of last) {
+    if (run !== last[0]!.run || (state !== "refused" && state !== "expired")) continue;
+    const found = await findStep(ctx, _id, step);
+    if (found !== null) await ctx.db.patch("steps", found._id, { result: null, resultId: null });
+  }
+}
+
 /** The task ends while it waits: nobody is asked any more. */
 export async function withdraw(ctx: MutationCtx, task: Id<"tasks">): Promise<void> {
   for (const { _id } of await openOf(ctx, task)) {

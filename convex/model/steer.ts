@@ -4,6 +4,7 @@ import type { MutationCtx } from "../_generated/server";
 import { refuse } from "../errors";
 import type { TaskStatus } from "../validators";
 import { setAlarm } from "./alarms";
+import { askAnew } from "./approvals";
 import { waitAgain } from "./deps";
 import { record } from "./events";
 import { hasEnded } from "./tasks";
@@ -76,7 +77,8 @@ export async function resume(ctx: MutationCtx, task: Task, now: number): Promise
 export const RETRYABLE: readonly TaskStatus[] = ["failed", "cancelled", "skipped"];
 
 /**
- * Give a task that did not succeed its attempts anew, and its deadlines from now on. One that has not ended stays as it is,
+ * Give a task that did not succeed its attempts anew, and its deadlines from now on. What it failed of, since people did not
+ * approve it, they are asked again. One that has not ended stays as it is,
  * and one that has never run waits for those of its dependencies that have not ended.
  *
  * @returns its status now
@@ -91,6 +93,7 @@ export async function retry(ctx: MutationCtx, task: Task, now: number): Promise<
   const waits = task.attempt === 0 && (await waitAgain(ctx, task._id));
   const status = waits ? "waiting" : await putInLine(ctx, { ...task, pauseRequested: false }, now, now);
   await ctx.db.patch("tasks", task._id, { ...(await anew(ctx, task, now)), status });
+  await askAnew(ctx, task);
   await record(ctx, task, "retry_requested", null, { attempt: task.attempt });
   if (!waits) await wakeFor(ctx, [now], now);
   return status;
