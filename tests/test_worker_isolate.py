@@ -13,12 +13,12 @@ from tests.test_worker_runtime import Model, Reporter, completion
 from worker.errors import NonRetryable
 from worker.llm import TextDelta, TokenUsage
 from worker.llm.errors import RateLimited
-from worker.models import Assignment, Failed, Outcome, Succeeded
+from worker.models import Assignment, Failed, Outcome, Succeeded, Suspended, UntilApprovals
 from worker.router import Router
 from worker.runtime import Agent, Environment, ModelCaller, Registry, Run, Sole
 from worker.runtime.context import Context
 
-MODULES = ("tests.crashing_agents",)
+MODULES = ("tests.crashing_agents", "tests.tools_under_test")
 
 
 async def not_here(ctx: Context, value: object) -> object:
@@ -70,6 +70,13 @@ async def test_an_isolated_agent_works_as_any_other_in_another_process() -> None
         ("text", 0, 1, f"echo from {output['pid']}"),
         ("log", 0, 1, "logged attempt=2\n"),
     ]
+
+
+async def test_an_isolated_agent_asks_people_and_its_run_ends() -> None:
+    outcome = await outcome_of(isolated("asker", {"amount": 1}, Reporter()))
+    assert isinstance(outcome, Suspended) and isinstance(outcome.until, UntilApprovals)
+    (ask,) = outcome.until.approvals
+    assert (ask.step, ask.tool, ask.args) == ("approve", "pay", '{"amount":1}')
 
 
 @pytest.mark.parametrize(
