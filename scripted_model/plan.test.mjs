@@ -115,7 +115,7 @@ describe("a tally", () => {
 describe("the request log", () => {
   it("keeps the last 1,000 and counts all", () => {
     const log = new RequestLog();
-    for (let at = 1; at <= 1_001; at++) log.add({ model: "m", script: "write", stream: true }, at);
+    for (let at = 1; at <= 1_001; at++) log.add({ model: "m", script: "write", stream: true, turn: 1 }, at);
     const { total, requests } = log.view();
     expect([total, requests.length, requests[0]?.id]).toEqual([1_001, 1_000, 2]);
   });

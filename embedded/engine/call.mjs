@@ -72,8 +72,15 @@ export class Call {
   #reads;
   #request;
   #logStart;
+  #readApart = 0; // bytes, from snapshots: these have limits of their own
   /** @type {Frame[]} */
   #frames = [];
+
+  /** @returns {{ bytesRead: number, bytesWritten: number }} of documents, snapshots included */
+  bytes() {
+    const { bytesRead, bytesWritten } = this.usage;
+    return { bytesRead: bytesRead + this.#readApart, bytesWritten };
+  }
 
   get request() {
     return (this.#request ??= ofHost(this.job));
@@ -138,7 +145,11 @@ export class Call {
     if (snapshot) {
       const usage = new Usage(this.usage.limits);
       usage.tighten(budget);
-      return store.without(this.#logStart, () => run(usage, null));
+      try {
+        return store.without(this.#logStart, () => run(usage, null));
+      } finally {
+        this.#readApart += usage.bytesRead;
+      }
     }
     const { usage, reads } = this.frame;
     const outer = usage.tighten(budget);

@@ -293,7 +293,7 @@ export class FunctionRuns {
       this.#call = null;
       run.ms = performance.now() - began;
       if (entry.native === undefined) {
-        this.#tally.count(kind, path, outcome, run.ms / 1000);
+        this.#tally.count(kind, path, outcome, run.ms / 1000, call.bytes());
         this.#runs.push(run);
       }
     }

@@ -17,6 +17,8 @@ export const MESSAGES = [0, 1, 2, 4, 8, 16, 32, 64];
  * @property {number} faults  runs that the system let fail: conflicts, overload
  * @property {number} seconds  all runs together
  * @property {number[]} durations  runs by bucket of `SECONDS`, and one for those above
+ * @property {number} bytesRead  of documents, as the limits count them; none of an action
+ * @property {number} bytesWritten
  *
  * @typedef {object} BatchTally
  * @property {number} batches
@@ -45,11 +47,13 @@ export class Tally {
    * @param {string} path
    * @param {"success" | "error" | "fault"} outcome
    * @param {number} seconds
+   * @param {{ bytesRead: number, bytesWritten: number }} [usage]
    */
-  count(kind, path, outcome, seconds) {
+  count(kind, path, outcome, seconds, usage) {
     let row = this.#functions.get(path);
     if (row === undefined) {
-      row = { kind, path, runs: 0, errors: 0, faults: 0, seconds: 0, durations: emptyBuckets(SECONDS) };
+      const none = { runs: 0, errors: 0, faults: 0, seconds: 0, bytesRead: 0, bytesWritten: 0 };
+      row = { kind, path, ...none, durations: emptyBuckets(SECONDS) };
       this.#functions.set(path, row);
     }
     row.kind = kind; // a load may have made something else of it
@@ -57,6 +61,8 @@ export class Tally {
     if (outcome === "error") row.errors += 1;
     else if (outcome === "fault") row.faults += 1;
     row.seconds += seconds;
+    row.bytesRead += usage?.bytesRead ?? 0;
+    row.bytesWritten += usage?.bytesWritten ?? 0;
     addToBucket(row.durations, SECONDS, seconds);
   }
 

@@ -77,6 +77,15 @@ function functionMetrics(functions) {
         { labels: { ...labels, outcome: "fault" }, value: faults },
       ]),
     ),
+    metric(
+      "counter",
+      "convex_function_bytes_total",
+      "Bytes of documents that the runs of a function read and wrote, those undone included.",
+      labelled.flatMap(({ labels, bytesRead, bytesWritten }) => [
+        { labels: { ...labels, direction: "read" }, value: bytesRead },
+        { labels: { ...labels, direction: "written" }, value: bytesWritten },
+      ]),
+    ),
     histogram(
       "convex_function_seconds",
       "Durations of the runs.",

@@ -166,6 +166,10 @@ describe("a host", () => {
     expect(value(families, "convex_function_failures_total", { path: "a:fail", outcome: "error" })).toBe(2);
     expect(value(families, "convex_function_failures_total", { path: "a:occ", outcome: "fault" })).toBe(1);
     expect(value(families, "convex_function_calls_total", { kind: "action", path: "a:act" })).toBe(1);
+    const bytes = (path, direction) => value(families, "convex_function_bytes_total", { path, direction });
+    expect(bytes("a:add", "written")).toBeGreaterThan(0);
+    expect(bytes("a:list", "read")).toBeGreaterThan(bytes("a:list", "written"));
+    expect(bytes("a:act", "read")).toBe(0);
     const durations = families.get("convex_function_seconds").samples;
     expect(durations.find(({ suffix, labels }) => suffix === "_count" && labels.path === "a:add").value).toBe(
       3,
