@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 
 from worker.errors import NonRetryable
-from worker.runtime import Context, agent
+from worker.runtime import Context, LlmAgent, agent, tool
 
 
 @agent("echo")
@@ -30,6 +30,19 @@ async def ask(ctx: Context, value: Any) -> Any:
     await ctx.confirmed()
     completion = await ctx.complete(value, model="m")
     return completion.text
+
+
+@agent("loop")
+async def loop(ctx: Context, value: Any) -> Any:
+    """Lets a model play, with a tool that tells its process."""
+    result = await ctx.play(LlmAgent(models=["m"], tools=["pid"]), value)
+    return [os.getpid(), result.messages[2]["content"], result.usage.input_tokens]
+
+
+@tool(effect="pure")
+async def pid() -> int:
+    """Tell the process."""
+    return os.getpid()
 
 
 @agent("exit")

@@ -9,11 +9,12 @@ import time
 import anyio
 import pytest
 
+from tests.scripted_turns import Turns, asks, says
 from tests.test_worker_runtime import Model, Reporter, completion
 from worker.errors import NonRetryable
 from worker.llm import TextDelta, TokenUsage
 from worker.llm.errors import RateLimited
-from worker.models import Assignment, Failed, Outcome, Succeeded, Suspended, UntilApprovals
+from worker.models import Assignment, Failed, Outcome, StepReport, Succeeded, Suspended, UntilApprovals
 from worker.router import Router
 from worker.runtime import Agent, Environment, ModelCaller, Registry, Run, Sole
 from worker.runtime.context import Context
@@ -26,7 +27,11 @@ async def not_here(ctx: Context, value: object) -> object:
 
 
 def isolated(
-    agent: str, value: object, reporter: Reporter, model: Model | None = None, timeout_ms: float | None = None
+    agent: str,
+    value: object,
+    reporter: Reporter,
+    model: Model | Turns | None = None,
+    timeout_ms: float | None = None,
 ) -> Run:
     assignment = Assignment(
         once=False,
@@ -77,6 +82,22 @@ async def test_an_isolated_agent_asks_people_and_its_run_ends() -> None:
     assert isinstance(outcome, Suspended) and isinstance(outcome.until, UntilApprovals)
     (ask,) = outcome.until.approvals
     assert (ask.step, ask.tool, ask.args) == ("approve", "pay", '{"amount":1}')
+
+
+async def test_a_model_plays_with_the_tools_of_the_other_process() -> None:
+    class Acknowledging(Reporter):
+        def step(self, report: StepReport) -> None:
+            super().step(report)
+            run.stepped(report.key, None)
+
+    reporter, model = Acknowledging(), Turns(asks(("pid", {})), says("done"))
+    run = isolated("loop", "go", reporter, model=model)
+    outcome = await outcome_of(run)
+    assert isinstance(outcome, Succeeded), outcome
+    pid, told, tokens = json.loads(outcome.output or "")
+    assert (str(pid), tokens) == (told, 20)
+    assert pid != os.getpid()
+    assert [report.key for report in reporter.kept] == ["turn#1", "turn#1/0:pid", "turn#2"]
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ from worker.runtime.llm_agent import (
 )
 from worker.runtime.loop import Ask, Call, Decision, Done, Loop, Perform, Stop, Turn, out_of_time
 from worker.runtime.model import Prompt
-from worker.runtime.tools import Facts, Tool, Toolbox, ToolContext, ToolResult
+from worker.runtime.tools import Facts, Tool, Toolbox, ToolContext, ToolResult, UnknownToolError
 
 _KEY_NAME_CHARS = 64  # of a tool's name within a key: a model may write any name
 
@@ -213,14 +213,16 @@ class _LlmRun:
         shown = _shown(call.name)
         key = f"{self._key}/{call.position}:{shown}"
         known = await self._durable.find(key, "tool")
-        if known is not None and known.result is not None:
-            return ToolResult.load(known.result)
+        tool = self._tools.get(call.name)
         if known is None:
             result = unfit(call, self._tools) or await self._forbidden(call)
-            if result is not None:
+            if result is not None:  # no tool saw these arguments, so no hash of them is kept
                 await self._durable.keep(Entry(key=key, kind="tool", result=result.dump(), tool=shown))
                 return result
-        (tool,) = self._tools.choose([call.name])  # one that has begun under another version may be gone
+        elif known.result is not None and (tool is None or known.args_hash is None):
+            return ToolResult.load(known.result)
+        if tool is None:
+            raise UnknownToolError(f"The call {key!r} has begun, and its tool is not here any more")
         arguments = call.arguments or {}
         place = self._place
         context = ToolContext(f"{place.task}:{key}", place.task, place.run, place.facts)
