@@ -23,7 +23,7 @@ from tests.deployment import Deployment, deployed
 from tests.looping_agents import FOLDER
 from tests.scripted_model import ScriptedModel, scripted_model
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(600 if os.environ.get("SIGNALBOX_LONG_TESTS") else 120)
 
 BYTES = re.compile(r'convex_function_bytes_total\{kind="\w+",path="(\S+)",direction="(\w+)"\} (\d+)')
 LONG = bool(os.environ.get("SIGNALBOX_LONG_TESTS"))
