@@ -284,12 +284,18 @@ async def test_an_output_fits_what_it_must_be(what: Any, turns: list[Said], ends
         assert len(task.steps) == len(turns), "the history is kept"
 
 
+MALFORMED = Tool(
+    name="t", description="", parameters={"type": "object", "properties": {"a": {"type": 1}}}, call=add.call
+)
+
+
 @pytest.mark.parametrize(
     ("agent", "ends"),
     [
         (LlmAgent(tools=["nothing"]), "unknown_tool"),
         (LlmAgent(output={"type": "objekt"}), "invalid_schema"),
         (LlmAgent(output={"$ref": "https://elsewhere"}), "invalid_schema"),
+        (LlmAgent(tools=[MALFORMED]), "invalid_schema"),
         (LlmAgent(tools=["add"], limits=Limits(max_turns=1)), "max_turns"),
         (LlmAgent(tools=["add"], limits=Limits(max_repeats=1)), "repeated_call"),
         (LlmAgent(tools=["add"], limits=Limits(max_tokens=15)), "max_tokens"),

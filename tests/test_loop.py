@@ -169,6 +169,7 @@ def test_a_turn_is_read_as_it_was_kept() -> None:
     one = turn(asks(("t", {"x": "é\ud800"}), text="é"), cost=3, ms=1.5)
     text = one.dump()
     assert Turn.load(text, one.usage) == one
+    assert Turn.load(text[:-1] + ',"later":1}', one.usage) == one, "of a later version"
     text.encode()
 
 

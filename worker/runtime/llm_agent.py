@@ -27,7 +27,7 @@ class InvalidInputError(NonRetryable):
 
 
 class InvalidSchemaError(NonRetryable):
-    """The schema of an agent's output cannot be kept to."""
+    """The schema of an agent's output, or of a tool's parameters, cannot be kept to."""
 
     code = "invalid_schema"
 
@@ -171,10 +171,7 @@ def checker(output: type[BaseModel] | Mapping[str, Any] | None) -> Callable[[str
         return None
     if isinstance(output, type):
         return _by_model(output)
-    try:
-        schema = Schema(output)
-    except SchemaError as error:
-        raise InvalidSchemaError(f"The output's schema: {error}"[:1000]) from None
+    schema = read_schema(output, "The output's schema")
 
     def check(text: str) -> Any:  # noqa: ANN401 - any JSON
         value = _parsed(text)
@@ -182,6 +179,18 @@ def checker(output: type[BaseModel] | Mapping[str, Any] | None) -> Callable[[str
         return value
 
     return check
+
+
+def read_schema(schema: Mapping[str, Any], what: str) -> Schema:
+    """Return a schema that can be kept to.
+
+    Raises:
+        InvalidSchemaError: It cannot; `what` begins the message.
+    """
+    try:
+        return Schema(schema)
+    except SchemaError as error:
+        raise InvalidSchemaError(f"{what}: {error}"[:1000]) from None
 
 
 def _by_model(model: type[BaseModel]) -> Callable[[str], Any]:

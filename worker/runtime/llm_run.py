@@ -28,6 +28,7 @@ from worker.runtime.llm_agent import (
     LoopStoppedError,
     checker,
     messages_of,
+    read_schema,
     response_format,
 )
 from worker.runtime.loop import Ask, Call, Decision, Done, Loop, Perform, Stop, Turn, out_of_time
@@ -94,6 +95,9 @@ async def _chosen(agent: LlmAgent, toolbox: Toolbox) -> Toolbox:
     for each in agent.tools:
         if isinstance(each, Tool):
             chosen.add(each)
+    for each in chosen:
+        if each.check is None:
+            read_schema(each.parameters, f"The parameters of the tool {each.name!r}")
     return chosen
 
 
@@ -192,20 +196,20 @@ class _LlmRun:
     async def _performed(self, calls: tuple[Call, ...]) -> list[ToolResult]:
         """Return a result for each call, in order. What ends the run waits until all have ended."""
         results: dict[int, ToolResult] = {}
-        failures: list[Exception] = []
+        failures: dict[int, Exception] = {}
 
         async def one(call: Call) -> None:
             async with self._slots:
                 try:
                     results[call.position] = await self._call(call)
                 except Exception as error:
-                    failures.append(error)
+                    failures[call.position] = error
 
         async with anyio.create_task_group() as group:
             for call in calls:
                 group.start_soon(one, call)
         if failures:
-            raise failures[0]
+            raise failures[min(failures)]
         return [results[call.position] for call in calls]
 
     async def _call(self, call: Call) -> ToolResult:

@@ -172,7 +172,8 @@ class ToolResult:
     @classmethod
     def load(cls, text: str) -> ToolResult:
         """Return the result that a step has kept."""
-        return cls(**json.loads(text))
+        kept = json.loads(text)  # of another version, perhaps: what is not known here is passed over
+        return cls(**{name: kept[name] for name in kept.keys() & cls.__dataclass_fields__})
 
 
 class ToolSource(Protocol):
