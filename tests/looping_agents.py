@@ -24,7 +24,7 @@ async def _work(name: str, n: int, key: str) -> str:
     return f"{name} {n}"
 
 
-@tool(effect="idempotent")
+@tool(effect="pure")
 async def note(n: int, ctx: ToolContext) -> str:
     """Note a number."""
     return await _work("note", n, ctx.key)
