@@ -22,6 +22,8 @@ import pytest
 from tests.deployment import Deployment, deployed
 from tests.looping_agents import FOLDER
 from tests.scripted_model import ScriptedModel, scripted_model
+from worker.client import AgentSpec
+from worker.models import LlmLimits, LlmSpec
 
 pytestmark = pytest.mark.timeout(600 if os.environ.get("SIGNALBOX_LONG_TESTS") else 120)
 
@@ -190,6 +192,34 @@ async def measured(at: Scene) -> Counter[str]:
         if match and match[1] in {"worker:sync", "worker:steps", "worker:input", "worker:emit"}:
             found[match[2]] += int(match[3])
     return found
+
+
+async def test_an_agent_of_the_registry_calls_the_tools_of_its_worker(tmp_path: Path) -> None:
+    limits = LlmLimits(max_turns=3)
+    llm = LlmSpec(
+        model=None,
+        models=["scripted-agent"],
+        prompt="Look.",
+        temperature=None,
+        max_output_tokens=None,
+        tools=["look"],
+        limits=limits,
+    )
+    async with scene(tmp_path) as at:
+        at.open(1, 2, 3)
+        await at.at.client.sync_agents([AgentSpec(name="looking", description="looks", llm=llm)])
+        tasks = [
+            await at.at.submit(
+                "looking", f"Go on. [[script: agent turns={turns} calls={turns - 1}]]", attempts=1
+            )
+            for turns in (3, 4)
+        ]
+        done, stopped = await at.at.ended(tasks)
+        calls = [line.rsplit(" ", 1)[0] for line in at.calls()]
+    assert (done.status, stopped.status) == ("succeeded", "failed")
+    assert json.loads(done.output or "")["text"] == "All 3 turns are done."
+    assert stopped.error is not None and stopped.error.code == "max_turns"
+    assert sorted(calls) == ["look 1", "look 1", "look 2", "look 2", "look 3"]
 
 
 def test_the_scripted_agent_spreads_its_calls_as_this_test_believes() -> None:
