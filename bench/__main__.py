@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 import anyio
 
-from bench import scale, schedules
+from bench import model_client, scale, schedules
 from bench.stage import BENCH_AGENT, Figure, Stage, cpu_s, percentile, rss_mb, scripted_model, staged
 from worker.cli.common import print_table
 from worker.client import TaskSpec
@@ -129,11 +129,12 @@ BENCHES: dict[str, Callable[[], AsyncIterator[Figure]]] = {
     "idle": idle,
     "recovery": scale.recovery,
     "schedules": schedules.lateness,
+    "model-client": model_client.cpu,
     "long": scale.long_tasks,
     "crowd": scale.crowd,
     "backlog": scale.backlog,
 }
-SLOW = {"long", "crowd", "backlog"}  # minutes each: by name alone
+SLOW = {"model-client", "long", "crowd", "backlog"}  # minutes each: by name alone
 
 
 async def run(names: Sequence[str]) -> None:

@@ -1,110 +1,163 @@
-"""Every transcript of a provider's answer, sent over a real socket, comes out as it should."""
+"""Every transcript of a provider's answer comes out as it should, however its bytes arrive."""
 
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import anyio
+import httpx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tests.model_server import Exchange, serving
-from worker.llm import (
-    ChatClient,
-    ChatRequest,
-    Completion,
-    Delta,
-    ModelError,
-    ReasoningDelta,
-    RefusalDelta,
-    TextDelta,
-    Timeouts,
-)
+from tests.deployment import REPOSITORY
+from tests.transcripts import REQUEST, difference, found, main, play, route, told
+from worker.llm import ChatClient, Completion, Delta, ModelError, Timeouts
+from worker.llm.connect import DIALECTS
 
-TRANSCRIPTS = Path(__file__).parent / "data" / "llm-transcripts"
-CASES = sorted(path.stem for path in TRANSCRIPTS.glob("s*.json"))
-REQUEST = ChatRequest(model="test-model", messages=[{"role": "user", "content": "hello"}])
+DATA = Path(__file__).parent / "data"
+SHARED, HARSH = DATA / "llm-transcripts", DATA / "llm-harsh"
+CASES = [path for folder in (SHARED, HARSH) for path in found(folder)[0]]
+SCENARIOS = [path for folder in (SHARED, HARSH) for path in found(folder)[1]]
+DELIVERIES: list[dict[str, Any]] = [{"mode": "bytes", "n": 1}, {"mode": "whole"}]
+LARGE = 10_000  # bytes; more of them are sent in their own delivery alone
 
 
-def pieces(body: bytes, delivery: dict[str, Any]) -> list[bytes]:
-    if delivery["mode"] == "bytes":
-        step = delivery["n"]
-        return [body[at : at + step] for at in range(0, len(body), step)]
-    separator = b"\r\n\r\n" if b"\r\n\r\n" in body else b"\n\n"
-    parts = [part + separator for part in body.split(separator)]
-    parts[-1] = parts[-1].removesuffix(separator)
-    return [part for part in parts if part]
+@cache
+def loaded(path: Path) -> dict[str, Any]:
+    case: dict[str, Any] = json.loads(path.read_text())
+    return case
 
 
-def joined(deltas: list[Delta], kind: type[TextDelta | ReasoningDelta | RefusalDelta]) -> str:
-    return "".join(delta.text for delta in deltas if isinstance(delta, kind))
+@cache
+def body_of(path: Path) -> bytes:
+    name: str = loaded(path)["response"]["body_file"]
+    return (path.parent / name).read_bytes()
 
 
-async def replay(case: dict[str, Any]) -> tuple[list[Delta], Completion | None, ModelError | None]:
-    response = case["response"]
-    body = (TRANSCRIPTS / response["body_file"]).read_bytes()
-    assert len(body) == response["body_bytes"]
+class Pieces(httpx.AsyncByteStream):
+    def __init__(self, pieces: list[bytes]) -> None:
+        self._pieces = pieces
 
-    async def answer(exchange: Exchange) -> None:
-        await exchange.start(response["status"], response["headers"], chunked=response["end"] == "clean")
-        for piece in pieces(body, response["delivery"]):
-            await exchange.send(piece)
-        await exchange.end()
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in self._pieces:
+            yield piece
 
+
+class Canned(httpx.AsyncBaseTransport):
+    """Answers with given pieces, without a socket."""
+
+    def __init__(self, case: dict[str, Any], pieces: list[bytes]) -> None:
+        self._case = case
+        self._pieces = pieces
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        response = self._case["response"]
+        return httpx.Response(
+            response["status"], headers=response.get("headers", {}), stream=Pieces(self._pieces)
+        )
+
+
+async def heard(case: dict[str, Any], pieces: list[bytes]) -> dict[str, Any]:
     deltas: list[Delta] = []
     completion: Completion | None = None
-    async with serving(answer) as server, ChatClient(server.base_url) as client:
+    failure: ModelError | None = None
+    dialect, transport = DIALECTS[case["dialect"]](None), Canned(case, pieces)
+    async with ChatClient("http://model.test/v1", dialect=dialect, transport=transport) as client:
         try:
-            async with client.stream(REQUEST, Timeouts(**case["timeouts"])) as events:
+            async with client.stream(REQUEST, Timeouts(total_s=15)) as events:
                 async for event in events:
                     if isinstance(event, Completion):
                         completion = event
                     else:
                         deltas.append(event)
         except ModelError as error:
-            return deltas, completion, error
-    return deltas, completion, None
+            failure = error
+    return told(deltas, completion, failure)
 
 
-@pytest.mark.parametrize("name", CASES)
-async def test_a_transcript_comes_out_as_expected(name: str) -> None:
-    case = json.loads((TRANSCRIPTS / f"{name}.json").read_text())
-    expected = case["expected"]
-    deltas, completion, error = await replay(case)
+@pytest.mark.parametrize("path", CASES, ids=lambda path: str(path.stem))
+async def test_a_transcript_comes_out_as_expected_in_every_delivery(path: Path) -> None:
+    case = loaded(path)
+    deliveries: list[dict[str, Any] | None] = [None]
+    if len(body_of(path)) < LARGE:
+        deliveries += DELIVERIES
+    async with anyio.create_task_group() as tasks:
+        for delivery in deliveries:
+            tasks.start_soon(came_out, path, case, delivery)
 
-    assert joined(deltas, TextDelta) == expected["text"]
-    assert joined(deltas, ReasoningDelta) == expected["reasoning"]
-    assert (joined(deltas, RefusalDelta) or None) == expected["refusal"]
-    if expected["outcome"] == "error":
-        assert completion is None
-        assert error is not None
-        told = {
-            "class": error.code,
-            "retry_same": error.retryable,
-            "fallback": error.fallback,
-            "partial_output": error.partial_output,
-            "retry_after_s": error.retry_after_s,
-            "provider_code": error.provider_code,
-        }
-        contains = expected["error"].pop("message_contains")
-        assert told == expected["error"]
-        assert (contains or "") in str(error)
-    else:
-        assert error is None
-        assert completion is not None
-        assert completion.text == expected["text"]
-        assert completion.reasoning == expected["reasoning"]
-        assert completion.refusal == expected["refusal"]
-        assert [
-            {"id": c.id, "name": c.name, "arguments": c.arguments, "arguments_raw": c.arguments_raw}
-            for c in completion.tool_calls
-        ] == expected["tool_calls"]
-        assert completion.finish == expected["finish"]
-        assert completion.raw_finish == expected["raw_finish"]
-        usage = completion.usage
-        told_usage = usage and {name: getattr(usage, name) for name in usage.__slots__}
-        assert told_usage == expected["usage"]
+
+async def came_out(path: Path, case: dict[str, Any], delivery: dict[str, Any] | None) -> None:
+    assert difference(case["expected"], await play(path.parent, case, delivery)) == {}, delivery
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: str(path.stem))
+async def test_a_scenario_of_the_router_comes_out_as_expected(path: Path) -> None:
+    _, differs = await route(SHARED, loaded(path))
+    assert differs == {}
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_any_split_of_any_transcript_gives_the_same_result(data: st.DataObject) -> None:
+    path = data.draw(st.sampled_from([p for p in CASES if len(body_of(p)) < LARGE]))
+    case, body = loaded(path), body_of(path)
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(body)), max_size=12)))
+    pieces = [body[start:end] for start, end in zip([0, *cuts], [*cuts, len(body)], strict=True)]
+    assert difference(case["expected"], anyio.run(heard, case, pieces)) == {}
 
 
 def test_the_transcripts_are_there() -> None:
-    assert len(CASES) == 17
+    shared, harsh = (found(folder)[0] for folder in (SHARED, HARSH))
+    assert len(shared) == 21
+    assert len(harsh) >= 40
+    assert len(SCENARIOS) == 4
+    assert {loaded(path)["dialect"] for path in harsh} == set(DIALECTS)
+
+
+def test_the_command_prints_a_line_for_each_case(tmp_path: Path) -> None:
+    for name in ("s01-oai-text-usage", "s15-http-429-seconds"):
+        for end in ("json", "sse"):
+            shutil.copy(SHARED / f"{name}.{end}", tmp_path)
+    (tmp_path / "scenarios").mkdir()
+    shutil.copy(SHARED / "scenarios" / "r01-fallback-on-429.json", tmp_path / "scenarios")
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.transcripts", str(tmp_path)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0
+    assert [line["ok"] for line in lines] == [True, True, True]
+    assert {line.get("case") or line["scenario"] for line in lines} == {
+        "s01-oai-text-usage",
+        "s15-http-429-seconds",
+        "r01-fallback-on-429",
+    }
+
+
+def test_a_difference_is_told_and_fails_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = json.loads((SHARED / "s01-oai-text-usage.json").read_text())
+    case["expected"].update(text="Something else.", finish="length")
+    (tmp_path / "s01.json").write_text(json.dumps(case))
+    shutil.copy(SHARED / "s01-oai-text-usage.sse", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["tests.transcripts", str(tmp_path)])
+    assert main() == 1
+    assert json.loads(capsys.readouterr().out)["difference"] == {
+        "text": {"expected": "Something else.", "got": "The task queue is empty."},
+        "finish": {"expected": "length", "got": "stop"},
+    }
+    monkeypatch.setattr(sys, "argv", ["tests.transcripts", str(tmp_path / "scenarios")])
+    assert main() == 2
+    assert "holds no cases" in capsys.readouterr().err

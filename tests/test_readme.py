@@ -18,6 +18,7 @@ import pytest
 from tests.deployment import REPOSITORY
 from tests.scripted_model import scripted_model
 from worker import serve
+from worker.llm.providers import Catalogue
 from worker.settings import VARIABLES
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -179,7 +180,10 @@ def test_every_line_of_shell_in_the_readme_is_run_by_these_tests() -> None:
 def test_the_example_environment_lists_every_setting_and_no_other() -> None:
     example = (REPOSITORY / ".env.example").read_text(encoding="utf-8")
     listed = re.findall(r"^([A-Z_]+)=", example, re.MULTILINE)
-    assert sorted(listed) == sorted({*VARIABLES.values(), *serve.VARIABLES.values(), "CONVEX_ADMIN_KEY"})
+    providers = Catalogue.load().providers.values()
+    theirs = {name for each in providers for name in (each.key_variable, each.base_url_variable) if name}
+    ours = {*VARIABLES.values(), *serve.VARIABLES.values(), "CONVEX_ADMIN_KEY"}
+    assert sorted(listed) == sorted(ours | theirs)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=str)

@@ -36,7 +36,8 @@ class Redactor:
 
     def learn(self, secret: str) -> None:
         """Take this secret out as well from now on."""
-        self._secrets = sorted({*self._secrets, secret}, key=len, reverse=True)
+        if len(secret) >= _SHORTEST_SECRET:
+            self._secrets = sorted({*self._secrets, secret}, key=len, reverse=True)
 
     def known(self, text: str) -> str:
         """Return `text` without the secrets of this process; cheap enough for every streamed phrase."""

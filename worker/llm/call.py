@@ -32,6 +32,7 @@ MAX_STREAM_BYTES = 128 * 1024 * 1024  # a few hundred bytes for each token of th
 TRAILER_S = 5.0  # the message is whole by then; only its usage may still come
 DRAIN_S = 0.05  # the body ends with [DONE] or right behind it; a new connection costs less than a longer wait
 CLOSE_S = 1.0
+_BOM = b"\xef\xbb\xbf"
 
 
 class Call(AsyncIterator[Event]):
@@ -39,19 +40,26 @@ class Call(AsyncIterator[Event]):
 
     Args:
         dialect: The provider's language.
+        request: What is asked.
+        url: Where.
         timeouts: The limits; `total_s` begins to run here.
         redact: Takes the key out of the provider's messages.
     """
 
-    def __init__(self, dialect: Dialect, timeouts: Timeouts, redact: Redactor) -> None:
+    def __init__(
+        self, dialect: Dialect, request: ChatRequest, url: httpx.URL, timeouts: Timeouts, redact: Redactor
+    ) -> None:
         self._dialect = dialect
+        self._request = request
+        self._url = url
         self._timeouts = timeouts
         self._redact = redact
-        self._reader = dialect.reader()
+        self._reader = dialect.reader(request, url.host)
         self._decoder = EventDecoder()
         self._response: httpx.Response | None = None
         self._pieces: AsyncIterator[bytes] | None = None
         self._whole: list[bytes] | None = None  # the pieces of a body that is JSON and no stream
+        self._opening = b""  # what could still become a byte order mark
         self._streams = False
         self._read_bytes = 0
         self.heard_at: float | None = None  # when anything came, a comment too (monotonic seconds)
@@ -70,10 +78,10 @@ class Call(AsyncIterator[Event]):
         if scope.cancelled_caught:
             raise ModelTimeout(f"No connection became free within {self._timeouts.total_s:g} s")
 
-    async def send(self, http: httpx.AsyncClient, url: httpx.URL, request: ChatRequest) -> None:
-        """Send `request`; returns when an answer that promises content has begun."""
+    async def send(self, http: httpx.AsyncClient) -> None:
+        """Send the request; returns when an answer that promises content has begun."""
         try:
-            self._response = await self._answer(http, url, request)
+            self._response = await self._answer(http)
             if self._response.status_code >= httpx.codes.MULTIPLE_CHOICES:
                 body = await self._error_body(self._response)
                 headers = self._response.headers
@@ -103,10 +111,11 @@ class Call(AsyncIterator[Event]):
                 await self._drain(self._pieces)
             await self._response.aclose()
 
-    async def _answer(self, http: httpx.AsyncClient, url: httpx.URL, request: ChatRequest) -> httpx.Response:
+    async def _answer(self, http: httpx.AsyncClient) -> httpx.Response:
+        url = self._url
         try:
             content = json.dumps(
-                self._dialect.body(request, url.host),
+                self._dialect.body(self._request, url.host),
                 ensure_ascii=False,
                 allow_nan=False,
                 separators=(",", ":"),
@@ -173,6 +182,10 @@ class Call(AsyncIterator[Event]):
         if self._read_bytes > (MAX_STREAM_BYTES if self._whole is None else MAX_WHOLE_BYTES):
             raise StreamProtocolError("The answer is larger than any that a model gives")
         if not self._streams and self._whole is None:
+            piece, self._opening = self._opening + piece, b""
+            if _BOM.startswith(piece):
+                self._opening = piece  # more may come of it
+                return
             self._settle(piece)
         if self._whole is not None:
             self._whole.append(piece)
@@ -184,7 +197,7 @@ class Call(AsyncIterator[Event]):
 
         No line of an event stream that means anything begins with a bracket.
         """
-        first = piece.lstrip()[:1]
+        first = piece.removeprefix(_BOM).lstrip()[:1]
         if first == b"<":
             raise StreamProtocolError("The answer is a web page; the base URL does not lead to a model's API")
         if first in {b"{", b"["}:
@@ -238,6 +251,7 @@ class Call(AsyncIterator[Event]):
         if error.provider_code is not None:
             error.provider_code = self._redact.known(error.provider_code)
         error.partial_output = self._handed_out
+        error.usage = self._reader.usage
         return error
 
 

@@ -65,6 +65,8 @@ _GENERAL: dict[str, type[ModelError]] = {
     "bad_request_error": BadRequest,
     "badrequesterror": BadRequest,
     "notfounderror": ModelNotFound,
+    "invalid_prompt": BadRequest,
+    "api_error": ServerError,
     "timeout_error": ServerError,
     "conflict_error": TransientRefusal,
 }
@@ -175,7 +177,8 @@ def _words(value: Any) -> tuple[list[str], str]:  # noqa: ANN401 - any JSON valu
 
 
 def _codes(error: dict[str, Any]) -> list[str]:
-    return [code for code in _candidates(error) if _CODE.fullmatch(code)]
+    codes = [code for code in _candidates(error) if _CODE.fullmatch(code)]
+    return [code for code in codes if code != "error"]  # the type of an event, which says nothing more
 
 
 def _candidates(error: dict[str, Any]) -> Iterator[str]:

@@ -102,10 +102,12 @@ class ChatClient:
             ModelError: on entering, or from the iteration; `partial_output` says whether deltas were handed
                 out.
         """
-        call = Call(self._dialect, timeouts if timeouts is not None else Timeouts(), self._redact)
+        call = Call(
+            self._dialect, request, self._url, timeouts if timeouts is not None else Timeouts(), self._redact
+        )
         await call.take_slot(self._slots)
         try:
-            await call.send(self._http, self._url, request)
+            await call.send(self._http)
             yield call
         finally:
             try:

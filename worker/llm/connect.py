@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import httpx
 
+from worker.llm.anthropic import AnthropicMessages
 from worker.llm.chat import OpenAIChat
 from worker.llm.client import ChatClient
 from worker.llm.dialect import Dialect
 from worker.llm.errors import AuthFailed, ModelNotFound
-from worker.llm.providers import Provider
+from worker.llm.providers import DialectName, Provider
+from worker.llm.responses import OpenAIResponses
+
+DIALECTS: dict[DialectName, Callable[[str | None], Dialect]] = {  # each takes the header that carries the key
+    "openai-chat": OpenAIChat,
+    "openai-responses": OpenAIResponses,
+    "anthropic-messages": AnthropicMessages,
+}
 
 
 def dialect_of(provider: Provider) -> Dialect:
     """Return the dialect that `provider` speaks."""
-    match provider.dialect:
-        case "openai-chat":
-            return OpenAIChat(provider.key_header)
-        case _:
-            raise ModelNotFound(f"The dialect {provider.dialect!r} is not spoken yet")
+    return DIALECTS[provider.dialect](provider.key_header)
 
 
 def connect(

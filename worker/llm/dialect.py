@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from worker.llm.messages import ChatRequest, Completion, Delta
+from worker.llm.messages import ChatRequest, Completion, Delta, TokenUsage
 
 
 class Reader(Protocol):
@@ -17,6 +17,10 @@ class Reader(Protocol):
     @property
     def ended(self) -> bool:
         """Whether nothing more is to be read, although the connection may stay open."""
+
+    @property
+    def usage(self) -> TokenUsage | None:
+        """What the provider has counted so far; None if it told nothing."""
 
     def read(self, event: str, data: str) -> list[Delta]:
         """Return what an event adds to the message.
@@ -49,7 +53,11 @@ class Dialect(Protocol):
         """Return the headers that carry the key, if there is one."""
 
     def body(self, request: ChatRequest, host: str) -> dict[str, Any]:
-        """Return the JSON body of a streaming request to `host`."""
+        """Return the JSON body of a streaming request to `host`.
 
-    def reader(self) -> Reader:
-        """Return a reader for one answer."""
+        Raises:
+            BadRequest: The request is malformed, and the message says where.
+        """
+
+    def reader(self, request: ChatRequest, host: str) -> Reader:
+        """Return a reader for the answer to `request`."""

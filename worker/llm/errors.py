@@ -23,9 +23,12 @@ ModelError
 # ruff: noqa: N818 - the names say what happened, as those of worker/errors.py do.
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from worker.errors import SignalboxError
+
+if TYPE_CHECKING:
+    from worker.llm.messages import TokenUsage
 
 
 class ModelError(SignalboxError):
@@ -43,6 +46,7 @@ class ModelError(SignalboxError):
         retryable: Another try on the same model can help.
         fallback: The next model of a chain can help.
         partial_output: Deltas were handed out before; whoever showed them must drop them.
+        usage: What the provider had counted when it broke off; None if it told nothing, which is not zero.
     """
 
     code: ClassVar[str]
@@ -63,6 +67,7 @@ class ModelError(SignalboxError):
         self.status = status
         self.retry_after_s = retry_after_s
         self.partial_output = False
+        self.usage: TokenUsage | None = None
         if forbids_retry:
             self.retryable = False
 

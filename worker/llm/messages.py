@@ -1,4 +1,22 @@
-"""What goes into a model call and what comes out of it, in a form common to all dialects."""
+"""What goes into a model call and what comes out of it, in a form common to all dialects.
+
+Messages have the form of chat completions, whatever the provider; each dialect writes its own from it:
+
+    {"role": "system" | "developer", "content": TEXT}
+    {"role": "user", "content": TEXT | [{"type": "text", "text": TEXT},
+                                        {"type": "image_url", "image_url": {"url": URL}}]}
+    {"role": "assistant", "content": TEXT | None, "refusal": TEXT,
+     "tool_calls": [{"id": ID, "type": "function",
+                     "function": {"name": NAME, "arguments": JSON_TEXT}}],
+     "replay": {...}}
+    {"role": "tool", "tool_call_id": ID, "content": TEXT}
+
+`Completion.message()` makes the assistant's. `replay` is what the same model at the same provider must get
+back unchanged, such as signed thoughts; it is JSON, nobody else looks into it, and every other model is sent
+the rest of the message without it. Whoever changes a message's content takes its `replay` out. `arguments`
+are as the model wrote them; those that are no JSON object are sent back as {"INVALID_JSON": TEXT}. Any
+message may have `"cache": True`: the prompt up to its end is worth keeping in the provider's cache.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +25,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Finish = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "unknown"]
+Finish = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "pause", "unknown"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,10 +34,13 @@ class ChatRequest:
 
     Args:
         model: The provider's name of the model.
-        messages: `{"role": ..., "content": ...}` in the form of chat completions.
-        tools: Function tools in the form of chat completions.
-        tool_choice: `"auto"`, `"none"`, `"required"` or the name of one tool in the provider's form.
-        response_format: For structured output, in the provider's form.
+        messages: In the common form, see this module's beginning.
+        tools: `{"type": "function", "function": {"name", "description", "parameters"}}`; a tool that the
+            provider runs itself stands in its own form.
+        tool_choice: `"auto"`, `"none"`, `"required"` or `{"type": "function", "function": {"name": NAME}}`.
+        response_format: `{"type": "json_schema", "json_schema": {"name": NAME, "schema": SCHEMA}}`.
+        cache_key: Names prompts that begin alike, such as an agent's; providers that keep prompts route by it
+            or are told where to cut.
         extra: Fields of the provider's own; they are sent as they are and win over all others.
     """
 
@@ -31,6 +52,7 @@ class ChatRequest:
     tool_choice: str | Mapping[str, Any] | None = None
     response_format: Mapping[str, Any] | None = None
     stop: Sequence[str] = ()
+    cache_key: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -114,11 +136,14 @@ class Completion:
     """A whole message: the last event of a stream that came to its end.
 
     Args:
-        refusal: None when the model did not refuse.
+        refusal: The words of a refusal, None if it has none of its own.
         tool_calls: Empty unless `finish` is `tool_calls`: a message that was cut short hands on no calls.
         raw_finish: The provider's own word.
         model: The model that answered, as the provider names it.
         usage: None when the provider told nothing.
+        replay: What the same model must get back unchanged, None if the rest says all.
+
+    A `finish` of `pause` asks for the same messages with this one behind them: the model goes on.
     """
 
     text: str
@@ -129,6 +154,7 @@ class Completion:
     raw_finish: str
     model: str | None
     usage: TokenUsage | None
+    replay: dict[str, Any] | None = None
 
     def message(self) -> dict[str, Any]:
         """Return the message as it goes into the history, in the common form."""
@@ -137,6 +163,8 @@ class Completion:
             message["refusal"] = self.refusal
         if self.tool_calls:
             message["tool_calls"] = [_told(call) for call in self.tool_calls]
+        if self.replay is not None:
+            message["replay"] = self.replay
         return message
 
 

@@ -18,9 +18,10 @@ from typing import Annotated, Any, Literal
 import httpx
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError
 
-from worker.errors import NonRetryable, SettingsError
+from worker.errors import SettingsError
 from worker.llm.errors import AuthFailed, ModelNotFound
 from worker.llm.messages import TokenUsage
+from worker.purse import UnpricedModel
 
 DEFAULT = "default"  # the provider that SIGNALBOX_MODEL_BASE_URL names
 BUILT_IN = Path(__file__).with_name("models.toml")
@@ -36,12 +37,6 @@ Header = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]+$")]
 HeaderValue = Annotated[str, StringConstraints(pattern=r"^[\x20-\x7e]*$")]
 ModelName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*/.+$")]
 _DATED = re.compile(r"-(?:\d{4}-\d{2}-\d{2}|\d{8}|latest)$")
-
-
-class UnpricedModel(NonRetryable):
-    """Money is limited, and nobody knows what the model costs."""
-
-    code = "unpriced_model"
 
 
 class _Entry(BaseModel):

@@ -29,7 +29,13 @@ class ToolCalls:
 
     def __init__(self) -> None:
         self._calls: list[_Call] = []
+        self._last = 0
         self._open: dict[int | None, _Call] = {}  # by index: the call that a further piece belongs to
+
+    @property
+    def last(self) -> int:
+        """The position of the call that the last piece belongs to."""
+        return self._last
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -44,6 +50,7 @@ class ToolCalls:
         known = len(self._calls)
         index = piece.get("index")
         call = self._call(index if isinstance(index, int) else None, call_id, name)
+        self._last = call.position
         call.id = call.id or call_id
         call.name = call.name or name
         if arguments:
@@ -72,15 +79,19 @@ class ToolCalls:
 
 
 def _whole(call: _Call) -> ToolCall:
-    raw = "".join(call.arguments)
-    call_id = call.id or f"call_{call.position}"  # the tool's result must name one
+    return whole_call(call.id, call.name, "".join(call.arguments), call.position)
+
+
+def whole_call(call_id: str, name: str, raw: str, position: int) -> ToolCall:
+    """Return the call whose arguments are the text `raw`; it is never repaired, and no text means none."""
+    call_id = call_id or f"call_{position}"  # the tool's result must name one
     try:
         arguments = json.loads(raw) if raw.strip() else {}
     except (ValueError, RecursionError):
         arguments = None
     if isinstance(arguments, dict):
-        return ToolCall(call_id, call.name, arguments, None)
-    return ToolCall(call_id, call.name, None, raw)
+        return ToolCall(call_id, name, arguments, None)
+    return ToolCall(call_id, name, None, raw)
 
 
 def _string(value: object) -> str:
