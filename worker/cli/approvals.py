@@ -35,7 +35,13 @@ def add_to(commands: Commands) -> None:
     listing = add_command(
         verbs, "list", "list what is open, newest first", "With --state, what became of others."
     )
-    listing.add_argument("--state", choices=[*_STATES, "all"], default="asked", metavar="STATE")
+    listing.add_argument(
+        "--state",
+        choices=[*_STATES, "all"],
+        default="asked",
+        metavar="STATE",
+        help=f"{', '.join(_STATES)}, or all; default: asked",
+    )
     which = listing.add_mutually_exclusive_group()
     which.add_argument("--task", metavar="TASK", help="of this task alone")
     which.add_argument("--tenant", metavar="NAME", help="whose; default: default")
