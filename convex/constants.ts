@@ -93,6 +93,12 @@ export const CENSUS_AGAIN_MS = 5_000; // when there are more live runs than that
 export const STICKY_MS = 24 * 3_600_000; // that a worker is preferred after its last run of a sticky key
 export const STICKY_BATCH = 16; // stickies that a pass forgets
 
+// Models of providers.
+export const MAX_MODEL_CHARS = 200; // of a model's name
+export const MAX_MODELS_TOLD = 200; // models with limits, or that cool, at a time: every inbox tells them
+export const MODEL_REPORTS_BATCH = 100; // of a pass of the models loop
+export const FORGET_MODEL_MS = 90 * 24 * 3_600_000; // how a model did that nobody has asked since, and that has no limits
+
 // What is shown of why things wait.
 export const AHEAD_SHOWN = 100; // tasks counted before one in its lane
 export const BACKLOG_ROWS = 10_000; // tasks counted over all queues: a third of what a query may read

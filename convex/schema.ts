@@ -2,6 +2,7 @@ import { defineSchema, defineTable } from "convex/server";
 import { v } from "convex/values";
 import { vApprovalState, vApprovalWhy } from "./approval.validators";
 import { vCondition, vWebhookScheme, vWebhookTarget } from "./trigger.validators";
+import { vModelCall, vModelReport } from "./model.validators";
 import { vCatchUp, vOverlap, vTemplate, vWhen } from "./schedule.validators";
 import { stepFields } from "./step.validators";
 import { vVersion } from "./version.validators";
@@ -51,6 +52,7 @@ const waiting = {
   rank: v.number(),
 };
 
+const vCounts = v.object({ requests: v.number(), failures: v.number(), tokens: v.number() });
 const vTurn = v.object({ lane: v.string(), used: v.number() }); // used: tasks taken in a turn that is not over, else 0
 
 export default defineSchema({
@@ -236,7 +238,7 @@ export default defineSchema({
 
   // Written when a loop falls asleep or wakes. Every submit reads it, so nothing busy stands here.
   loops: defineTable({
-    name: v.union(v.literal("dispatch"), v.literal("timers"), v.literal("settle")),
+    name: v.union(v.literal("dispatch"), v.literal("timers"), v.literal("settle"), v.literal("models")),
     state: v.id("loopState"),
     running: v.boolean(),
     starved: v.boolean(), // dispatch: asleep although work waits, for want of room in a worker or under a limit
@@ -447,6 +449,64 @@ export default defineSchema({
     .index("by_session_and_until", ["session", "until"])
     .index("by_run", ["run"])
     .index("by_until", ["until"]),
+
+  // A model that cools or is limited, and what all workers are told of it: each open inbox reads it. Written by: the operator, the
+  // models loop; rows that say nothing any more are removed by that loop.
+  models: defineTable({
+    name: v.string(), // provider/model
+    requests: v.union(v.number(), v.null()), // limits of all workers together, in perMs
+    tokens: v.union(v.number(), v.null()),
+    perMs: v.number(),
+    configured: v.number(), // grows with each change by the operator
+    coolUntil: v.union(v.number(), v.null()), // nobody is to ask it before then
+    error: v.union(vFault, v.null()), // why it cools
+  }).index("by_name", ["name"]),
+
+  // How a model does. Written by: the models loop only.
+  modelLoads: defineTable({
+    model: v.string(),
+    minute: v.object({ start: v.number(), ...vCounts.fields }), // the minute of the last report
+    before: vCounts, // the minute before that
+    total: vCounts,
+    recent: v.array(v.object({ at: v.number(), requests: v.number(), failures: v.number() })),
+    error: v.union(vFault, v.null()), // the last failure
+    errorAt: v.union(v.number(), v.null()),
+    againAt: v.union(v.number(), v.null()), // when it is looked at again for the sake of its shares
+    at: v.number(), // of the last report
+  })
+    .index("by_model", ["model"])
+    .index("by_at", ["at"]),
+
+  // A session's share of a model's limits (model/shares.ts). Written by: the models loop only. Each session's inbox reads its own.
+  modelShares: defineTable({
+    model: v.string(),
+    session: v.id("sessions"),
+    requests: v.number(),
+    tokens: v.number(),
+    heldRequests: v.number(), // what of the limit is set apart for it
+    heldTokens: v.number(),
+    heldUntil: v.union(v.number(), v.null()),
+    rev: v.number(),
+    wantedAt: v.number(),
+    waiting: v.boolean(),
+    least: v.number(),
+  })
+    .index("by_model", ["model"])
+    .index("by_session", ["session"]),
+
+  // What the models loop is to settle. In: sync, the end of a session, the operator. Out: that loop.
+  modelReports: defineTable({
+    model: v.string(),
+    session: v.union(v.id("sessions"), v.null()),
+    report: v.union(vModelReport, v.null()), // null: the model is to be looked at
+    at: v.number(), // 0: at once; else not before, for one that was set aside
+    suspect: v.boolean(), // the loop died on it once
+  }).index("by_at", ["at"]),
+
+  // Each attempt at a model call. Insert only, by the owner's sync.
+  modelCalls: defineTable(vModelCall)
+    .index("by_task", ["task"])
+    .index("by_run_and_call_and_attempt", ["run", "call", "attempt"]),
 
   // Stream text. Inserted by the owner's sync.
   chunks: defineTable(vChunk).index("by_run_and_seq", ["run", "seq"]),

@@ -2,6 +2,7 @@
 import { makeFunctionReference } from "convex/server";
 import { vi } from "vitest";
 import { api, internal } from "./_generated/api";
+import type { CallReport, ModelReport } from "./model.validators";
 import type { Id } from "./_generated/dataModel";
 import { sha256 } from "./model/text";
 import type { Emission } from "./trigger.validators";
@@ -209,6 +210,8 @@ export class TestWorker {
     steps?: StepReport[];
     progress?: ProgressReport[];
     clocks?: Clocks;
+    calls?: CallReport[];
+    models?: ModelReport[];
   }) {
     return this.t.mutation(api.worker.sync, { key: KEYS.worker, ...body });
   }

@@ -7,6 +7,7 @@ import { internal } from "./_generated/api";
 import { internalMutation, internalQuery, type MutationCtx } from "./_generated/server";
 import { ACCEPT_MS, SET_ASIDE_MS, TIMER_BATCH, WATCHDOG_BATCH } from "./constants";
 import { nextAlarm } from "./model/alarms";
+import { reviveModels } from "./model/modelReports";
 import { due, expired, expireRun, expireSession, nextDelayed, nextLease } from "./model/expiry";
 import { Ledger } from "./model/limits";
 import { look, standOf } from "./model/look";
@@ -135,7 +136,7 @@ export const endRuns = internalMutation({
   },
 });
 
-const LOOPS = ["timers", "settle", "dispatch", "upkeep"] as const;
+const LOOPS = ["timers", "settle", "models", "dispatch", "upkeep"] as const;
 
 /** Once a minute: idle workers that went away, watches that ran out, loops that died. */
 export const watchdog = internalMutation({
@@ -170,6 +171,7 @@ export const revive = internalMutation({
   handler: async (ctx, { loop: name, now }) => {
     if (name === "timers") await reviveTimers(ctx, now);
     else if (name === "settle") await reviveSettle(ctx, now);
+    else if (name === "models") await reviveModels(ctx, now);
     else if (name === "dispatch") await reviveDispatch(ctx);
     else await startUpkeep(ctx, now);
     return null;

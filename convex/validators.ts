@@ -1,4 +1,5 @@
 /** Validators shared by schema, arguments and types. The worker's models are held to them by a contract test. */
+import { vModelState } from "./model.validators";
 import { v, type Infer } from "convex/values";
 import { vAsk } from "./approval.validators";
 import { llmFields } from "./llm.validators";
@@ -299,7 +300,7 @@ export const vOutcome = v.union(
     notBeforeMs: v.union(v.number(), v.null()),
   }),
   v.object({ kind: v.literal("cancelled") }),
-  v.object({ kind: v.literal("released") }),
+  v.object({ kind: v.literal("released"), notBeforeMs: v.optional(v.number()) }), // handed back, and not to begin before
   v.object({
     kind: v.literal("suspended"), // it waits without a worker; the next run goes on behind its finished steps
     step: v.string(),
@@ -431,6 +432,7 @@ export const vInbox = v.object({
   assigned: v.array(vAssignment),
   controls: v.array(vControl),
   watched: v.array(v.id("runs")),
+  models: v.optional(v.array(vModelState)), // those that cool or are limited
 });
 export type Inbox = Infer<typeof vInbox>;
 
@@ -455,6 +457,7 @@ export const vSynced = v.object({
   results: v.array(
     v.object({ run: v.id("runs"), accepted: v.boolean(), reason: v.union(v.string(), v.null()) }),
   ),
+  models: v.optional(v.array(vModelState)),
   leaseMs: v.number(),
   nextSyncMs: v.number(),
 });

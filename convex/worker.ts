@@ -4,6 +4,7 @@ import { internalQuery, type QueryCtx } from "./_generated/server";
 import { refuse } from "./errors";
 import { workerMutation, workerQuery } from "./functions";
 import { upstream as readUpstream } from "./model/deps";
+import { vCallReport, vModelReport } from "./model.validators";
 import type { Caller } from "./model/keys";
 import { readInput, uploadOutput } from "./model/outputs";
 import { blameLate, isLive } from "./model/runs";
@@ -70,6 +71,8 @@ export const sync = workerMutation({
     steps: v.optional(v.array(vStepReport)),
     progress: v.optional(v.array(vProgressReport)),
     clocks: v.optional(vClocks),
+    calls: v.optional(v.array(vCallReport)),
+    models: v.optional(v.array(vModelReport)),
   },
   returns: vSynced,
   handler: (ctx, body) => syncOnce(ctx, ctx.caller, body),

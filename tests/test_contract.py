@@ -9,7 +9,19 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from worker import approvals, bulk, client, endpoints, groups, limits, models, schedules, triggers, upkeep
+from worker import (
+    approvals,
+    bulk,
+    client,
+    endpoints,
+    groups,
+    limits,
+    model_limits,
+    models,
+    schedules,
+    triggers,
+    upkeep,
+)
 
 CONTRACT: dict[str, Any] = json.loads((Path(__file__).parent / "contract.json").read_text(encoding="utf-8"))
 
@@ -116,6 +128,10 @@ def only(shape: Any, kind: str) -> Any:
         ("approvals:list", None, approvals.ApprovalPage),
         ("approvals:get", None, approvals.ApprovalView),
         ("approvals:decide", None, approvals.ApprovalView),
+        ("models:set", None, model_limits.ModelView),
+        ("models:clear", None, model_limits.ModelView),
+        ("models:list", None, model_limits.ModelPage),
+        ("models:calls", None, model_limits.CallsPage),
     ],
 )
 def test_a_model_and_its_validator_say_the_same(
@@ -215,6 +231,7 @@ def test_every_public_function_is_called_by_one_of_the_two_clients() -> None:
             endpoints,
             groups,
             limits,
+            model_limits,
             schedules,
             triggers,
             upkeep,

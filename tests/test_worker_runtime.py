@@ -28,6 +28,7 @@ from worker.llm.errors import BadRequest, Overloaded, RateLimited
 from worker.logs import Redactor
 from worker.models import (
     Assignment,
+    CallReport,
     ChunkKind,
     Emitted,
     Failed,
@@ -62,6 +63,10 @@ class Reporter:
         self.refuses: errors.BackendError | None = None
         self.kept: list[StepReport] = []
         self.told: list[tuple[Progress | None, str | None]] = []
+        self.calls: list[CallReport] = []
+
+    def call(self, report: CallReport) -> None:
+        self.calls.append(report)
 
     def text(self, run: str, text: str, *, kind: ChunkKind, call: int, attempt: int) -> None:
         self.said.append((kind, call, attempt, text))

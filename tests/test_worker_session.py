@@ -15,6 +15,8 @@ from worker.coordinator.session import MAX_GATHERED_BYTES, Remembered
 from worker.models import (
     AgentOffer,
     Assignment,
+    ModelReport,
+    ModelState,
     RegisterRequest,
     RunResult,
     Signal,
@@ -54,6 +56,12 @@ class Recorder:
 
     def stepped(self, run: str, key: str, refusal: str | None) -> None:
         self._note("stepped", run, key, *([] if refusal is None else [refusal]))
+
+    def models(self, states: list[ModelState]) -> None:
+        """None of these runs calls a model."""
+
+    def model_reports(self) -> list[ModelReport]:
+        return []
 
     def silent(self) -> list[Silence]:
         return []

@@ -18,6 +18,7 @@ from worker.endpoints import Endpoints, Executor
 from worker.errors import PayloadTooLarge, function_error
 from worker.groups import After, Groups, OnComplete
 from worker.limits import Limits
+from worker.model_limits import Models
 from worker.models import Chunk, LlmSpec, Progress, RunError, RunKind, TaskStatus, Usage, WaitsOn, Wire
 from worker.models import RetryPolicy as RetryPolicy  # noqa: PLC0414 - who submits takes it from here
 from worker.schedules import Schedules
@@ -516,6 +517,11 @@ class Client(Bulk, Groups, Schedules, Triggers, Endpoints, Upkeep):
     def limits(self) -> Limits:
         """The limits of the deployment; changing them needs an operator key."""
         return Limits(self._query, self._mutation)
+
+    @property
+    def models(self) -> Models:
+        """Models of providers: how they stand, what is kept of each call; limits need an operator key."""
+        return Models(self._query, self._mutation)
 
     async def _tail(self, run: str, after: int) -> _Tail:
         return _Tail.model_validate(await self._query("runs:tail", {"run": run, "after": after}))

@@ -166,6 +166,7 @@ class Inbox(Wire):
     assigned: list[Assignment]
     controls: list[Control]
     watched: list[str]
+    models: list[ModelState] | None = OMITTED
 
 
 class Chunk(Wire):
@@ -210,9 +211,10 @@ class Cancelled(Wire):
 
 
 class Released(Wire):
-    """The run is handed back; its attempt is not burnt."""
+    """The run is handed back, its attempt not burnt; it begins again in `not_before_ms` at the soonest."""
 
     kind: Literal["released"] = "released"
+    not_before_ms: float | None = OMITTED
 
 
 class UntilTime(Wire):
@@ -410,10 +412,74 @@ class Clocks(Wire):
     silent: list[Silence]
 
 
+class CallTokens(Wire):
+    """The tokens of an attempt; None where the provider did not tell."""
+
+    input_tokens: int | None
+    output_tokens: int | None
+    cached_input_tokens: int
+    cache_write_tokens: int
+    reasoning_tokens: int
+
+
+class CallReport(Wire):
+    """An attempt at a model call, whatever became of it; `started_ms` counts from the run's start."""
+
+    run: str
+    call: int
+    attempt: int
+    model: str
+    provider: str
+    started_ms: float
+    ms: float
+    state: Literal["succeeded", "failed", "superseded", "cancelled"]
+    error: RunError | None
+    usage: CallTokens | None
+    cost_micros: int | None
+    estimated: bool
+
+
+class ModelShareReport(Wire):
+    """Which share of a model's limits a worker obeys from here on, what it has used, and what it lacks."""
+
+    configured: int
+    rev: int
+    used_requests: int
+    used_tokens: int
+    waiting: int
+    least_tokens: int
+
+
+class ModelReport(Wire):
+    """What happened with a model in this worker since its last report."""
+
+    model: str
+    requests: int
+    failures: int
+    tokens: int
+    error: RunError | None
+    cool_ms: float | None
+    share: ModelShareReport | None
+
+
+class ModelState(Wire):
+    """What all workers are told of a model that cools or is limited, and this one's share of its limits."""
+
+    model: str
+    cool_ms: float
+    error: RunError | None
+    configured: int
+    rev: int
+    per_ms: float
+    requests: int | None
+    tokens: int | None
+    most_tokens: int | None
+
+
 class SyncRequest(Wire):
     """All that a worker has to say, in one mutation; a retry repeats it word for word.
 
-    The last three are left out while there is nothing to say.
+    What is optional is left out while there is nothing to say.
     """
 
     session: str
@@ -425,6 +491,8 @@ class SyncRequest(Wire):
     steps: list[StepReport] | None = OMITTED
     progress: list[ProgressReport] | None = OMITTED
     clocks: Clocks | None = OMITTED
+    calls: list[CallReport] | None = OMITTED
+    models: list[ModelReport] | None = OMITTED
 
 
 class RunResult(Wire):
@@ -447,6 +515,7 @@ class SyncReply(Wire):
     results: list[RunResult]
     lease_ms: float
     next_sync_ms: float
+    models: list[ModelState] | None = OMITTED
 
 
 class DrainReply(Wire):

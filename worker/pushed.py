@@ -18,6 +18,7 @@ from worker.backend import Backoff
 from worker.errors import ConnectionLost, NonRetryable
 from worker.models import (
     Assignment,
+    CallReport,
     ChunkKind,
     Emitted,
     Progress,
@@ -321,6 +322,9 @@ class PushedRun:
     def step(self, report: StepReport) -> None:  # noqa: ARG002 - none is taken
         """Refuse: a step is durable once a session's sync was acknowledged."""
         raise NonRetryable(NEEDS_A_WORKER)
+
+    def call(self, report: CallReport) -> None:
+        """Drop it: the answer of an endpoint carries the run's usage alone."""
 
     def tell(self, run: str, progress: Progress | None, state: str | None) -> None:  # noqa: ARG002 - one run
         """Report how the run stands, with its next text."""

@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import anyio
@@ -23,11 +24,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, Va
 
 from worker.errors import SettingsError, SignalboxError
 from worker.http.server import Message, Receive, Send
-from worker.llm import ChatClient
 from worker.logs import LogFormat, Redactor
 from worker.pushed import Callbacks, Envelope, PushedRun
-from worker.router import Router
-from worker.runtime import Environment, ModelCaller, Sole, load
+from worker.routing import caller
+from worker.runtime import Environment, load
 from worker.service import SPARE_CONNECTIONS, run_worker
 from worker.settings import Settings, environment
 from worker.signing import TOLERANCE_S, flaw, secrets_of
@@ -60,6 +60,7 @@ class ServeSettings(BaseModel):
     model_base_url: str | None = None
     model_key: SecretStr | None = None
     model: str | None = None
+    models: Path | None = None
     log_level: str = "INFO"
     log_format: LogFormat = "human"
 
@@ -104,6 +105,7 @@ VARIABLES = {
     "model_base_url": "SIGNALBOX_MODEL_BASE_URL",
     "model_key": "SIGNALBOX_MODEL_KEY",
     "model": "SIGNALBOX_MODEL",
+    "models": "SIGNALBOX_MODELS",
     "log_level": "SIGNALBOX_LOG_LEVEL",
     "log_format": "SIGNALBOX_LOG_FORMAT",
 }
@@ -182,16 +184,16 @@ class Endpoint:
             if self._environment is not None:
                 return
             settings = self._settings = self._settings or ServeSettings.from_env()
-            model: ModelCaller | None = None
-            if settings.model_base_url is not None:
-                client = await self._stack.enter_async_context(
-                    ChatClient(
-                        base_url=settings.model_base_url,
-                        api_key=settings.model_key,
-                        max_connections=settings.concurrency + SPARE_CONNECTIONS,
-                    )
+            model = await self._stack.enter_async_context(
+                caller(
+                    base_url=settings.model_base_url,
+                    key=settings.model_key,
+                    default=settings.model,
+                    table=settings.models,
+                    max_connections=settings.concurrency + SPARE_CONNECTIONS,
+                    redact=settings.redactor(),
                 )
-                model = ModelCaller(Router(Sole(client)), [settings.model] if settings.model else [])
+            )
             http = await self._stack.enter_async_context(
                 httpx.AsyncClient(transport=self._transport, follow_redirects=False)
             )

@@ -23,19 +23,21 @@ from worker.backend import Backend, Backoff
 from worker.blame import Board
 from worker.coordinator import ControlPlane, Ending, Opened, Session, register
 from worker.errors import BackendError, Unauthorized
-from worker.llm import ChatClient
 from worker.models import (
     AgentOffer,
     Assignment,
     Inbox,
+    ModelReport,
+    ModelState,
     RegisterRequest,
     Released,
     RunResult,
     Signal,
     Silence,
 )
-from worker.router import Router
-from worker.runtime import Environment, ModelCaller, Run, Sole, load
+from worker.router import Standing
+from worker.routing import caller, report_of, state_of
+from worker.runtime import Environment, Run, load
 from worker.runtime.outcome import failed
 from worker.settings import Settings, key_now
 from worker.wake import Wake
@@ -115,6 +117,7 @@ class SessionRuns:
         self._environment = environment
         self._on_drain = on_drain
         self._active: dict[str, Run] = {}
+        self._standing: Standing | None = None  # that of the worker, once it was told of models
         self._none_left = anyio.Event()
 
     def assigned(self, assignment: Assignment) -> None:
@@ -166,6 +169,26 @@ class SessionRuns:
         """Tell a run that a step of it was acknowledged, or cannot be kept."""
         if (active := self._active.get(run)) is not None:
             active.stepped(key, refusal)
+
+    def models(self, states: list[ModelState]) -> None:
+        """Take in how models stand; what a session before this one was told holds no more."""
+        if (model := self._environment.model) is None:
+            return
+        standing = model.router.standing
+        if self._standing is None:
+            self._standing = standing
+            standing.begin()
+            standing.on_news = self._hurry
+        standing.learn(state_of(state) for state in states)
+
+    def _hurry(self) -> None:
+        if self.session is not None:
+            self.session.hurry()
+
+    def model_reports(self) -> list[ModelReport]:
+        """Return what has happened with models since the last call."""
+        standing, redact = self._standing, self._environment.redact
+        return [] if standing is None else [report_of(report, redact) for report in standing.reports()]
 
     def silent(self) -> list[Silence]:
         """Return the runs that have not moved for long, the longest silent first."""
@@ -557,16 +580,16 @@ async def run_worker(
     board = Board(settings.concurrency)
     async with AsyncExitStack() as stack:
         backend = await stack.enter_async_context(Backend(settings.convex_url))
-        model: ModelCaller | None = None
-        if settings.model_base_url is not None:
-            client = await stack.enter_async_context(
-                ChatClient(
-                    base_url=settings.model_base_url,
-                    api_key=settings.model_key,
-                    max_connections=settings.concurrency + SPARE_CONNECTIONS,
-                )
+        model = await stack.enter_async_context(
+            caller(
+                base_url=settings.model_base_url,
+                key=settings.model_key,
+                default=settings.model,
+                table=settings.models,
+                max_connections=settings.concurrency + SPARE_CONNECTIONS,
+                redact=redact,
             )
-            model = ModelCaller(Router(Sole(client)), [settings.model] if settings.model else [])
+        )
         api = Api(backend, settings.key)
 
         def rekey() -> bool:

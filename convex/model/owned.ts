@@ -28,6 +28,7 @@ export const OF_RUN: readonly Owned[] = [
 export const OF_TASK: readonly Owned[] = [
   archived(of("runs", "by_task_and_attempt", "task")), // each with what is of it
   archived(of("steps", "by_task_and_key", "task")), // each with its text
+  archived(of("modelCalls", "by_task", "task")),
   archived(of("signals", "by_task_and_id", "task")),
   archived(of("deps", "by_task", "task")),
   of("deps", "by_on_and_open", "on"),
@@ -78,6 +79,10 @@ export const KEPT: Partial<Record<TableNames, string>> = {
   freed: "when dispatch has settled them",
   controls: "when they are acknowledged, or their session ends",
   settlements: "when the settle loop is done with them",
+  models: "by the models loop, when they neither cool nor were configured",
+  modelLoads: "by the watchdog, after FORGET_MODEL_MS",
+  modelShares: "by the models loop, when their session has ended and they count no more",
+  modelReports: "when the models loop has settled them",
 };
 
 type Reader = {

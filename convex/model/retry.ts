@@ -6,10 +6,7 @@ import type { Fault, Outcome, Retry } from "../validators";
  * How a run ended: reported by its worker, or found by the control plane.
  * `lost`: its worker went silent or died. begun: it had accepted the run; blamed: it died while it executed this very run.
  */
-export type Ending =
-  | Outcome
-  | { kind: "lost"; error: Fault; begun: boolean; blamed: boolean }
-  | { kind: "released"; notBeforeMs: number }; // handed back by an endpoint that is busy
+export type Ending = Outcome | { kind: "lost"; error: Fault; begun: boolean; blamed: boolean };
 
 export type Standing = {
   failures: number;
@@ -67,7 +64,7 @@ export function judge(ending: Ending, task: Standing, random: number): Verdict {
       const releases = task.releases + 1;
       if (task.cancelRequested) return { ...same, releases, next: "cancelled" };
       const backoff = releases === 1 ? 0 : backoffMs(task.retry, releases - 1, random);
-      const delayMs = Math.max(backoff, "notBeforeMs" in ending ? boundedWaitMs(ending.notBeforeMs) : 0);
+      const delayMs = Math.max(backoff, boundedWaitMs(ending.notBeforeMs ?? null));
       return { ...same, releases, next: "retry", delayMs, keepsPlace: true, error: null };
     }
     case "failed": {

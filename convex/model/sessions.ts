@@ -28,6 +28,7 @@ import { clearAlarm, setAlarm } from "./alarms";
 import { STAND_IN } from "./endpoints";
 import { checkScope, type Caller } from "./keys";
 import { wakeIfStarved, wakeTimersBy } from "./loops";
+import { leaveShares, statesFor } from "./models";
 import { assignment, end, isLive, lose } from "./runs";
 import { checkInteger, checkLabels, checkName } from "./text";
 import { versionsOf } from "./versions";
@@ -204,12 +205,14 @@ async function inboxWith(ctx: QueryCtx, session: Id<"sessions">, runs: Doc<"runs
     .query("watches")
     .withIndex("by_session_and_until", (q) => q.eq("session", session).gt("until", Date.now()))
     .take(INBOX_WATCHES);
+  const models = await statesFor(ctx, session);
   return {
     live: true,
     ended: null,
     assigned,
     controls: await Promise.all(controls.map((row) => controlView(ctx, row))),
     watched: watches.map((watch) => watch.run),
+    ...(models.length === 0 ? {} : { models }),
   };
 }
 
@@ -295,6 +298,7 @@ export async function endSession(
   await ctx.db.patch("heartbeats", heartbeat._id, { state: "ended" });
   const worker = (await ctx.db.get("workers", session.worker))!;
   if (worker.session === id) await ctx.db.patch("workers", worker._id, { live: false, session: null });
+  await leaveShares(ctx, id);
   await endRuns(ctx, id, why, blamed);
 }
 

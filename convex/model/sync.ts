@@ -12,6 +12,7 @@ import {
   WATCHED_SYNC_MS,
 } from "../constants";
 import { refuse } from "../errors";
+import type { CallReport, ModelReport } from "../model.validators";
 import type {
   Chunk,
   Clocks,
@@ -28,6 +29,7 @@ import { leaveLoopsAlone, wakeIfStarved } from "./loops";
 import { keepProgress } from "./progress";
 import { accept, end, isLive } from "./runs";
 import type { Caller } from "./keys";
+import { checkModelName, keepCalls, reportLater } from "./models";
 import { beat, heartbeatMs, heartbeatOf, sessionOf } from "./sessions";
 import { submitNext } from "./spawn";
 import { keepSteps } from "./steps";
@@ -44,6 +46,8 @@ export type Body = {
   steps?: StepReport[];
   progress?: ProgressReport[];
   clocks?: Clocks;
+  calls?: CallReport[];
+  models?: ModelReport[];
 };
 
 const FENCED = "the run is no longer this session's";
@@ -93,6 +97,10 @@ export async function sync(ctx: MutationCtx, caller: Caller, body: Body): Promis
     for (const report of body.progress ?? []) {
       if (runs.own(report.run) !== undefined) await keepProgress(ctx, report, now);
     }
+    await keepCalls(ctx, body.calls ?? [], (id) => runs.own(id)?.task);
+    for (const report of body.models ?? []) {
+      await reportLater(ctx, report.model, { session: session._id, report });
+    }
     if (finishing.length > 0) await wakeIfStarved(ctx);
     for (const id of body.acknowledged) {
       const control = await ctx.db.get("controls", id);
@@ -111,14 +119,24 @@ export async function sync(ctx: MutationCtx, caller: Caller, body: Body): Promis
     controls: inbox.controls.filter(({ control }) => !acknowledged.has(control)),
     watched,
     results,
+    ...(inbox.models === undefined ? {} : { models: inbox.models }),
     leaseMs: lease,
     nextSyncMs: !holdsMore ? IDLE_HEARTBEAT_MS : watched.length > 0 ? WATCHED_SYNC_MS : heartbeatMs(),
   };
 }
 
 function checkShape(body: Body): void {
-  const { accepted, chunks, finished, acknowledged, steps = [], progress = [] } = body;
-  const items = [accepted, chunks, finished, acknowledged, steps, progress].reduce(
+  const {
+    accepted,
+    chunks,
+    finished,
+    acknowledged,
+    steps = [],
+    progress = [],
+    calls = [],
+    models = [],
+  } = body;
+  const items = [accepted, chunks, finished, acknowledged, steps, progress, calls, models].reduce(
     (sum, { length }) => sum + length,
     0,
   );
@@ -131,6 +149,10 @@ function checkShape(body: Body): void {
   for (const { state } of progress) size += state?.length ?? 0;
   for (const { outcome } of finished) {
     if (outcome.kind === "succeeded") size += (outcome.output?.length ?? 0) + (outcome.next?.length ?? 0);
+  }
+  for (const { model, error } of [...calls, ...models]) {
+    checkModelName(model);
+    size += error?.message.length ?? 0;
   }
   if (size > MAX_SYNC_BYTES) {
     throw refuse(
@@ -195,7 +217,13 @@ class Runs {
   ) {}
 
   static async of(ctx: MutationCtx, session: Id<"sessions">, body: Body): Promise<Runs> {
-    const named = [body.chunks, body.steps ?? [], body.progress ?? [], body.finished].flat();
+    const named = [
+      body.chunks,
+      body.steps ?? [],
+      body.progress ?? [],
+      body.calls ?? [],
+      body.finished,
+    ].flat();
     const byId = new Map<Id<"runs">, Doc<"runs"> | null>();
     for (const id of [...body.accepted, ...named.map(({ run }) => run)]) {
       if (!byId.has(id)) byId.set(id, await ctx.db.get("runs", id));
@@ -322,7 +350,7 @@ async function refuseAll(
     await ctx.db.patch("heartbeats", heartbeat._id, { seq: body.seq });
     for (const { run } of body.finished) await recordRefusal(ctx, await ctx.db.get("runs", run));
   }
-  const named = [body.chunks, body.steps ?? [], body.progress ?? [], body.finished].flat();
+  const named = [body.chunks, body.steps ?? [], body.progress ?? [], body.calls ?? [], body.finished].flat();
   const mentioned = [...body.accepted, ...named.map(({ run }) => run)];
   return {
     live: false,

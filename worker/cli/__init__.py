@@ -16,6 +16,7 @@ from worker.cli import (
     keys,
     limits,
     model,
+    model_limits,
     models,
     schedules,
     serve,
@@ -57,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
         endpoints,
         keys,
         models,
+        model_limits,
         model,
     ):
         module.add_to(commands)

@@ -24,6 +24,7 @@ from worker.cli.common import (
     with_json,
 )
 from worker.cli.each import submit_lines
+from worker.cli.model_limits import call_lines
 from worker.cli.reading import Reading, StartsOver
 from worker.client import ENDED, Batch, Debounce, RetryPolicy, StreamUpdate, TaskSpec, TaskView
 from worker.errors import SettingsError
@@ -335,12 +336,14 @@ async def _show(arguments: argparse.Namespace) -> int:
         history = await control.history(arguments.task) if task is not None else []
         state = await control.state(arguments.task) if task is not None else None
         links = await control.links(arguments.task) if task is not None else None
+        calls = await control.models.calls(arguments.task) if task is not None else []
     if task is None or links is None:
         raise SettingsError(f"No task {arguments.task}")
     if arguments.json:
         told = {
             "history": [e.model_dump(by_alias=True) for e in history],
             "links": links.model_dump(by_alias=True),
+            "calls": [call.model_dump(by_alias=True) for call in calls],
         }
         print_json({**task.model_dump(by_alias=True), **told})
         return 0
@@ -355,6 +358,8 @@ async def _show(arguments: argparse.Namespace) -> int:
         print(f"{field:<13} {said}")
     if task.output is not None:
         print(f"{'output':<13} {task.output}")
+    for line in call_lines(calls):
+        print(f"{'model call':<13} {line}")
     print("\nhistory")
     for event in history:
         facts = "  ".join(f"{key}={_plain(value)}" for key, value in event.data.items())

@@ -6,11 +6,13 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from worker.models import (
+    CallReport,
     Chunk,
     ChunkKind,
     Clocks,
     Failed,
     Finished,
+    ModelReport,
     Outcome,
     Progress,
     ProgressReport,
@@ -52,6 +54,23 @@ class Stepped:
 
 
 @dataclass(frozen=True, slots=True)
+class Called:
+    """An attempt at a model call."""
+
+    run: str
+    report: CallReport
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Modelled:
+    """What happened with a model."""
+
+    report: ModelReport
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Told:
     """How a run stands."""
 
@@ -77,7 +96,7 @@ class Acknowledged:
     bytes: int = _ITEM_BYTES
 
 
-Item = Accepted | Streamed | Stepped | Told | Ended | Acknowledged
+Item = Accepted | Streamed | Stepped | Called | Modelled | Told | Ended | Acknowledged
 
 
 @dataclass(slots=True)
@@ -97,6 +116,7 @@ class _Run:
     gathered: deque[_Gathered] = field(default_factory=deque)
     next_seq: int = 0
     steps: deque[StepReport] = field(default_factory=deque)
+    calls: deque[CallReport] = field(default_factory=deque)
     told: ProgressReport | None = None
     ended: Ended | None = None
 
@@ -105,6 +125,7 @@ class _Run:
             self.accepted
             or bool(self.gathered)
             or bool(self.steps)
+            or bool(self.calls)
             or self.told is not None
             or self.ended is not None
         )
@@ -130,6 +151,7 @@ class Outbox:
         self._max_bytes = max_bytes
         self._runs: dict[str, _Run] = {}  # in the order in which they are served
         self._controls: dict[str, None] = {}
+        self._models: deque[ModelReport] = deque()
         self._seq = 0  # of the last acknowledged body
         self._last_seq = 0  # given to any body
         self._frozen: SyncRequest | None = None
@@ -185,6 +207,14 @@ class Outbox:
         """Add something that a run has done for good; it goes before the run's result or with it."""
         self._run(report.run).steps.append(report)
         self._results += 1
+
+    def call(self, report: CallReport) -> None:
+        """Add an attempt at a model call; it goes before the run's result or with it."""
+        self._run(report.run).calls.append(report)
+
+    def model(self, report: ModelReport) -> None:
+        """Add what happened with a model."""
+        self._models.append(report)
 
     def tell(self, run: str, progress: Progress | None, state: str | None, now: float) -> None:
         """Add how a run stands; the newest replaces what has not been taken."""
@@ -327,6 +357,8 @@ class Outbox:
             steps=[item.report for item in items if isinstance(item, Stepped)] or None,
             progress=[item.report for item in items if isinstance(item, Told)] or None,
             clocks=clocks,
+            calls=[item.report for item in items if isinstance(item, Called)] or None,
+            models=[item.report for item in items if isinstance(item, Modelled)] or None,
         )
 
     def _gather(self) -> list[Item]:
@@ -336,15 +368,20 @@ class Outbox:
             control = next(iter(self._controls))
             del self._controls[control]
             items.append(Acknowledged(control))
+        while self._models and len(items) < self._max_items:
+            report = self._models.popleft()
+            item: Item = Modelled(report, 2 * _ITEM_BYTES)
+            items.append(item)
+            room -= item.bytes
         # Results first: others wait for the room their runs take.
         for run in sorted(self._runs, key=lambda run: self._runs[run].ended is None):
             entry = self._runs[run]
-            while (item := _first(run, entry)) is not None:
-                if len(items) >= self._max_items or (items and item.bytes > room):
+            while (found := _first(run, entry)) is not None:
+                if len(items) >= self._max_items or (items and found.bytes > room):
                     break
-                items.append(item)
-                room -= item.bytes
-                self._advance(run, entry, item)
+                items.append(found)
+                room -= found.bytes
+                self._advance(run, entry, found)
             if len(items) >= self._max_items or room <= 0:
                 break
         self._note_what_is_left()
@@ -360,6 +397,8 @@ class Outbox:
         elif isinstance(item, Stepped):
             entry.steps.popleft()
             self._results -= 1
+        elif isinstance(item, Called):
+            entry.calls.popleft()
         elif isinstance(item, Told):
             entry.told = None
         else:
@@ -397,6 +436,9 @@ def _first(run: str, entry: _Run) -> Item | None:
     if entry.steps:
         report = entry.steps[0]
         return Stepped(run, report, 2 * _ITEM_BYTES + len(report.key) + _bytes(report.result or ""))
+    if entry.calls:
+        call = entry.calls[0]
+        return Called(run, call, 2 * _ITEM_BYTES + _bytes("" if call.error is None else call.error.message))
     if entry.told is not None:
         told = entry.told
         return Told(run, told, 2 * _ITEM_BYTES + _bytes(told.state or ""))

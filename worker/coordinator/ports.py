@@ -10,6 +10,8 @@ from worker.models import (
     Emitted,
     GatheredPage,
     Inbox,
+    ModelReport,
+    ModelState,
     Registered,
     RegisterRequest,
     RunResult,
@@ -84,6 +86,12 @@ class Runs(Protocol):
 
     def silent(self) -> list[Silence]:
         """Return the runs that have not moved for long."""
+
+    def models(self, states: list[ModelState]) -> None:
+        """What the control plane says of models: all of which it has anything to say."""
+
+    def model_reports(self) -> list[ModelReport]:
+        """Return what has happened with models since the last call; it is told once."""
 
     def confirmed(self, run: str) -> None:
         """A fenced write of this run was acknowledged: until then it may have had another owner."""

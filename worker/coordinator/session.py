@@ -30,6 +30,7 @@ from worker.errors import (
 )
 from worker.models import (
     Assignment,
+    CallReport,
     ChunkKind,
     Clocks,
     Control,
@@ -37,6 +38,7 @@ from worker.models import (
     Failed,
     GatheredPage,
     Inbox,
+    ModelState,
     Outcome,
     Progress,
     Registered,
@@ -254,6 +256,11 @@ class Session:
             self._outbox.step(report)
             self._nudged.set()
 
+    def call(self, report: CallReport) -> None:
+        """Report an attempt at a model call; it goes with what is sent next."""
+        if report.run in self._active:
+            self._outbox.call(report)
+
     def tell(self, run: str, progress: Progress | None, state: str | None) -> None:
         """Report how a run stands."""
         if run in self._active:
@@ -341,6 +348,7 @@ class Session:
         if not inbox.live:
             self._end_as_told(inbox.ended)
             return
+        self._learn(inbox.models)  # before the runs that are to keep to it
         self._receive(inbox.assigned, inbox.controls, inbox.watched)
 
     # How a session is left.
@@ -405,6 +413,8 @@ class Session:
 
     async def _exchange(self) -> None:
         """Send one body and act on what came of it."""
+        for report in self._runs.model_reports():
+            self._outbox.model(report)
         body = self._outbox.take(self._clocks())
         sent_at = self._clock()
         self._pace.sent(sent_at)
@@ -479,8 +489,12 @@ class Session:
                 self._steer(self._runs.stepped, step.run, step.key, None)
         for result in reply.results:
             self._steer(self._runs.settled, result)
+        self._learn(reply.models)
         if self._receive(reply.assigned, reply.controls, reply.watched):
             self._overtaken()
+
+    def _learn(self, states: Iterable[ModelState] | None) -> None:
+        self._steer(self._runs.models, list(states or ()))
 
     def _receive(
         self, assigned: Iterable[Assignment], controls: Iterable[Control], watched: Iterable[str]

@@ -261,7 +261,7 @@ def needed(request: ChatRequest) -> frozenset[str]:
     if request.tools:
         needs.add("tools")
     if request.response_format is not None:
-        needs.add("json")
+        needs.add("json_schema")
     if any(_shows_pictures(message.get("content")) for message in request.messages):
         needs.add("vision")
     return frozenset(needs)

@@ -66,13 +66,15 @@ class Router:
                 names them all.
             BudgetExceeded: The purse is empty.
         """
-        targets: dict[str, Target] = {}
+        found: dict[str, Target] = {}
         unusable: dict[str, ModelError] = {}
-        for name in sorted(dict.fromkeys(chain.models), key=lambda name: name != stay):
+        for name in chain.models:
             try:
-                targets[name] = self._catalogue.target(name)
+                target = self._catalogue.target(name)
+                found.setdefault(target.name, target)
             except ModelError as error:
                 unusable[name] = error
+        targets = dict(sorted(found.items(), key=lambda item: item[0] != stay))
         call = RoutedCall(
             request,
             chain,

@@ -34,6 +34,7 @@ class ModelState:
         code: The class of failure for which it cools; None when it does not.
         message: The provider's line for it.
         configured: Grows when an operator changes something: what was broken until then may work now.
+        rev: Grows with each change of this worker's share.
         per_s: The time in which the limits count.
         requests: This worker's share of the limit of requests; None: there is no limit.
         tokens: The same in tokens.
@@ -45,6 +46,7 @@ class ModelState:
     code: str | None = None
     message: str | None = None
     configured: int = 0
+    rev: int = 0
     per_s: float = MINUTE_S
     requests: int | None = None
     tokens: int | None = None
@@ -56,16 +58,16 @@ class ShareReport:
     """How a worker stands under a limit: what it obeys, what it used in the limit's time, and what it lacks.
 
     Attributes:
-        requests: The share it obeys, from here on; None: no limit.
-        tokens: The same in tokens.
+        configured: Of the state that it obeys from here on.
+        rev: The same of its share.
         used_requests: Those that may still count at the provider.
         used_tokens: The same in tokens, those reserved included.
         waiting: Calls that wait for a larger share.
         least_tokens: Of the largest of them.
     """
 
-    requests: int | None
-    tokens: int | None
+    configured: int
+    rev: int
     used_requests: int
     used_tokens: int
     waiting: int
@@ -253,20 +255,26 @@ class Standing:
 
     # The control plane.
 
+    def begin(self) -> None:
+        """A session has begun: what was told in the one before, its shares too, holds no more."""
+        for model in self._models.values():
+            model.state = None
+
     def learn(self, states: Iterable[ModelState]) -> None:
         """Take in what the control plane says: all models of which it has anything to say."""
         now, told = self._clock(), {state.model: state for state in states}
         for name, state in told.items():
             model = self._of(name)
+            if model.state is not None and _age(state) < _age(model.state):
+                continue  # an answer that was overtaken by a later message
             if state.configured > model.configured:
                 model.configured = state.configured
                 model.cool_until, model.code, model.message, model.in_a_row = 0.0, None, None, 0
                 model.ended.clear()
             if state.code is not None and now + state.cool_s > model.cool_until:
                 model.cool_until, model.code, model.message = now + state.cool_s, state.code, state.message
-            before = None if model.state is None else _share(model.state)
-            model.state = state
-            if before != _share(state):
+            known, model.state = model.state, state
+            if _is_limited(state) and (known is None or _age(known) != _age(state)):
                 self._news(model)  # it is obeyed from here on, and others wait to hear that
         for name, model in self._models.items():
             if name not in told:
@@ -309,8 +317,12 @@ class Standing:
         return self._models.setdefault(name, _Model())
 
 
-def _share(state: ModelState) -> tuple[int | None, int | None]:
-    return state.requests, state.tokens
+def _age(state: ModelState) -> tuple[int, int]:
+    return state.configured, state.rev
+
+
+def _is_limited(state: ModelState) -> bool:
+    return state.requests is not None or state.tokens is not None
 
 
 def _is_short(state: ModelState, tokens: int) -> bool:
@@ -349,7 +361,7 @@ def _room_in_s(model: _Model, tokens: int, now: float) -> float:
     """Return when this worker's share of a model's limits has room for an attempt."""
     _forget(model, now)
     state = model.state
-    if state is None or (state.requests is None and state.tokens is None):
+    if state is None or not _is_limited(state):
         return 0.0
     if _is_short(state, tokens):
         return min(SHARE_S, state.per_s)
@@ -369,12 +381,12 @@ def _room_in_s(model: _Model, tokens: int, now: float) -> float:
 
 def _share_report(model: _Model, now: float) -> ShareReport | None:
     state = model.state
-    if state is None:
+    if state is None or not _is_limited(state):
         return None
     requests, used = _counted(model, now, state.per_s)
     return ShareReport(
-        requests=state.requests,
-        tokens=state.tokens,
+        configured=state.configured,
+        rev=state.rev,
         used_requests=len(requests),
         used_tokens=sum(each for _, each in used),
         waiting=model.waiting,

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import math
+import time
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, Protocol
 
@@ -17,6 +18,7 @@ from worker.llm import Completion
 from worker.logs import Redactor
 from worker.models import (
     Assignment,
+    CallReport,
     Cancelled,
     ChunkKind,
     Emitted,
@@ -35,9 +37,10 @@ from worker.models import (
     Upstream,
     Usage,
 )
-from worker.router import Answer
+from worker.router import Answer, CallRecord, NoModelFree
 from worker.runtime import isolate, llm_run
 from worker.runtime.agents import Agent, Registry
+from worker.runtime.called import call_of
 from worker.runtime.context import Context, check_end
 from worker.runtime.durable import InvalidStepError, Until
 from worker.runtime.llm_agent import LlmAgent
@@ -99,6 +102,9 @@ class Reporter(Protocol):
     def tell(self, run: str, progress: Progress | None, state: str | None) -> None:
         """Report how the run stands."""
 
+    def call(self, report: CallReport) -> None:
+        """Report an attempt at a model call."""
+
 
 @dataclass(frozen=True, slots=True)
 class Environment:
@@ -145,7 +151,8 @@ class Run:
         self.id = assignment.run
         self._environment = environment
         self._reporter = reporter
-        self._tally = Tally()
+        self._tally = Tally(self._called)
+        self._began_s = time.monotonic()
         self._scope: anyio.CancelScope | None = None
         self._stopped: StopReason | None = None
         self._confirmed: anyio.Event | None = None
@@ -231,7 +238,7 @@ class Run:
     async def _outcome(self) -> Outcome | None:
         """Return the agent's outcome, or None if an exception is what a cancelled agent left behind."""
         try:
-            return await self._sent(await self._play())
+            return _given_back(await self._sent(await self._play()))
         except anyio.get_cancelled_exc_class() as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -243,6 +250,9 @@ class Run:
             if self._scope is not None and self._scope.cancel_called:
                 return None
             outcome = raised(error, self.redact)
+            if outcome.error.code == NoModelFree.code:
+                logger.info("no model is free", extra={"action": "run_returned", "run": self.id})
+                return _given_back(outcome)
             logger.info(
                 "the agent raised",
                 exc_info=error if logger.isEnabledFor(logging.DEBUG) else None,
@@ -355,6 +365,9 @@ class Run:
         """Call the model, streaming what it says."""
         return (await self.answer(prompt)).completion
 
+    def _called(self, call: int, record: CallRecord) -> None:
+        self._reporter.call(call_of(self.id, self._began_s, call, record, self.redact))
+
     async def answer(self, prompt: Prompt) -> Answer:
         """Call a model of the chain, streaming what it says; also tell who answered."""
         model = self._environment.model
@@ -429,3 +442,10 @@ class Run:
 def _has_changed(agent: Agent, assignment: Assignment) -> bool:
     """Return whether other code has taken the steps of the task; of the built-in agent that tells nothing."""
     return assignment.pinned is not None and agent.code != assignment.pinned.code
+
+
+def _given_back(outcome: Outcome) -> Outcome:
+    """Return the outcome of a run that could ask no model: it waits in the queue, and has burnt nothing."""
+    if outcome.kind != "failed" or outcome.error.code != NoModelFree.code:
+        return outcome
+    return Released(not_before_ms=outcome.not_before_ms)
