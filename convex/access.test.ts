@@ -94,6 +94,8 @@ async function table(): Promise<[Public, Record<string, unknown>, Role[]][]> {
     [api.endpoints.remove, { name: "e" }, ["operator"]],
     [api.tasks.pause, { task }, ["submit", "operator"]],
     [api.tasks.restart, { task: other }, ["submit", "operator"]],
+    [api.tasks.fork, { task: other }, ["submit", "operator"]],
+    [api.tasks.compare, { task, other }, VIEWERS],
     [api.tasks.resume, { task }, ["submit", "operator"]],
     [api.tasks.retry, { task }, ["submit", "operator"]],
     [api.tasks.cancel, { task }, ["submit", "operator"]],

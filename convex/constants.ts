@@ -66,6 +66,10 @@ export const INBOX_WATCHES = 64;
 // Steps, waits, signals.
 export const MAX_STEPS = 10_000; // of a task: it is read before each of its runs
 export const RESTART_STEPS = 256; // that a transaction drops
+export const FORK_STEPS = 200; // that a transaction copies, of up to 8 KB each
+export const MAX_FORK_DEPTH = 20; // forks of forks
+export const COMPARED_STEPS = 1_000; // of a task, that a comparison reads
+export const COMPARED_BYTES = 3 * 1024 * 1024; // of their results: a query may read 16 MiB
 export const KEPT_VERSIONS = 20; // of the settings of an agent; each holds a prompt of up to 32 KB
 export const MAX_STEP_CHARS = 200; // of a step's key
 export const STEPS_PAGE = 200;

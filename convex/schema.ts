@@ -5,6 +5,7 @@ import { vCondition, vWebhookScheme, vWebhookTarget } from "./trigger.validators
 import { vModelCall, vModelReport } from "./model.validators";
 import { vCatchUp, vOverlap, vTemplate, vWhen } from "./schedule.validators";
 import { stepFields } from "./step.validators";
+import { vForkChanges, vForkEffects } from "./fork.validators";
 import { vVersion } from "./version.validators";
 import {
   vAfterMode,
@@ -49,6 +50,7 @@ const waiting = {
   key: v.union(v.string(), v.null()),
   sticky: v.optional(v.string()),
   version: v.optional(v.string()), // of its agent's code: a worker must have it
+  fork: v.optional(v.literal(true)), // a worker must know how to keep it from effects
   rank: v.number(),
 };
 
@@ -127,7 +129,8 @@ export default defineSchema({
     retriedAt: v.optional(v.number()), // by hand, the last time: its deadlines count from then
     steps: v.optional(v.number()), // kept by the runs that have ended
     pinned: v.optional(vVersion), // what its first steps were taken by, and so has to play what comes behind them
-    preparing: v.optional(v.literal("restart")), // paused until the settle loop is done with its steps
+    preparing: v.optional(v.union(v.literal("restart"), v.literal("fork"))), // paused until its steps are dropped, or copied
+    fork: v.optional(v.id("forks")), // it goes on from a step of another task
     signals: v.optional(v.number()), // sent and not taken by a run that has ended
     output: v.union(v.string(), v.null()), // JSON text; null when it is in `outputs`, or there is none
     outputId: v.union(v.id("outputs"), v.null()),
@@ -272,6 +275,7 @@ export default defineSchema({
     queues: v.array(v.string()),
     agents: v.array(v.string()),
     versions: v.optional(v.record(v.string(), vVersion)), // of its agents, where it tells
+    forks: v.optional(v.boolean()), // it keeps forks from effects
     labels: v.array(v.string()),
     llm: v.boolean(),
     capacity: v.number(),
@@ -320,6 +324,7 @@ export default defineSchema({
     error: v.union(vFault, v.null()),
     steps: v.optional(v.number()), // of its task, with those of earlier runs
     pinned: v.optional(vVersion), // what it is played by; absent: its worker does not tell
+    sandboxed: v.optional(v.literal(true)), // of a fork: it has no effects
     consumed: v.optional(v.number()), // signals that this run has taken
     outputId: v.optional(v.id("outputs")), // uploaded before its end, being too large for a sync
   })
@@ -379,8 +384,30 @@ export default defineSchema({
     result: v.union(v.string(), v.null()), // JSON text; null when it is in `outputs`, or the wait is not over
     resultId: v.union(v.id("outputs"), v.null()),
     at: v.union(v.number(), v.null()), // sleep, and an event with a time limit: when it is over
+    copied: v.optional(v.literal(true)), // from the task that this one was forked from
     ...stepFields,
-  }).index("by_task_and_key", ["task", "key"]),
+  })
+    // eslint-disable-next-line @convex-dev/no-duplicate-indexes -- in the order in which they were taken
+    .index("by_task", ["task"])
+    .index("by_task_and_key", ["task", "key"]),
+
+  // What a task was forked from. In: tasks:fork. Written by: the same and the settle loop, until its steps are copied.
+  forks: defineTable({
+    task: v.id("tasks"),
+    of: v.id("tasks"),
+    at: v.union(v.string(), v.null()), // the first step that is taken anew; null: all are
+    before: v.number(), // steps created before this are copied
+    copied: v.number(), // up to this creation time all is done
+    kept: v.number(), // steps copied
+    recorded: v.number(), // results behind the fork point, which its calls may find
+    depth: v.number(), // 1: of a task that is no fork
+    effects: vForkEffects,
+    change: v.optional(vForkChanges),
+    pinned: v.optional(vVersion), // what has to play it
+    code: v.optional(vVersion), // what the copied steps were taken by
+  })
+    .index("by_task", ["task"])
+    .index("by_of", ["of"]),
 
   // A task that waits for an event. In: the end of its run. Out: the event, a signal, the time limit, or what ends the task.
   waits: defineTable({
@@ -628,11 +655,12 @@ export default defineSchema({
     .index("by_endpoint_and_message", ["endpoint", "message"])
     .index("by_endpoint_and_until", ["endpoint", "until"]),
 
-  // A large result that several steps share. In: the event that woke them. Out: retention, with the step.
-  shares: defineTable({ output: v.id("outputs"), step: v.id("steps") }).index("by_output_and_step", [
-    "output",
-    "step",
-  ]),
+  // A large result that several steps share, or an input that several tasks do (`step` is then the task). In: the event that
+  // woke them, forks. Out: retention, with the step or task.
+  shares: defineTable({
+    output: v.id("outputs"),
+    step: v.union(v.id("steps"), v.id("tasks")),
+  }).index("by_output_and_step", ["output", "step"]),
 
   // How far each kind of upkeep has come. Written by: its chain of pages, and the watchdog that begins one; archive: the
   // operator.

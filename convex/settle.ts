@@ -26,6 +26,7 @@ import {
   startSettle,
   wakeSettle,
 } from "./model/settlements";
+import { continueFork } from "./model/forks";
 import { continueRestart } from "./model/restart";
 import { submit } from "./model/submit";
 import { wakePage } from "./model/waits";
@@ -137,6 +138,9 @@ async function settle(
       return { used: room, rest: null };
     case "restart":
       await continueRestart(ctx, work.task, Date.now()); // it leaves the next page to this loop
+      return { used: room, rest: null };
+    case "fork":
+      await continueFork(ctx, work.task, Date.now()); // it leaves the next page to this loop
       return { used: room, rest: null };
     case "cancelGroup":
       return { used: room, rest: await cancelMembers(ctx, work) };

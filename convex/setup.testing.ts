@@ -152,6 +152,7 @@ export class Deployment {
       queues?: string[];
       code?: string; // of its agents
       version?: string;
+      forks?: boolean;
     } = {},
   ): Promise<TestWorker> {
     const registered = await this.t.mutation(api.worker.register, {
@@ -169,6 +170,7 @@ export class Deployment {
       labels: more.labels ?? [],
       llm: more.llm ?? true,
       capacity: more.capacity ?? 10,
+      forks: more.forks ?? true,
       version: "test",
     });
     return new TestWorker(this.t, registered.session);

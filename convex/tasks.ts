@@ -4,12 +4,15 @@ import { internalQuery, type QueryCtx } from "./_generated/server";
 import { submitMutation, viewerQuery } from "./functions";
 import { MAX_EVENTS } from "./constants";
 import { refuse } from "./errors";
+import { vComparison, vForkSpec } from "./fork.validators";
 import * as Children from "./model/children";
 import * as Bulk from "./model/bulk";
 import { history as readHistory } from "./model/events";
 import * as Explain from "./model/explain";
 import { checkScope, type Caller } from "./model/keys";
 import { partOf } from "./model/outputs";
+import { compare as compareTasks } from "./model/compare";
+import * as Forks from "./model/forks";
 import * as Restart from "./model/restart";
 import * as Steer from "./model/steer";
 import { submit as submitTasks } from "./model/submit";
@@ -126,6 +129,22 @@ export const restart = submitMutation({
   handler: async (ctx, { task }) => ({
     status: await Restart.restart(ctx, await inScope(ctx, ctx.caller, task), Date.now()),
   }),
+});
+
+/** A new task that goes on from a step of this one, with something changed and, unless they are allowed, no effects. */
+export const fork = submitMutation({
+  args: { task: v.string(), ...vForkSpec.fields },
+  returns: v.object({ task: v.id("tasks"), duplicate: v.boolean() }),
+  handler: async (ctx, { task, ...spec }) =>
+    Forks.fork(ctx, await inScope(ctx, ctx.caller, task), spec, Date.now()),
+});
+
+/** Two tasks side by side. */
+export const compare = viewerQuery({
+  args: { task: v.string(), other: v.string() },
+  returns: vComparison,
+  handler: (ctx, { task, other }) =>
+    compareTasks(ctx, [knownId(ctx, "tasks", task), knownId(ctx, "tasks", other)]),
 });
 
 /** A task that somebody named and may change. */

@@ -4,6 +4,7 @@ import { v, type Infer } from "convex/values";
 import { vAsk } from "./approval.validators";
 import { llmFields } from "./llm.validators";
 import { stepFields } from "./step.validators";
+import { vForkTold } from "./fork.validators";
 import { vVersion } from "./version.validators";
 
 export const vRole = v.union(
@@ -230,6 +231,7 @@ export const vReason = v.object({
         "no_worker_for_queue",
         "no_worker_for_agent",
         "no_worker_for_version",
+        "no_worker_for_fork",
         "no_worker_for_labels",
         "draining",
         "full",
@@ -327,7 +329,7 @@ export const vChunk = v.object({
 export type Chunk = Infer<typeof vChunk>;
 
 // What a run has done for good. step: a function's result. sleep, event, approval: a wait. spawn: tasks that it submitted.
-// turn: a model's message. tool: what a model was given for a call.
+// turn: a model's message. tool: what a model was given for a call. recorded: a result of the task that a fork comes from.
 export const vStepKind = v.union(
   v.literal("step"),
   v.literal("sleep"),
@@ -336,6 +338,7 @@ export const vStepKind = v.union(
   v.literal("spawn"),
   v.literal("turn"),
   v.literal("tool"),
+  v.literal("recorded"),
 );
 export type StepKind = Infer<typeof vStepKind>;
 
@@ -408,6 +411,7 @@ export const vAssignment = v.object({
   steps: v.number(), // kept by earlier runs of the task: worker:steps tells them
   signals: v.number(), // that nobody has taken yet: worker:steps tells them too
   pinned: v.optional(vVersion), // what the steps of earlier runs were taken by
+  fork: v.optional(vForkTold), // the task goes on from a step of another one
 });
 export type Assignment = Infer<typeof vAssignment>;
 
@@ -700,6 +704,7 @@ export const vSettlement = v.union(
   v.object({ kind: v.literal("cancelTree"), task: v.id("tasks"), after: v.number() }),
   v.object({ kind: v.literal("cancelGroup"), group: v.id("groups"), after: v.number() }),
   v.object({ kind: v.literal("restart"), task: v.id("tasks") }), // the next page of its steps goes
+  v.object({ kind: v.literal("fork"), task: v.id("tasks") }), // the next page of its steps comes
 );
 export type Settlement = Infer<typeof vSettlement>;
 

@@ -5,6 +5,7 @@ import { refuse } from "./errors";
 import { workerMutation, workerQuery } from "./functions";
 import { upstream as readUpstream } from "./model/deps";
 import { vCallReport, vModelReport } from "./model.validators";
+import { rootOf } from "./model/forks";
 import type { Caller } from "./model/keys";
 import { readInput, uploadOutput } from "./model/outputs";
 import { blameLate, isLive } from "./model/runs";
@@ -38,6 +39,7 @@ export const register = workerMutation({
     llm: v.boolean(),
     capacity: v.number(),
     version: v.string(),
+    forks: v.optional(v.boolean()), // it keeps forks from effects; else it is given none
   },
   returns: vRegistered,
   handler: async (ctx, args) => ({
@@ -105,7 +107,7 @@ export const upstream = workerQuery({
   args: { session: v.id("sessions"), run: v.id("runs"), after: v.number() },
   returns: v.object({ items: v.array(vUpstream), next: v.union(v.number(), v.null()) }),
   handler: async (ctx, { session, run: id, after }) =>
-    readUpstream(ctx, (await heldRun(ctx, session, id)).task, after),
+    readUpstream(ctx, await rootOf(ctx, (await heldRun(ctx, session, id)).task), after),
 });
 
 export const output = workerMutation({

@@ -14,6 +14,7 @@ from worker import (
     bulk,
     client,
     endpoints,
+    forks,
     groups,
     limits,
     model_limits,
@@ -124,6 +125,7 @@ def only(shape: Any, kind: str) -> Any:
         ("worker:gathered", None, models.GatheredPage),
         ("schedules:set", None, schedules.ScheduleSet),
         ("limits:set", None, limits.Limit),
+        ("tasks:fork", None, forks.Forked),
         ("limits:list", None, limits.LimitPage),
         ("approvals:list", None, approvals.ApprovalPage),
         ("approvals:get", None, approvals.ApprovalView),
@@ -146,6 +148,13 @@ def test_a_submitted_task_and_its_view_say_the_same() -> None:
     tasks, _ = only(arguments_of("tasks:submit"), "object")["tasks"]
     assert shape_of(client.TaskSpec, omits_none=True) == only(tasks, "array")
     assert union([shape_of(client.TaskView), "null"]) == answer_of("tasks:get")
+
+
+def test_a_fork_and_a_comparison_say_the_same() -> None:
+    change, _ = only(arguments_of("tasks:fork"), "object")["change"]
+    assert shape_of(forks.ForkChanges, omits_none=True) == change
+    compared, _ = only(answer_of("tasks:compare"), "object")["tasks"]
+    assert shape_of(forks.Compared) == only(compared, "array")
 
 
 def test_a_new_group_says_the_same() -> None:
@@ -229,6 +238,7 @@ def test_every_public_function_is_called_by_one_of_the_two_clients() -> None:
             bulk,
             client,
             endpoints,
+            forks,
             groups,
             limits,
             model_limits,

@@ -16,6 +16,7 @@ from worker.backend import Backend, Json, retry
 from worker.bulk import Bulk
 from worker.endpoints import Endpoints, Executor
 from worker.errors import PayloadTooLarge, function_error
+from worker.forks import Forks
 from worker.groups import After, Groups, OnComplete
 from worker.limits import Limits
 from worker.model_limits import Models
@@ -246,7 +247,7 @@ class StreamUpdate(Wire):
     chunks: list[Chunk] = Field(default_factory=list)
 
 
-class Client(Bulk, Groups, Schedules, Triggers, Endpoints, Upkeep):
+class Client(Bulk, Forks, Groups, Schedules, Triggers, Endpoints, Upkeep):
     """`tasks:*`, `groups:*`, `schedules:*`, `runs:*` and `agents:*` of one deployment.
 
     It calls with a submit or operator key; with a viewer key it can only look.
@@ -410,18 +411,6 @@ class Client(Bulk, Groups, Schedules, Triggers, Endpoints, Upkeep):
     async def retry(self, task: str) -> TaskStatus:
         """Give a failed, cancelled or skipped task its attempts anew; return its status now."""
         status: TaskStatus = (await self._mutation("tasks:retry", {"task": task}))["status"]
-        return status
-
-    async def restart(self, task: str) -> TaskStatus:
-        """Begin a task from scratch, on any version of its agent: its steps are dropped.
-
-        Returns:
-            Its status now: paused while there are steps left to drop.
-
-        Raises:
-            InvalidArgument: It runs, or has succeeded.
-        """
-        status: TaskStatus = (await self._mutation("tasks:restart", {"task": task}))["status"]
         return status
 
     async def links(self, task: str) -> TaskLinks:

@@ -79,6 +79,24 @@ class AgentVersion(Wire):
     code: str
 
 
+class ForkChanges(Wire):
+    """What the models of a fork are given instead of what its agent says; None leaves that as it is."""
+
+    models: list[str] | None = OMITTED
+    prompt: str | None = OMITTED
+    temperature: float | None = OMITTED
+    max_output_tokens: int | None = OMITTED
+    limits: LlmLimits | None = OMITTED
+
+
+class Fork(Wire):
+    """Where a task was forked from, and what it may do and has changed."""
+
+    task: str
+    effects: Literal["forbid", "allow"]
+    change: ForkChanges | None = OMITTED
+
+
 class Assignment(Wire):
     """A run given to this worker: one attempt at a task.
 
@@ -99,6 +117,7 @@ class Assignment(Wire):
     steps: int = 0
     signals: int = 0
     pinned: AgentVersion | None = OMITTED
+    fork: Fork | None = OMITTED
 
 
 class Signal(Wire):
@@ -143,6 +162,7 @@ class RegisterRequest(Wire):
     llm: bool
     capacity: int
     version: str
+    forks: bool | None = OMITTED
 
 
 class Registered(Wire):
@@ -344,7 +364,7 @@ class Step(Wire):
     """
 
     key: str
-    kind: Literal["step", "sleep", "event", "approval", "spawn", "turn", "tool"]
+    kind: Literal["step", "sleep", "event", "approval", "spawn", "turn", "tool", "recorded"]
     result: str | None
     remaining_ms: float | None
     state: StepState | None = OMITTED

@@ -482,6 +482,7 @@ class Worker:
             llm=self._environment.model is not None,
             capacity=self._identity.concurrency,
             version=__version__,
+            forks=True,
         )
 
 

@@ -91,12 +91,13 @@ export function settled(inUse: InUse, freed: readonly { session: Id<"sessions"> 
 /** The workers that may be given work, those together that can run the same, each with the room that it has left. */
 export function poolsOf(workers: readonly Doc<"workers">[], inUse: InUse): Pool[] {
   const pools = new Map<string, Pool>();
-  for (const { _id, session, queues, agents, versions, labels, llm, capacity, draining } of workers) {
+  for (const { _id, session, queues, agents, versions, forks, labels, llm, capacity, draining } of workers) {
     if (session === null || draining) continue;
-    const profile = digest(JSON.stringify([queues, agents, versions, labels, llm]));
+    const profile = digest(JSON.stringify([queues, agents, versions, forks, labels, llm]));
     let pool = pools.get(profile);
     if (pool === undefined) {
-      pool = { profile, queues, agents, ...(versions && { versions }), labels, llm, workers: [] };
+      const beside = { ...(versions && { versions }), ...(forks !== undefined && { forks }) };
+      pool = { profile, queues, agents, ...beside, labels, llm, workers: [] };
       pools.set(profile, pool);
     }
     pool.workers.push({ worker: _id, session, free: Math.max(0, capacity - (inUse[session] ?? 0)) });
@@ -177,8 +178,9 @@ async function lineFrom(
 }
 
 export function lineOf(tasks: Waiting[], row: Doc<"ready">, cut: boolean): Line {
-  const { lane, queue, agent, kind, labels, version } = row;
-  return { lane, queue, agent, kind, labels, ...(version !== undefined && { version }), tasks, cut };
+  const { lane, queue, agent, kind, labels, version, fork } = row;
+  const beside = { ...(version !== undefined && { version }), ...(fork && { fork }) };
+  return { lane, queue, agent, kind, labels, ...beside, tasks, cut };
 }
 
 async function waitingOf(ctx: QueryCtx, row: Doc<"ready">, now: number): Promise<Waiting> {

@@ -29,6 +29,7 @@ export const OF_TASK: readonly Owned[] = [
   archived(of("runs", "by_task_and_attempt", "task")), // each with what is of it
   archived(of("steps", "by_task_and_key", "task")), // each with its text
   archived(of("modelCalls", "by_task", "task")),
+  archived(of("forks", "by_task", "task")),
   archived(of("signals", "by_task_and_id", "task")),
   archived(of("deps", "by_task", "task")),
   of("deps", "by_on_and_open", "on"),
@@ -48,7 +49,7 @@ export const OF_TASK: readonly Owned[] = [
 export const KEPT: Partial<Record<TableNames, string>> = {
   tasks: "last, once all that is theirs is gone",
   outputs: "with the task, run or step that names them",
-  shares: "with the step",
+  shares: "with the step or task",
   groups:
     "once complete for as long as a task is kept, and without members; one made for a task with that task",
   tallies: "with their group",

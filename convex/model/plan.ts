@@ -3,7 +3,7 @@ import type { Doc, Id } from "../_generated/dataModel";
 import { precedes, type Block, type Ledger } from "./limits";
 
 /** A lane with the head of its line, in order. `cut`: there may be more behind it. */
-export type Line = Pick<Doc<"ready">, "lane" | "queue" | "agent" | "kind" | "labels" | "version"> & {
+export type Line = Pick<Doc<"ready">, "lane" | "queue" | "agent" | "kind" | "labels" | "version" | "fork"> & {
   tasks: Waiting[];
   cut: boolean;
 };
@@ -16,7 +16,7 @@ export type Waiting = {
 };
 
 /** Workers that are alike in what they can run. `free`: runs that one can still take. */
-export type Pool = Pick<Doc<"workers">, "queues" | "agents" | "versions" | "labels" | "llm"> & {
+export type Pool = Pick<Doc<"workers">, "queues" | "agents" | "versions" | "forks" | "labels" | "llm"> & {
   profile: string;
   workers: { worker: Id<"workers">; session: Id<"sessions">; free: number }[];
 };
@@ -43,16 +43,17 @@ export type Plan = {
   nextAt: number | null;
 };
 
-/** Whether `worker` serves the queue of `task`, knows its agent in the version that it needs and carries its labels. */
+/** Whether `worker` serves the queue of `task`, knows its agent in the version that it needs, carries its labels, and keeps forks from effects if it is one. */
 export function canRun(
-  worker: Pick<Pool, "queues" | "agents" | "versions" | "labels" | "llm">,
-  task: Pick<Line, "queue" | "agent" | "kind" | "labels" | "version">,
+  worker: Pick<Pool, "queues" | "agents" | "versions" | "forks" | "labels" | "llm">,
+  task: Pick<Line, "queue" | "agent" | "kind" | "labels" | "version" | "fork">,
 ): boolean {
   const knows = worker.agents.includes(task.agent) || (task.kind === "llm" && worker.llm);
   const has = task.version === undefined || worker.versions?.[task.agent]?.version === task.version;
   return (
     knows &&
     has &&
+    (task.fork === undefined || worker.forks === true) &&
     worker.queues.includes(task.queue) &&
     task.labels.every((label) => worker.labels.includes(label))
   );

@@ -61,7 +61,7 @@ export async function continueRestart(ctx: MutationCtx, id: Id<"tasks">, now: nu
   }
   if (steps.length === RESTART_STEPS) return again(ctx, id);
   const task = await ctx.db.get("tasks", id);
-  if (task?.preparing === undefined) return false;
+  if (task?.preparing !== "restart") return false;
   await ctx.db.patch("tasks", id, { preparing: undefined });
   if (task.status !== "paused") return false; // it was cancelled meanwhile
   const status = await putInLine(ctx, task, now, now);

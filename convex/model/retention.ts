@@ -277,7 +277,8 @@ async function deleteOwned(ctx: MutationCtx, task: Doc<"tasks">, budget: Budget)
       more = rows.length === RETENTION_ROWS;
     }
   }
-  return (await deleteText(ctx, task.inputId, budget)) && (await deleteText(ctx, task.outputId, budget));
+  const input = task.inputId === null || (await deleteShared(ctx, task.inputId, task._id, budget));
+  return input && (await deleteText(ctx, task.outputId, budget));
 }
 
 /** Delete what hangs on a row that belongs to a task. @returns whether all of it is gone */
@@ -310,29 +311,34 @@ async function deleteOfRun(ctx: MutationCtx, run: Doc<"runs">, budget: Budget): 
   return deleteText(ctx, run.outputId ?? null, budget); // the task's output, or of a run that was lost after all
 }
 
-/** A text that an event gave to several steps goes with the last of them. */
+/** A text that an event or a fork gave to several steps goes with the last of them. */
 export async function deleteOfStep(ctx: MutationCtx, step: Doc<"steps">, budget: Budget): Promise<boolean> {
-  const { _id, kind, resultId } = step;
-  if (resultId === null) return true;
-  if (kind === "event") {
-    budget.spend();
-    const shares = await ctx.db
+  return step.resultId === null || deleteShared(ctx, step.resultId, step._id, budget);
+}
+
+/** Delete a text, unless others share it; with the last of them it goes. @returns whether all of it is gone */
+async function deleteShared(
+  ctx: MutationCtx,
+  text: Id<"outputs">,
+  owner: Id<"steps"> | Id<"tasks">,
+  budget: Budget,
+): Promise<boolean> {
+  budget.spend();
+  const shares = await ctx.db
+    .query("shares")
+    .withIndex("by_output_and_step", (q) => q.eq("output", text))
+    .take(2);
+  if (shares.length === 2) {
+    const own = await ctx.db
       .query("shares")
-      .withIndex("by_output_and_step", (q) => q.eq("output", resultId))
-      .take(2);
-    if (shares.length === 2) {
-      const own = await ctx.db
-        .query("shares")
-        .withIndex("by_output_and_step", (q) => q.eq("output", resultId).eq("step", _id))
-        .unique();
-      if (own !== null) await ctx.db.delete("shares", own._id);
-      return true;
-    }
-    if (!(await deleteText(ctx, resultId, budget))) return false;
-    for (const share of shares) await ctx.db.delete("shares", share._id);
+      .withIndex("by_output_and_step", (q) => q.eq("output", text).eq("step", owner))
+      .unique();
+    if (own !== null) await ctx.db.delete("shares", own._id);
     return true;
   }
-  return deleteText(ctx, resultId, budget);
+  if (!(await deleteText(ctx, text, budget))) return false;
+  for (const share of shares) await ctx.db.delete("shares", share._id);
+  return true;
 }
 
 /** Delete a text with its parts, the first last, since it names the others. @returns whether all of it is gone */

@@ -12,6 +12,7 @@ import { judge, type Ending } from "./retry";
 import { close, get as getTask } from "./tasks";
 import { checkNumber, keepText } from "./text";
 import { leaveLine, putInLine, wakeFor } from "./waiting";
+import { isSandboxed } from "./sandbox";
 import { settingsGone, settingsOf, versionFor, type Known } from "./versions";
 import { suspend, type Suspension } from "./waits";
 
@@ -56,6 +57,7 @@ export async function assign(
     error: null,
     ...(task.steps === undefined ? {} : { steps: task.steps }),
     ...(pinned && { pinned }),
+    ...(task.fork && (await isSandboxed(ctx, task.fork)) && { sandboxed: true as const }),
   });
   await ctx.db.delete("ready", ready._id);
   await ctx.db.patch("tasks", task._id, {
@@ -229,6 +231,22 @@ export async function assignment(ctx: QueryCtx, run: Doc<"runs">, agents: Known)
     steps: run.steps ?? 0,
     signals: task.signals ?? 0,
     ...(task.pinned && { pinned: task.pinned }),
+    ...(task.fork && (await forkTold(ctx, task, task.fork))),
+  };
+}
+
+/** What a run of a fork is told; the code that took the copied steps, where any will do. */
+async function forkTold(
+  ctx: QueryCtx,
+  { pinned, steps }: Doc<"tasks">,
+  id: Id<"forks">,
+): Promise<Pick<Assignment, "fork" | "pinned">> {
+  const row = await ctx.db.get("forks", id);
+  if (row === null) return {};
+  const { of, effects, change, code } = row;
+  return {
+    fork: { task: of, effects, ...(change && { change }) },
+    ...(pinned === undefined && code && steps !== undefined && { pinned: code }),
   };
 }
 

@@ -69,6 +69,7 @@ export type Registration = {
   llm: boolean;
   capacity: number;
   version: string;
+  forks?: boolean;
 };
 
 /**
@@ -124,6 +125,7 @@ export async function register(
     queues: given.queues,
     agents: await bringAgents(ctx, given.agents),
     versions: versionsOf(given.agents),
+    forks: given.forks === true,
     labels,
     llm: given.llm,
     capacity: given.capacity,

@@ -6,6 +6,8 @@ import { GATHERED_BYTES, GATHERED_TASKS } from "../constants";
 import { refuse, type Refusal } from "../errors";
 import type { Fault, TaskSpec, Upstream } from "../validators";
 import { create, seal } from "./groups";
+import { lineage } from "./forks";
+import { refuseSandboxed } from "./sandbox";
 import { findStep, insertStep, objection } from "./steps";
 import { submit } from "./submit";
 import { readText } from "./text";
@@ -28,6 +30,7 @@ export async function spawn(
   const fault = objection(key, "spawn", known, run.steps ?? 0);
   if (fault !== null) throw refuse("invalid_argument", fault.message);
   if (known !== null) return JSON.parse(known.result!) as Spawned;
+  refuseSandboxed(run, "its agent submits tasks");
   const { tenant, _id: waiter } = (await ctx.db.get("tasks", run.task))!;
   const group = gather ? (await create(ctx, { tenant, waiter }, () => Promise.resolve())).group : null;
   const tasks = await submitAll(
@@ -58,6 +61,7 @@ export async function emitOnce(
   const fault = objection(key, "step", known, run.steps ?? 0);
   if (fault !== null) throw refuse("invalid_argument", fault.message);
   if (known !== null) return JSON.parse(known.result!) as Told;
+  refuseSandboxed(run, `its agent tells the event ${JSON.stringify(name.slice(0, 80))}`);
   const { tenant } = (await ctx.db.get("tasks", run.task))!;
   const { tasks, woken } = await emit(ctx, { tenant, name, data });
   const told = { tasks, woken };
@@ -110,10 +114,11 @@ export async function outcomesOf(
   ids: readonly Id<"tasks">[],
 ): Promise<Upstream[]> {
   const items: Upstream[] = [];
+  const parents = await lineage(ctx, parent); // steps that a fork has copied name the children of its origin
   let bytes = 0;
   for (const id of ids.slice(0, GATHERED_TASKS)) {
     const task = await ctx.db.get("tasks", id);
-    if (task?.parent !== parent) throw refuse("not_found", `tasks: ${id} is no child of ${parent}.`);
+    if (task?.parent === undefined || !parents.includes(task.parent)) throw refuse("not_found", `tasks: ${id} is no child of ${parent}.`);
     const output = await readText(ctx, { inline: task.output, id: task.outputId });
     items.push({ task: id, ref: null, status: task.status, output, error: task.error });
     bytes += output?.length ?? 0;

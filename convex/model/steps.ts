@@ -12,6 +12,7 @@ import {
 } from "../constants";
 import type { Fault, StepKind, StepReport } from "../validators";
 import { unapproved } from "./approvals";
+import { objectionTo } from "./sandbox";
 import { pendingSignals, takeSignal } from "./signals";
 import { isJson } from "./json";
 import { fitsIn, keepText, readText } from "./text";
@@ -70,7 +71,7 @@ export async function keepSteps(
   for (const report of reports) {
     const { key, kind, signal } = report;
     const known = await findStep(ctx, run.task, key);
-    fault = objection(key, kind, known, steps) ?? otherCall(known, report) ?? unfit(report);
+    fault = objection(key, kind, known, steps) ?? otherCall(known, report) ?? unfit(report) ?? harm(run, report);
     if (report.state === "intended") fault ??= await unapproved(ctx, run.task, report);
     if (fault !== null) break;
     if (known === null) {
@@ -121,6 +122,12 @@ function otherCall(known: Doc<"steps"> | null, { key, tool, argsHash }: StepRepo
   }
   if (!differs(known.argsHash, argsHash)) return null;
   return mismatch(`${JSON.stringify(key)} was a call with other arguments in an earlier run of the task`);
+}
+
+/** What a run of a fork without effects is about to do, and may not. */
+function harm(run: Doc<"runs">, { key, state, effect, tool }: StepReport): Fault | null {
+  if (state !== "intended" || effect === "pure") return null;
+  return objectionTo(run, `step ${JSON.stringify(key)} intends an effect (${tool ?? "a tool"}: ${effect ?? "unsafe"})`);
 }
 
 function unfit({ key, result, state }: StepReport): Fault | null {

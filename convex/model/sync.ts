@@ -30,6 +30,7 @@ import { keepProgress } from "./progress";
 import { accept, end, isLive } from "./runs";
 import type { Caller } from "./keys";
 import { checkModelName, keepCalls, reportLater } from "./models";
+import { objectionTo } from "./sandbox";
 import { beat, heartbeatMs, heartbeatOf, sessionOf } from "./sessions";
 import { submitNext } from "./spawn";
 import { keepSteps } from "./steps";
@@ -311,7 +312,8 @@ async function finish(
       kept.kind === "suspended"
         ? await refusal(ctx, run, kept)
         : kept.kind === "succeeded" && kept.next !== undefined
-          ? await submitNext(ctx, run.task, kept.next)
+          ? (objectionTo(run, "it ends with tasks to come next") ??
+            (await submitNext(ctx, run.task, kept.next)))
           : null;
     if (fault !== null) kept = unretryable(fault);
     await end(ctx, run, kept, usage, now);

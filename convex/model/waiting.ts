@@ -9,6 +9,7 @@ import { forget, waitOf } from "./waits";
 
 type Constraints = Pick<Doc<"tasks">, "queue" | "agent" | "labels" | "tenant" | "key"> & {
   version?: string | undefined;
+  fork?: unknown; // whatever it is
 };
 
 /**
@@ -20,11 +21,12 @@ export function laneOf(task: Constraints): string {
   return `${demandsOf(task)}/${task.tenant}/${task.key ?? ""}`;
 }
 
-type Demands = Pick<Constraints, "queue" | "agent" | "labels" | "version">;
+type Demands = Pick<Constraints, "queue" | "agent" | "labels" | "version" | "fork">;
 
 /** What a worker must have: the beginning of a lane. No label holds an "@". */
-function demandsOf({ queue, agent, labels, version }: Demands): string {
-  return `${queue}/${agent}/${labels.join(",")}${version === undefined ? "" : `@${version}`}`;
+function demandsOf({ queue, agent, labels, version, fork }: Demands): string {
+  const code = `${fork === undefined ? "" : "@fork"}${version === undefined ? "" : `@${version}`}`;
+  return `${queue}/${agent}/${labels.join(",")}${code}`;
 }
 
 /** Behind every lane that asks the same of a worker. */
@@ -52,7 +54,7 @@ export async function putInLine(
   ctx: MutationCtx,
   task: Pick<
     Doc<"tasks">,
-    "_id" | "priority" | "pauseRequested" | "sticky" | keyof Pinned | Exclude<keyof Constraints, "version">
+    "_id" | "priority" | "pauseRequested" | "sticky" | "fork" | keyof Pinned | Exclude<keyof Constraints, "version">
   >,
   dueAt: number,
   now: number,
@@ -66,7 +68,8 @@ export async function putInLine(
   const rank = rankOf(since, task.priority);
   const version = versionOf(task);
   const lane = laneOf({ ...task, version });
-  const waiting = waitingOf({ ...task, version, lane, task: task._id, rank });
+  const fork = task.fork === undefined ? undefined : (true as const);
+  const waiting = waitingOf({ ...task, version, fork, lane, task: task._id, rank });
   if (dueAt > now) {
     await ctx.db.insert("delayed", { ...waiting, dueAt });
     return "delayed";
@@ -92,13 +95,20 @@ export async function moveToReady(ctx: MutationCtx, id: Id<"delayed">): Promise<
   await wakeDispatch(ctx);
 }
 
-type Row = Omit<Doc<"ready">, "_id" | "_creationTime" | "version"> & { version?: string | undefined };
+type Row = Omit<Doc<"ready">, "_id" | "_creationTime" | "version" | "fork"> & {
+  version?: string | undefined;
+  fork?: true | undefined;
+};
 
 /** What a row of `ready` and one of `delayed` have in common. */
 function waitingOf(from: Row): Omit<Doc<"ready">, "_id" | "_creationTime"> {
-  const { lane, task, tenant, queue, agent, kind, labels, key, sticky, version, rank } = from;
-  const row = { lane, task, tenant, queue, agent, kind, labels, key, rank };
-  return { ...row, ...(sticky !== undefined && { sticky }), ...(version !== undefined && { version }) };
+  const { lane, task, tenant, queue, agent, kind, labels, key, sticky, version, fork, rank } = from;
+  return {
+    ...{ lane, task, tenant, queue, agent, kind, labels, key, rank },
+    ...(sticky !== undefined && { sticky }),
+    ...(version !== undefined && { version }),
+    ...(fork !== undefined && { fork }),
+  };
 }
 
 /** Take a task that dispatch cannot handle out of line for a while, so that the loop goes on; its history tells why. */

@@ -6,6 +6,7 @@ import type { Fault, Outcome } from "../validators";
 import { clearAlarm, setAlarm } from "./alarms";
 import { ask, askRefusal } from "./approvals";
 import { record } from "./events";
+import { objectionTo } from "./sandbox";
 import { settleLater } from "./settlements";
 import { firstSignal, resultOf, takeSignal } from "./signals";
 import { findStep, hasResult, insertStep, objection, resolveStep } from "./steps";
@@ -26,6 +27,8 @@ const kindOf = ({ until }: Suspension) => ("ms" in until ? "sleep" : "event");
 /** Why a run cannot wait as it asks to; null when it can. */
 export async function refusal(ctx: QueryCtx, run: Doc<"runs">, asked: Suspension): Promise<Fault | null> {
   const { step, until } = asked;
+  const sandboxed = objectionTo(run, `step ${JSON.stringify(step.slice(0, 80))} waits`);
+  if (sandboxed !== null) return sandboxed;
   if ("approvals" in until) return askRefusal(ctx, run, until.approvals);
   if ("event" in until && (until.event.length < 1 || until.event.length > MAX_KEY_CHARS)) {
     return { code: "invalid_wait", message: `An event's name has 1 to ${MAX_KEY_CHARS} characters` };

@@ -21,6 +21,7 @@ export type Facts = {
     | "error"
     | "endedAt"
     | "preparing"
+    | "fork"
   > & { _id: Doc<"tasks">["_id"] };
   /** The version of its agent that a worker must have. */
   version: string | undefined;
@@ -44,7 +45,7 @@ export type Facts = {
   blocks: Block[];
   workers: (Pick<
     Doc<"workers">,
-    "name" | "queues" | "agents" | "versions" | "labels" | "llm" | "capacity" | "draining"
+    "name" | "queues" | "agents" | "versions" | "forks" | "labels" | "llm" | "capacity" | "draining"
   > & {
     held: number;
   })[];
@@ -105,7 +106,7 @@ function own({ task, delayed, after, wait, asked }: Facts): Reason[] {
     case "paused":
       return task.preparing === undefined
         ? [reason("paused", "It is paused.", "tasks resume.")]
-        : [reason("preparing", "Its steps are being dropped, so that it begins anew.", "The settle loop.")];
+        : [preparing(task.preparing)];
     case "delayed":
     case "sleeping": {
       const at = delayed?.dueAt ?? null;
@@ -147,6 +148,14 @@ function own({ task, delayed, after, wait, asked }: Facts): Reason[] {
       return [];
   }
 }
+
+function preparing(what: "restart" | "fork"): Reason {
+  const message = `Its steps are being ${what === "fork" ? "copied" : "dropped, so that it begins anew"}.`;
+  return reason("preparing", message, "The settle loop.");
+}
+
+/** What of a task its labels have not to do with has been looked at. */
+const asLine = ({ queue, agent, kind, labels }: Facts["task"]) => ({ queue, agent, kind, labels });
 
 function dead({ dead: loops, task }: Facts): Reason[] {
   const needed = task.status === "pending" ? "dispatch" : "timers";
@@ -190,7 +199,7 @@ function workers({ task, version, workers: live }: Facts): Reason[] {
     const message = `None of ${live.length} live workers serves the queue ${task.queue}.`;
     return [reason("no_worker_for_queue", message, "A worker with this queue.")];
   }
-  const knowing = serving.filter((worker) => canRun(worker, { ...task, labels: [] }));
+  const knowing = serving.filter((worker) => canRun(worker, { ...asLine(task), labels: [] }));
   if (knowing.length === 0) {
     const what = task.kind === "llm" ? "has a model for its agent" : `knows the agent ${task.agent}`;
     const message = `None of ${serving.length} workers of its queue ${what}.`;
@@ -206,9 +215,14 @@ function workers({ task, version, workers: live }: Facts): Reason[] {
     const clears = `A worker with that version, ${waysOut(task._id)}.`;
     return [reason("no_worker_for_version", message, clears)];
   }
-  const able = same.filter((worker) => canRun(worker, task));
+  const safe = same.filter((worker) => task.fork === undefined || worker.forks === true);
+  if (safe.length === 0) {
+    const message = `It is a fork, and none of ${same.length} workers that know its agent can keep it from effects.`;
+    return [reason("no_worker_for_fork", message, "A worker of this version of Signalbox.")];
+  }
+  const able = safe.filter((worker) => canRun(worker, asLine(task)));
   if (able.length === 0) {
-    const message = `None of ${same.length} workers that know its agent carries all of its labels: ${task.labels.join(", ")}.`;
+    const message = `None of ${safe.length} workers that know its agent carries all of its labels: ${task.labels.join(", ")}.`;
     return [reason("no_worker_for_labels", message, "A worker with these labels.")];
   }
   const open = able.filter((worker) => !worker.draining);

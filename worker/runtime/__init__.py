@@ -9,6 +9,7 @@ from worker.runtime.loop import Call, Limits
 from worker.runtime.model import ModelCaller, NoModelError, Prompt, Sole
 from worker.runtime.outcome import Result
 from worker.runtime.run import Environment, Report, Run
+from worker.runtime.sandbox import pure
 from worker.runtime.tools import Tool, Toolbox, ToolContext, ToolError, tool
 
 __all__ = [
@@ -35,5 +36,6 @@ __all__ = [
     "Toolbox",
     "agent",
     "load",
+    "pure",
     "tool",
 ]

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from worker.client import TaskSpec
 from worker.llm import Completion
-from worker.models import Entry, Progress
+from worker.models import Entry, Fork, Progress
 from worker.router import Answer
 from worker.runtime import ledger, llm_run
 from worker.runtime.approval import Decision
@@ -15,6 +15,8 @@ from worker.runtime.calling import check_arguments, perform
 from worker.runtime.durable import Durable, DurableHost, Outcome, Told
 from worker.runtime.llm_agent import AgentResult, LlmAgent
 from worker.runtime.model import Prompt
+from worker.runtime.outcome import Result
+from worker.runtime.sandbox import Sandbox
 from worker.runtime.stream import OWN_LOG, OWN_TEXT, Label
 from worker.runtime.tools import Tool, Toolbox, ToolContext, ToolResult, toolbox
 
@@ -61,6 +63,7 @@ class Context:
         earlier: bool = False,
         changed: bool = False,
         tools: Toolbox = toolbox,
+        fork: Fork | None = None,
     ) -> None:
         self.run = run
         self.task = task
@@ -68,7 +71,8 @@ class Context:
         self.agent = agent
         self._host = host
         self._toolbox = tools
-        self._durable = Durable(host, earlier=earlier, changed=changed)
+        sandbox = None if fork is None else Sandbox(fork)
+        self._durable = Durable(host, earlier=earlier, changed=changed, sandbox=sandbox)
 
     async def stream(self, text: str, kind: str = "text") -> None:
         """Show `text` to whoever follows the run; `kind` is "text" or "reasoning"."""
@@ -168,7 +172,9 @@ class Context:
             InvalidStepError: The result is no JSON or too large. The task fails for good.
             StepMismatchError: An earlier run did something else here. The task fails for good.
         """
-        return await self._durable.step(name, work, *args, **named)
+        sandbox = self._durable.sandbox
+        called = work if sandbox is None else sandbox.guarded(name, work)
+        return await self._durable.step(name, called, *args, **named)
 
     async def call(self, tool: Tool, arguments: Mapping[str, Any] | None = None) -> ToolResult:
         """Call a tool as a model does, as a step: at most as often as its `effect` allows.
@@ -302,9 +308,19 @@ class Context:
         await self._host.confirmed()
 
 
-async def check_end(ctx: Context) -> None:
-    """Refuse the end of a run whose code no longer takes the steps that other code has taken."""
-    await ctx._durable.check_end()
+async def concluded(ctx: Context, value: Any) -> Any:  # noqa: ANN401 - what the agent returned
+    """Return what an agent's run ends with; a fork without effects brings no tasks with it.
+
+    Raises:
+        StepMismatchError: The code no longer takes the steps that other code has taken.
+    """
+    durable = ctx._durable
+    await durable.check_end()
+    closed = durable.sandbox is not None and durable.sandbox.closed
+    if not closed or not isinstance(value, Result) or not value.next:
+        return value
+    ctx.log("a fork without effects: left out what was to come next", tasks=len(value.next))
+    return value.value
 
 
 def _spec(task: TaskSpec) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from worker.models import (
     Upstream,
 )
 from worker.runtime.approval import Decision, decided, granted, question
+from worker.runtime.sandbox import Sandbox
 
 SHORT_SLEEP_S = 5.0  # a shorter wait is not worth another run
 MAX_NAME_CHARS = 180  # the key, which may carry a number, has at most 200
@@ -152,11 +153,23 @@ class Durable:
         changed: Whether these were taken by other code than this run's. Then what does not come again in
             this one is a mismatch; of the same code it is left alone, for what runs at the same time may
             come in another order.
+        sandbox: What the run of a fork may do.
+
+    Attributes:
+        sandbox: The same; None in a task that is no fork.
     """
 
-    def __init__(self, host: DurableHost, *, earlier: bool, changed: bool = False) -> None:
+    def __init__(
+        self,
+        host: DurableHost,
+        *,
+        earlier: bool,
+        changed: bool = False,
+        sandbox: Sandbox | None = None,
+    ) -> None:
         self._host = host
-        self._earlier = earlier
+        self.sandbox = sandbox
+        self._earlier = earlier or sandbox is not None
         self._changed = changed and earlier
         self._unseen: set[str] = set()  # of the steps that other code has taken
         self._players: set[int] = set()  # asyncio's tasks that have asked for steps
@@ -267,6 +280,8 @@ class Durable:
             raise InvalidStepError(f"A sleep lasts some seconds, not {seconds!r}")
         key = self._key(_SLEEP)
         known = await self.find(key, _SLEEP)
+        if self._closed:
+            return  # a fork without effects does not wait
         left_s = seconds if known is None else self._left_s(known)
         if left_s <= SHORT_SLEEP_S:
             await anyio.sleep(left_s)
@@ -276,8 +291,9 @@ class Durable:
     async def wait_for(self, event: str, timeout_s: float | None) -> Any:  # noqa: ANN401 - any JSON
         """Return the data of the event or signal."""
         key = self._key(event)
-        known = await self.find(key, _EVENT)
+        known = await self.find(key, _EVENT) or await self._recorded(key)
         if known is None or known.result is None:
+            self._check(f"its agent waits for {event!r}")
             signal = await self._take(event)
             if signal is None:
                 limit_ms = None if timeout_s is None else timeout_s * 1000
@@ -293,11 +309,12 @@ class Durable:
         """Yield the signals of the task, those of earlier runs first."""
         while True:
             key = self._key("signals")
-            known = await self.find(key, _EVENT)
+            known = await self.find(key, _EVENT) or await self._recorded(key)
             if known is not None and known.result is not None:
                 found = json.loads(known.result)
                 yield Told(found["name"], found["data"])
                 continue
+            self._check("its agent waits for signals")
             while (signal := await self._take(None)) is None:
                 self._hear(await self._host.signalled(wait=True))
             await self._consume(key, signal)
@@ -317,6 +334,7 @@ class Durable:
         end = f"{key}.end"
         known = await self.find(end, _EVENT)
         if (known is None or known.result is None) and spawned.group is not None:
+            self._check("its agent waits for other tasks")
             await self._suspend(end, UntilGroup(group=spawned.group))
         return [_outcome(item) for item in await self._host.gathered(spawned.tasks)]
 
@@ -326,6 +344,7 @@ class Durable:
         if (known := await self.find(key, _STEP)) is not None and known.result is not None:
             emitted = Emitted.model_validate_json(known.result)
         else:
+            self._check(f"its agent tells the event {event!r}")
             try:
                 emitted = await self._host.emit(key, event, self._text("event", data))
             except (InvalidArgument, PayloadTooLarge) as error:
@@ -340,10 +359,29 @@ class Durable:
         known = await self.find(key, _SPAWN)
         if known is not None and known.result is not None:
             return Spawned.model_validate_json(known.result)
+        self._check("its agent submits tasks")
         try:
             return await self._host.spawn(key, tasks, gather=gather)
         except (InvalidArgument, PayloadTooLarge) as error:
             raise InvalidStepError(str(error)) from error
+
+    # What a fork may not do.
+
+    @property
+    def _closed(self) -> bool:
+        return self.sandbox is not None and self.sandbox.closed
+
+    def _check(self, what: str) -> None:
+        if self.sandbox is not None:
+            self.sandbox.check(what)
+
+    async def _recorded(self, key: str) -> Step | None:
+        """Keep what ended the wait under this key in the task that a fork comes from, and return that."""
+        answer = None if self.sandbox is None else self.sandbox.answer(key)
+        if answer is None:
+            return None
+        await self._host.keep(Entry(key=key, kind="event", result=answer))
+        return Step(key=key, kind="event", result=answer, remaining_ms=None)
 
     def tell(self, progress: Progress | None, state: Any) -> None:  # noqa: ANN401 - any JSON
         """Report how the run stands."""
@@ -411,9 +449,12 @@ class Durable:
     async def _load(self) -> None:
         self._loaded_at = anyio.current_time()
         page = await self._host.load()
-        self._known = {step.key: step for step in page.steps}
+        if self.sandbox is None:
+            self._known = {step.key: step for step in page.steps}
+        else:
+            self._known = self.sandbox.learn(page.steps)
         if self._changed and not self._players:
-            self._unseen = {step.key for step in page.steps if step.result is not None}
+            self._unseen = {step.key for step in self._known.values() if step.result is not None}
         self._more_lie = len(page.signals) >= SIGNAL_PAGE
         self._hear(page.signals)
 

@@ -55,6 +55,7 @@ async def play(
             "input": text,
             "maxOutputBytes": max_output_bytes,
             "earlier": assignment.steps > 0 or assignment.signals > 0,
+            "fork": None if assignment.fork is None else assignment.fork.model_dump(by_alias=True),
             "pinned": None if assignment.pinned is None else assignment.pinned.code,
         }
         if process.stdout is None:

@@ -17,10 +17,10 @@ from typing import Any, BinaryIO, NoReturn
 from worker.errors import AgentError, AgentImportError
 from worker.llm import Completion
 from worker.logs import Redactor
-from worker.models import Emitted, Entry, Outcome, Progress, Signal, Spawned, StepsPage, Upstream
+from worker.models import Emitted, Entry, Fork, Outcome, Progress, Signal, Spawned, StepsPage, Upstream
 from worker.router import Answer
 from worker.runtime.agents import load
-from worker.runtime.context import Context, check_end
+from worker.runtime.context import Context, concluded
 from worker.runtime.durable import Until
 from worker.runtime.isolate import ANSWER
 from worker.runtime.model import Prompt
@@ -156,10 +156,10 @@ async def _play(start: dict[str, Any], host: PipeHost) -> Outcome:
         host=host,
         earlier=start["earlier"],
         changed=start["pinned"] not in (None, agent.code),
+        fork=None if start["fork"] is None else Fork.model_validate(start["fork"]),
     )
     value = await agent.play(context, json.loads(start["input"]))
-    await check_end(context)
-    return succeeded(value, start["maxOutputBytes"])
+    return succeeded(await concluded(context, value), start["maxOutputBytes"])
 
 
 async def _main(out: BinaryIO, source: BinaryIO) -> None:

@@ -21,6 +21,7 @@ from worker.router import Answer
 from worker.runtime import ledger
 from worker.runtime.calling import perform, refused, unfit
 from worker.runtime.durable import Durable
+from worker.runtime.forked import changed, stand_in
 from worker.runtime.llm_agent import (
     AgentResult,
     AgentUsage,
@@ -86,6 +87,7 @@ async def play(agent: LlmAgent, value: Any, place: Place, name: str | None = Non
         ModelError: No model has answered.
     """
     tools = await _chosen(agent, place.toolbox)
+    agent = changed(agent, place.durable)
     run = _LlmRun(agent, place, "" if name is None else f"{name}.", tools)
     return await run.play(value)
 
@@ -228,6 +230,10 @@ class _LlmRun:
         if tool is None:
             raise UnknownToolError(f"The call {key!r} has begun, and its tool is not here any more")
         arguments = call.arguments or {}
+        if known is None:
+            result = await stand_in(self._durable, tool, key, arguments)
+            if result is not None:
+                return result
         place = self._place
         context = ToolContext(f"{place.task}:{key}", place.task, place.run, place.facts)
 

@@ -41,7 +41,7 @@ from worker.router import Answer, CallRecord, NoModelFree
 from worker.runtime import isolate, llm_run
 from worker.runtime.agents import Agent, Registry
 from worker.runtime.called import call_of
-from worker.runtime.context import Context, check_end
+from worker.runtime.context import Context, concluded
 from worker.runtime.durable import InvalidStepError, Until
 from worker.runtime.llm_agent import LlmAgent
 from worker.runtime.model import ModelCaller, NoModelError, Prompt, Tally
@@ -296,11 +296,12 @@ class Run:
             earlier=assignment.steps > 0 or assignment.signals > 0,
             changed=agent is not None and _has_changed(agent, assignment),
             tools=environment.tools,
+            fork=assignment.fork,
         )
         value = json.loads(text)
         if agent is not None:
             result = await self._marked(agent, context, value)
-            await check_end(context)
+            result = await concluded(context, result)
         elif assignment.llm is not None:
             result = await self._play_llm(assignment.llm, context, value)
         else:

@@ -14,7 +14,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import anyio
@@ -32,6 +32,8 @@ from worker.models import (
     Emitted,
     Failed,
     Finished,
+    Fork,
+    ForkChanges,
     GatheredPage,
     Inbox,
     LlmSpec,
@@ -82,6 +84,7 @@ class FakeTask:
     steps: dict[str, Step] = field(default_factory=dict)
     over_at: dict[str, float] = field(default_factory=dict)  # of its waits, by the step's key
     pinned: AgentVersion | None = None  # what took its first steps
+    fork: Fork | None = None
     signals: list[Signal] = field(default_factory=list)  # that nobody has taken
     asked: dict[str, Ask] = field(default_factory=dict)  # open questions, by step
     waits: tuple[str, str | None] | None = None  # step and event; no event: it sleeps
@@ -256,6 +259,56 @@ class FakeControlPlane:
             if task.waits is not None and task.waits[1] == name:
                 self._wake(task, name, json.dumps(value))
 
+    def skip_sleep(self, task: FakeTask) -> None:
+        """Let a task that sleeps go on, as if its time had passed."""
+        if task.waits is not None and task.waits[1] is None:
+            task.over_at[task.waits[0]] = self._clock()
+            self._end_wait(task, None)
+            self._dispatch()
+
+    def restart(self, task: FakeTask) -> None:
+        """Begin a task that does not run from scratch, on any version of its agent."""
+        task.steps.clear()
+        task.over_at.clear()
+        task.pinned = task.waits = task.outcome = None
+        task.attempt = 0
+        if task not in self._pending:
+            self._again(task)
+        self._dispatch()
+
+    def fork(
+        self,
+        task: FakeTask,
+        *,
+        at: str | None = None,
+        change: ForkChanges | None = None,
+        effects: Literal["forbid", "allow"] = "forbid",
+    ) -> FakeTask:
+        """Make a task that goes on from a step of this one, and give it to a worker that has room."""
+        new = replace(
+            FakeTask(self._id("task"), task.agent, task.input, task.llm, task.timeout_ms, task.max_attempts),
+            fork=Fork(task=task.id, effects=effects, change=change),
+        )
+        before = at is not None
+        for number, (key, step) in enumerate(task.steps.items()):
+            before = before and key != at
+            if step.result is None:
+                continue
+            if before or step.kind == "recorded":
+                new.steps[key] = step
+            elif step.kind == "tool" and step.args_hash is not None:
+                kept = f"%recorded/{number:06}/{step.tool}"
+                new.steps[kept] = step.model_copy(update={"key": kept, "kind": "recorded"})
+            elif step.kind == "event":
+                kept = f"%recorded/event/{key}"
+                new.steps[kept] = step.model_copy(update={"key": kept, "kind": "recorded"})
+        if any(step.kind != "recorded" for step in new.steps.values()):
+            new.pinned = task.pinned
+        self.tasks[new.id] = new
+        self._pending.append(new)
+        self._dispatch()
+        return new
+
     def ask_to_drain(self, session: str) -> None:
         """Ask a worker to leave."""
         self._control(session, "drain", None)
@@ -275,6 +328,10 @@ class FakeControlPlane:
     def has_signed_off(self, session: str) -> bool:
         """Return whether the worker left on its own accord."""
         return self._sessions[session].ended == "signed_off"
+
+    async def changed(self) -> None:
+        """Wait until a task has ended, or begun to wait."""
+        await self._ended.wait()
 
     async def finished(self, tasks: Iterable[FakeTask] | None = None) -> None:
         """Wait until these tasks (by default all) have ended."""
@@ -593,6 +650,7 @@ class FakeControlPlane:
             asyncio.get_running_loop().call_later(left_s + 0.001, self._dispatch)
         task.waits = (key, event)
         self._wake_parents()
+        self._stir()
         for signal in task.signals:
             if signal.name == event:
                 task.signals.remove(signal)
@@ -633,8 +691,11 @@ class FakeControlPlane:
     def _end_task(self, task: FakeTask, status: TaskStatus) -> None:
         task.status = status
         self._wake_parents()
-        ended, self._ended = self._ended, anyio.Event()
-        ended.set()
+        self._stir()
+
+    def _stir(self) -> None:
+        stirred, self._ended = self._ended, anyio.Event()
+        stirred.set()
 
     def _end_session(self, session: _Session, why: str) -> None:
         session.ended = why
@@ -734,4 +795,5 @@ def _assignment(run: FakeRun) -> Assignment:
         steps=len(task.steps),
         signals=len(task.signals),
         pinned=task.pinned,
+        fork=task.fork,
     )
