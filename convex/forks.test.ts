@@ -29,7 +29,14 @@ const report = (run: Id<"runs">, key: string, more: Partial<StepReport> = {}): S
   ...more,
 });
 const call = (run: Id<"runs">, key: string, more: Partial<StepReport> = {}): StepReport =>
-  report(run, key, { kind: "tool", tool: "search", argsHash: HASH, state: "done", effect: "unsafe", ...more });
+  report(run, key, {
+    kind: "tool",
+    tool: "search",
+    argsHash: HASH,
+    state: "done",
+    effect: "unsafe",
+    ...more,
+  });
 
 /** A task that has taken these steps and succeeded. */
 async function done(worker: TestWorker, steps: (run: Id<"runs">) => StepReport[], input = "1") {
@@ -76,8 +83,8 @@ describe("a fork", () => {
   test("of no step takes all of them anew, on any version", async () => {
     const worker = await at.worker("w", { code: "c1" });
     const origin = await done(worker, turns);
-    await fork(origin, { input: "2" });
     const next = await at.worker("w", { code: "c2", incarnation: "2" });
+    await fork(origin, { input: "2" });
     await at.pass();
     const assigned = await next.begin();
     expect(assigned).toMatchObject({ input: "2", steps: 0 });
@@ -88,9 +95,9 @@ describe("a fork", () => {
   test("is pinned as its origin is, unless it is to run on what there is now", async () => {
     const worker = await at.worker("w", { code: "c1" });
     const origin = await done(worker, turns);
+    const next = await at.worker("w", { code: "c2", incarnation: "2" });
     await fork(origin, { at: "turn#3" });
     const { task } = await fork(origin, { at: "turn#3", newVersion: true });
-    const next = await at.worker("w", { code: "c2", incarnation: "2" });
     await at.pass();
     const assigned = (await next.inbox()).assigned;
     expect(assigned.map((each) => each.task)).toEqual([task]);
@@ -171,7 +178,11 @@ describe("a fork", () => {
     const worker = await at.worker();
     const large = JSON.stringify("x".repeat(INLINE_BYTES));
     const outputs = () => at.t.query(probe.countOutputs, {});
-    const origin = await done(worker, (run) => [report(run, "a", { result: large }), report(run, "b")], large);
+    const origin = await done(
+      worker,
+      (run) => [report(run, "a", { result: large }), report(run, "b")],
+      large,
+    );
     expect(await outputs()).toBe(2);
     const { task } = await fork(origin, { at: "b" });
     expect(await outputs()).toBe(2);
@@ -193,7 +204,12 @@ describe("a fork", () => {
   });
 });
 
-const again = { kind: "failed", error: { code: "x", message: "x" }, retryable: true, notBeforeMs: 0 } as const;
+const again = {
+  kind: "failed",
+  error: { code: "x", message: "x" },
+  retryable: true,
+  notBeforeMs: 0,
+} as const;
 
 describe("a fork without effects", () => {
   /** The run of such a fork. */
@@ -220,7 +236,12 @@ describe("a fork without effects", () => {
 
   test("may call what is pure, and say what it was given instead of an effect", async () => {
     const { worker, task, run } = await begun();
-    const pure = call(run, "turn#1/0:look", { tool: "look", effect: "pure", result: null, state: "intended" });
+    const pure = call(run, "turn#1/0:look", {
+      tool: "look",
+      effect: "pure",
+      result: null,
+      state: "intended",
+    });
     await worker.sync({ steps: [pure, report(run, "turn#1/1:mail", { kind: "tool", tool: "mail" })] });
     expect((await at.task(task)).status).toBe("running");
   });

@@ -7,15 +7,17 @@ import re
 from typing import Any
 
 import anyio
+import pytest
 
 from tests.deployment import REPOSITORY
 from tests.test_worker_service import working
 from worker.models import Succeeded
 from worker.runtime import Registry, tools
 from worker.runtime import agents as registered
-from worker.testing import FakeControlPlane
+from worker.testing import FakeControlPlane, ScriptedModel
 
 GUIDE = (REPOSITORY / "docs" / "agents.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", GUIDE, re.DOTALL | re.MULTILINE)
 
 
 def defined(agent: str) -> dict[str, Any]:
@@ -70,3 +72,13 @@ async def test_the_agent_of_the_guide_waits_for_a_person_and_publishes_once(monk
         "place": "https://reports.example/17",
     }
     assert list(task.steps) == ["draft", "approved", "publish"]
+
+
+async def test_the_test_of_the_guide_passes(monkeypatch: Any) -> None:
+    monkeypatch.setattr(tools, "toolbox", tools.Toolbox())
+    scope: dict[str, Any] = {"__name__": "guide"}
+    exec(compile(BLOCKS[-1], "docs/agents.md", "exec"), scope)
+    await scope["test_the_writer_asks_before_it_writes"]()
+    monkeypatch.setitem(scope, "ScriptedModel", lambda *_: ScriptedModel("Dogs bark."))
+    with pytest.raises(AssertionError):
+        await scope["test_the_writer_asks_before_it_writes"]()

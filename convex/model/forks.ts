@@ -186,7 +186,11 @@ export async function continueFork(ctx: MutationCtx, id: Id<"tasks">, now: numbe
 const RECORDED = "%recorded";
 
 /** How a step goes over into a fork: as it is before the fork point, behind it as a recording of a call or a wait. */
-function copyOf(step: Doc<"steps">, { before }: Fork, number: number): Parameters<typeof insertStep>[2] | null {
+function copyOf(
+  step: Doc<"steps">,
+  { before }: Fork,
+  number: number,
+): Parameters<typeof insertStep>[2] | null {
   const { key, kind, result, resultId, at, state, effect, argsHash, tool, usage } = step;
   const beside = {
     ...(state !== undefined && { state }),
@@ -196,14 +200,21 @@ function copyOf(step: Doc<"steps">, { before }: Fork, number: number): Parameter
     ...(usage !== undefined && { usage }),
   };
   if (kind === "recorded") return { key, kind, result, resultId, at, ...beside };
-  if (step._creationTime < before) return { key, kind, result, resultId, at, ...beside, copied: true as const };
+  if (step._creationTime < before)
+    return { key, kind, result, resultId, at, ...beside, copied: true as const };
   const count = String(number).padStart(6, "0");
   if (kind === "tool" && tool !== undefined && argsHash !== undefined) {
     const place = `${RECORDED}/${count}/${tool.slice(0, 64)}`;
     return { key: place, kind: "recorded", result, resultId, at: null, argsHash, tool };
   }
   if (kind !== "event") return null;
-  return { key: `${RECORDED}/event/${key}`.slice(0, MAX_STEP_CHARS), kind: "recorded", result, resultId, at: null };
+  return {
+    key: `${RECORDED}/event/${key}`.slice(0, MAX_STEP_CHARS),
+    kind: "recorded",
+    result,
+    resultId,
+    at: null,
+  };
 }
 
 type Owner = Id<"steps"> | Id<"tasks">;

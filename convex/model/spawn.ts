@@ -118,7 +118,8 @@ export async function outcomesOf(
   let bytes = 0;
   for (const id of ids.slice(0, GATHERED_TASKS)) {
     const task = await ctx.db.get("tasks", id);
-    if (task?.parent === undefined || !parents.includes(task.parent)) throw refuse("not_found", `tasks: ${id} is no child of ${parent}.`);
+    if (task?.parent === undefined || !parents.includes(task.parent))
+      throw refuse("not_found", `tasks: ${id} is no child of ${parent}.`);
     const output = await readText(ctx, { inline: task.output, id: task.outputId });
     items.push({ task: id, ref: null, status: task.status, output, error: task.error });
     bytes += output?.length ?? 0;

@@ -71,7 +71,8 @@ export async function keepSteps(
   for (const report of reports) {
     const { key, kind, signal } = report;
     const known = await findStep(ctx, run.task, key);
-    fault = objection(key, kind, known, steps) ?? otherCall(known, report) ?? unfit(report) ?? harm(run, report);
+    fault =
+      objection(key, kind, known, steps) ?? otherCall(known, report) ?? unfit(report) ?? harm(run, report);
     if (report.state === "intended") fault ??= await unapproved(ctx, run.task, report);
     if (fault !== null) break;
     if (known === null) {
@@ -127,7 +128,10 @@ function otherCall(known: Doc<"steps"> | null, { key, tool, argsHash }: StepRepo
 /** What a run of a fork without effects is about to do, and may not. */
 function harm(run: Doc<"runs">, { key, state, effect, tool }: StepReport): Fault | null {
   if (state !== "intended" || effect === "pure") return null;
-  return objectionTo(run, `step ${JSON.stringify(key)} intends an effect (${tool ?? "a tool"}: ${effect ?? "unsafe"})`);
+  return objectionTo(
+    run,
+    `step ${JSON.stringify(key)} intends an effect (${tool ?? "a tool"}: ${effect ?? "unsafe"})`,
+  );
 }
 
 function unfit({ key, result, state }: StepReport): Fault | null {

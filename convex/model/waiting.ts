@@ -54,7 +54,13 @@ export async function putInLine(
   ctx: MutationCtx,
   task: Pick<
     Doc<"tasks">,
-    "_id" | "priority" | "pauseRequested" | "sticky" | "fork" | keyof Pinned | Exclude<keyof Constraints, "version">
+    | "_id"
+    | "priority"
+    | "pauseRequested"
+    | "sticky"
+    | "fork"
+    | keyof Pinned
+    | Exclude<keyof Constraints, "version">
   >,
   dueAt: number,
   now: number,
