@@ -131,6 +131,7 @@ export default defineSchema({
     pinned: v.optional(vVersion), // what its first steps were taken by, and so has to play what comes behind them
     preparing: v.optional(v.union(v.literal("restart"), v.literal("fork"))), // paused until its steps are dropped, or copied
     fork: v.optional(v.id("forks")), // it goes on from a step of another task
+    traceparent: v.optional(v.string()), // the span of whoever submitted it
     signals: v.optional(v.number()), // sent and not taken by a run that has ended
     output: v.union(v.string(), v.null()), // JSON text; null when it is in `outputs`, or there is none
     outputId: v.union(v.id("outputs"), v.null()),

@@ -176,6 +176,7 @@ export const vTaskSpec = v.object({
   group: v.optional(v.string()), // an open group, which it joins
   onComplete: v.optional(vOnComplete), // called once when it has ended
   sticky: v.optional(v.string()), // prefer the worker that ran a task with this text last
+  traceparent: v.optional(v.string()), // of W3C Trace Context: the span under which its runs belong
 });
 export type TaskSpec = Infer<typeof vTaskSpec>;
 
@@ -412,6 +413,7 @@ export const vAssignment = v.object({
   signals: v.number(), // that nobody has taken yet: worker:steps tells them too
   pinned: v.optional(vVersion), // what the steps of earlier runs were taken by
   fork: v.optional(vForkTold), // the task goes on from a step of another one
+  traceparent: v.optional(v.string()),
 });
 export type Assignment = Infer<typeof vAssignment>;
 

@@ -126,6 +126,36 @@ test.each([
   await expect(at.worker("x", offer)).rejects.toThrow(message);
 });
 
+describe("a traceparent", () => {
+  const parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+  test("comes with the assignment, and goes on to children", async () => {
+    await at.submit({ traceparent: parent });
+    const worker = await at.worker();
+    await at.pass();
+    const { run, traceparent } = await worker.begin();
+    expect(traceparent).toBe(parent);
+    const named = { key: KEYS.worker, session: worker.session, run, step: "s" };
+    await at.t.mutation(api.worker.spawn, {
+      ...named,
+      tasks: [{ agent: "echo", input: "1" }],
+      gather: false,
+    });
+    await at.pass();
+    expect((await worker.begin()).traceparent).toBe(parent);
+  });
+
+  test.each([
+    ["", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7"],
+    ["of another version", parent.replace("00-", "01-")],
+    ["of no trace", parent.replace(/[0-9a-f]{32}/, "0".repeat(32))],
+    ["of no span", parent.replace(/-[0-9a-f]{16}-/, `-${"0".repeat(16)}-`)],
+    ["in capitals", parent.toUpperCase()],
+  ])("%s that is none is refused", async (_, traceparent) => {
+    await expect(at.submit({ traceparent })).rejects.toThrow(/is no traceparent/);
+  });
+});
+
 describe("restart", () => {
   test("drops the steps, and the task begins anew on any version", async () => {
     const task = await begun("old");

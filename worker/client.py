@@ -93,6 +93,7 @@ class TaskSpec(Wire):
     group: str | None = None
     on_complete: OnComplete | None = None
     sticky: str | None = None
+    traceparent: str | None = None
 
 
 class Submitted(Wire):

@@ -118,6 +118,7 @@ class Assignment(Wire):
     signals: int = 0
     pinned: AgentVersion | None = OMITTED
     fork: Fork | None = OMITTED
+    traceparent: str | None = OMITTED
 
 
 class Signal(Wire):

@@ -40,6 +40,7 @@ from worker.routing import caller, report_of, state_of
 from worker.runtime import Environment, Run, load
 from worker.runtime.outcome import failed
 from worker.settings import Settings, key_now
+from worker.tracing import tracer
 from worker.wake import Wake
 
 logger = logging.getLogger(__name__)
@@ -605,7 +606,7 @@ async def run_worker(
         worker = Worker(
             api,
             Identity(settings.worker, settings.queues, settings.labels, settings.concurrency),
-            Environment(agents, settings.agents, model, redact, board),
+            Environment(agents, settings.agents, model, redact, board, tracer=tracer()),
             grace_s=settings.grace_s,
             rekey=rekey,
             start_s=start_s,

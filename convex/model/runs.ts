@@ -232,6 +232,7 @@ export async function assignment(ctx: QueryCtx, run: Doc<"runs">, agents: Known)
     signals: task.signals ?? 0,
     ...(task.pinned && { pinned: task.pinned }),
     ...(task.fork && (await forkTold(ctx, task, task.fork))),
+    ...(task.traceparent !== undefined && { traceparent: task.traceparent }),
   };
 }
 

@@ -17,7 +17,7 @@ import { checkOnComplete } from "./groups";
 import { checkScope, type Caller } from "./keys";
 import { checkLinks, Followed, link as linkUp, linkedFields } from "./links";
 import { settleLater } from "./settlements";
-import { checkJson, checkKey, checkLabels, checkName, checkNumber, keepText } from "./text";
+import { checkJson, checkKey, checkLabels, checkName, checkNumber, checkTraceparent, keepText } from "./text";
 import { putInLine, wakeFor } from "./waiting";
 
 export const NO_USAGE = { model: null, calls: 0, inputTokens: null, outputTokens: null };
@@ -116,11 +116,11 @@ export async function checkSpec(ctx: QueryCtx, caller: Caller | null, spec: Task
 type Agents = Map<string, Doc<"agents"> | null>;
 
 /** A child belongs to its parent's tenant, and to its queue unless it names another. */
-function asChild(spec: TaskSpec, { tenant, queue }: Doc<"tasks">): TaskSpec {
+function asChild(spec: TaskSpec, { tenant, queue, traceparent }: Doc<"tasks">): TaskSpec {
   if (spec.tenant !== undefined && spec.tenant !== tenant) {
     throw refuse("forbidden", `tenant: a child of a task of ${tenant} belongs there too.`);
   }
-  return { queue, ...spec, tenant };
+  return { queue, ...(traceparent !== undefined && { traceparent }), ...spec, tenant };
 }
 
 /** Refuse a spec that could not be submitted now. */
@@ -144,7 +144,10 @@ type Checked = Pick<
   | "sticky"
   | "dueAt"
 > &
-  Partial<Pick<Doc<"tasks">, "dedupKey" | "dedupUntil" | "gathers">> & { input: string; wish: Wish | null };
+  Partial<Pick<Doc<"tasks">, "traceparent" | "dedupKey" | "dedupUntil" | "gathers">> & {
+    input: string;
+    wish: Wish | null;
+  };
 
 async function check(
   ctx: QueryCtx,
@@ -174,6 +177,9 @@ async function check(
     labels,
     key: spec.key === undefined ? null : checkKey("key", spec.key),
     ...(spec.sticky === undefined ? {} : { sticky: checkKey("sticky", spec.sticky) }),
+    ...(spec.traceparent === undefined
+      ? {}
+      : { traceparent: checkTraceparent("traceparent", spec.traceparent) }),
     dueAt: wish === null ? dueTime(spec, now) : dueTimeOf(wish, now),
     wish,
     ...(wish?.kind === "batch" && { gathers: true }),

@@ -26,6 +26,18 @@ export function checkLabels(field: string, labels: readonly string[], most: numb
   return [...new Set(labels.map((label) => checkName(field, label)))].sort();
 }
 
+/** The header of W3C Trace Context, version 00. */
+export function checkTraceparent(field: string, text: string): string {
+  const [, trace, span] = /^00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}$/.exec(text) ?? [];
+  if (trace === undefined || span === undefined || /^0+$/.test(trace) || /^0+$/.test(span)) {
+    throw refuse(
+      "invalid_argument",
+      `${field}: ${JSON.stringify(text.slice(0, 80))} is no traceparent such as 00-(32 hexadecimal digits)-(16 of them)-01.`,
+    );
+  }
+  return text;
+}
+
 /** A key of the caller's own: any text of some length. */
 export function checkKey(field: string, key: string): string {
   if (key.length < 1 || key.length > MAX_KEY_CHARS) {

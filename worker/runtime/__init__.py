@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from worker.runtime.agents import Agent, Registry, agent, load
 from worker.runtime.context import Context
+from worker.runtime.hooks import ErrorContext, on_error
 from worker.runtime.llm_agent import AgentResult, GuardrailError, LlmAgent, LoopStoppedError
 from worker.runtime.loop import Call, Limits
 from worker.runtime.model import ModelCaller, NoModelError, Prompt, Sole
@@ -18,6 +19,7 @@ __all__ = [
     "Call",
     "Context",
     "Environment",
+    "ErrorContext",
     "GuardrailError",
     "Limits",
     "LlmAgent",
@@ -36,6 +38,7 @@ __all__ = [
     "Toolbox",
     "agent",
     "load",
+    "on_error",
     "pure",
     "tool",
 ]

@@ -22,6 +22,7 @@ from worker.router import Answer
 from worker.runtime.agents import load
 from worker.runtime.context import Context, concluded
 from worker.runtime.durable import Until
+from worker.runtime.hooks import ErrorContext, told
 from worker.runtime.isolate import ANSWER
 from worker.runtime.model import Prompt
 from worker.runtime.outcome import failed, raised, succeeded
@@ -172,6 +173,10 @@ async def _main(out: BinaryIO, source: BinaryIO) -> None:
         outcome = failed("agent_import_error", str(error), retryable=True)
     except BaseException as error:
         outcome = raised(error, Redactor())
+        context = ErrorContext(
+            start["run"], start["task"], start["agent"], start["attempt"], outcome.error.code
+        )
+        told(error, context)
     host.send({"op": "outcome", "outcome": outcome.model_dump(by_alias=True)})
 
 

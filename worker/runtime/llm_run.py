@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import anyio
 
+from worker import tracing
 from worker.models import Entry, StepUsage
 from worker.router import Answer
 from worker.runtime import ledger
@@ -238,7 +239,8 @@ class _LlmRun:
         context = ToolContext(f"{place.task}:{key}", place.task, place.run, place.facts)
 
         async def now() -> ToolResult:
-            return await perform(tool, arguments, context)
+            with tracing.current.get().tool(tool.name, context.key):
+                return await perform(tool, arguments, context)
 
         return await ledger.perform(self._durable, tool, key, arguments, context, now)
 

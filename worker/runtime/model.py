@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from worker import tracing
 from worker.errors import NonRetryable
 from worker.llm import ChatRequest, Timeouts
 from worker.models import Usage
@@ -163,6 +164,7 @@ class _RunSink:
         self._writer.flush()
 
     def record(self, record: CallRecord) -> None:
+        tracing.current.get().attempt(self._call, record)
         if self._tally.keep is not None:
             self._tally.keep(self._call, record)
 

@@ -38,7 +38,7 @@ from worker.models import (
     Usage,
 )
 from worker.router import Answer, CallRecord, NoModelFree
-from worker.runtime import isolate, llm_run
+from worker.runtime import hooks, isolate, llm_run
 from worker.runtime.agents import Agent, Registry
 from worker.runtime.called import call_of
 from worker.runtime.context import Context, concluded
@@ -49,6 +49,7 @@ from worker.runtime.outcome import failed, raised, succeeded
 from worker.runtime.pulse import Pulse
 from worker.runtime.stream import OWN_LOG, Label, StreamWriter
 from worker.runtime.tools import Toolbox, toolbox
+from worker.tracing import Tracer
 
 logger = logging.getLogger(__name__)
 
@@ -118,6 +119,7 @@ class Environment:
         board: Where the executing run is noted; None notes nothing.
         max_output_bytes: Largest output that the control plane keeps.
         tools: What models may call.
+        tracer: Makes the traces of runs.
     """
 
     agents: Registry
@@ -127,6 +129,7 @@ class Environment:
     board: Board | None = None
     max_output_bytes: int = 8 * 1024 * 1024
     tools: Toolbox = toolbox
+    tracer: Tracer = Tracer()  # noqa: RUF009 - it never changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,11 +212,16 @@ class Run:
         outcome: Outcome | None = None
         if self._stopped is None:
             deadline = math.inf if limit_ms is None else anyio.current_time() + limit_ms / 1000
-            with anyio.CancelScope(deadline=deadline) as self._scope:
-                outcome = await self._outcome()
-            if self._writer is not None:
-                self._writer.flush()
-        if outcome is None or self._suspended is not None:  # whatever an agent makes of its suspension
+            trace = self._environment.tracer.run(self.assignment)
+            with trace.playing():
+                with anyio.CancelScope(deadline=deadline) as self._scope:
+                    outcome = await self._outcome()
+                if self._writer is not None:
+                    self._writer.flush()
+                if outcome is None or self._suspended is not None:  # whatever an agent makes of that
+                    outcome = self._stopped_outcome()
+                trace.ended(*_told(outcome))
+        else:
             outcome = self._stopped_outcome()
         return None if outcome is None else Report(outcome, self._tally.usage())
 
@@ -253,6 +261,7 @@ class Run:
             if outcome.error.code == NoModelFree.code:
                 logger.info("no model is free", extra={"action": "run_returned", "run": self.id})
                 return _given_back(outcome)
+            hooks.told(error, self._error_context(outcome.error.code))
             logger.info(
                 "the agent raised",
                 exc_info=error if logger.isEnabledFor(logging.DEBUG) else None,
@@ -265,6 +274,10 @@ class Run:
                 },
             )
             return outcome
+
+    def _error_context(self, code: str) -> hooks.ErrorContext:
+        run = self.assignment
+        return hooks.ErrorContext(run.run, run.task, run.agent, run.attempt, code)
 
     async def _play(self) -> Outcome:
         assignment, environment = self.assignment, self._environment
@@ -438,6 +451,13 @@ class Run:
     def doing(self, name: str | None) -> None:
         """Note which step is under way."""
         self._pulse.doing(name)
+
+
+def _told(outcome: Outcome | None) -> tuple[str, str | None]:
+    """Return how a run has ended, and the code of its failure."""
+    if outcome is None:
+        return "lost", None
+    return outcome.kind, outcome.error.code if outcome.kind == "failed" else None
 
 
 def _has_changed(agent: Agent, assignment: Assignment) -> bool:

@@ -115,6 +115,8 @@ class FakeRun:
 
 @dataclass(slots=True)
 class _Session:
+    """One incarnation of a worker."""
+
     id: str
     worker: str
     incarnation: str
@@ -129,6 +131,7 @@ class _Session:
 
     @property
     def live(self) -> bool:
+        """Return whether it has not ended."""
         return self.ended is None
 
 
@@ -774,12 +777,14 @@ def _fits(task: FakeTask, offers: dict[str, AgentOffer], llm: bool) -> bool:
 
 
 def _version(offer: AgentOffer | None) -> AgentVersion | None:
+    """Return what an offer says of its code; None when it says nothing."""
     if offer is None or offer.code is None:
         return None
     return AgentVersion(version=offer.version or offer.code, code=offer.code)
 
 
 def _assignment(run: FakeRun) -> Assignment:
+    """Return what a worker is told of a run."""
     task = run.task
     return Assignment(
         run=run.id,

@@ -18,6 +18,7 @@ from worker.runtime.source import code_of
 from worker.service import Identity, Worker
 from worker.testing.control import FakeControlPlane, FakeTask, TaskStatus
 from worker.testing.model import ScriptedModel
+from worker.tracing import Tracer
 
 TIMEOUT_S = 10.0
 Playable: TypeAlias = "Agent | AgentFunction | LlmAgent"
@@ -98,6 +99,7 @@ async def working(
     tools: Iterable[Tool] = (),
     control: FakeControlPlane | None = None,
     name: str = "w",
+    tracer: Tracer | None = None,
     timeout_s: float = TIMEOUT_S,
 ) -> AsyncIterator[AtWork]:
     """Run a worker in this process while the block lasts.
@@ -109,12 +111,14 @@ async def working(
         tools: What models may call, beside the tools that `@tool` has made in this process.
         control: Another control plane, such as that of an earlier block whose tasks are to go on.
         name: Of the worker.
+        tracer: Makes traces, as `worker.tracing.tracer()` does.
         timeout_s: For the whole block.
     """
     control = control if control is not None else FakeControlPlane(next_sync_ms=20.0)
     environment = Environment(
         Registry(_agent(each) for each in agents),
         model=None if model is None else model.caller(),
+        tracer=tracer or Tracer(),
         **_tools(tools),
     )
     worker = Worker(
@@ -141,6 +145,7 @@ async def play(
     tools: Iterable[Tool] = (),
     signals: Sequence[tuple[str, Any]] = (),
     attempts: int = 1,
+    tracer: Tracer | None = None,
     timeout_s: float = TIMEOUT_S,
 ) -> Played:
     """Play one task to its end, or until it waits for an event that nobody has sent.
@@ -152,12 +157,13 @@ async def play(
         tools: What models may call.
         signals: Name and data of what the task is told, in this order; each waits until it is asked for.
         attempts: How often it is tried at most.
+        tracer: Makes traces, as `worker.tracing.tracer()` does.
         timeout_s: For all of it.
 
     Raises:
         TimeoutError: It did not end in time.
     """
-    async with working(agent, model=model, tools=tools, timeout_s=timeout_s) as at:
+    async with working(agent, model=model, tools=tools, tracer=tracer, timeout_s=timeout_s) as at:
         task = at.control.submit(_agent(agent).name, value, max_attempts=attempts)
         for name, data in signals:
             at.control.signal(task, name, data)
