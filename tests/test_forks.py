@@ -130,6 +130,22 @@ async def test_a_pure_tool_that_asks_people_is_not_called() -> None:
     assert "asks people" in model.asked[1]["messages"][-1]["content"]
 
 
+async def test_a_tool_that_code_calls_is_refused_too() -> None:
+    outside = Outside()
+    unsafe = outside.tools[-1]
+
+    async def agent(ctx: Context, value: Any) -> Any:
+        return (await ctx.call(unsafe, {"what": value})).code
+
+    control, task = await original(outside, ScriptedModel(), agent)
+    played = await forked(control, task, outside, agent)
+    assert (played.output, outside.touched) == (None, ["unsafe go"]), "the recorded result stands in"
+    other = control.submit("agent", "other")
+    control.cancel(other)
+    played = await forked(control, other, outside, agent)
+    assert (played.output, outside.touched) == ("effect_forbidden", ["unsafe go"])
+
+
 async def test_effects_that_are_allowed_are_had() -> None:
     outside = Outside()
     control, task = await original(outside, ScriptedModel("nothing"), LLM)
@@ -186,6 +202,10 @@ async def emits(ctx: Context, value: Any) -> Any:
     await ctx.emit("told", value)
 
 
+async def approves(ctx: Context, value: Any) -> Any:
+    await ctx.approve("a payment", {"cents": 1})
+
+
 async def waits(ctx: Context, value: Any) -> Any:
     await ctx.wait_for("never sent")
 
@@ -198,7 +218,7 @@ async def listens(ctx: Context, value: Any) -> Any:
 TOUCHED: list[Any] = []
 
 
-@pytest.mark.parametrize("agent", [sends, spawns, gathers, emits, waits, listens])
+@pytest.mark.parametrize("agent", [sends, spawns, gathers, emits, approves, waits, listens])
 async def test_an_agent_of_a_fork_has_no_other_way_out(agent: Any) -> None:
     control = FakeControlPlane(next_sync_ms=20.0)
     task = control.submit(agent.__name__, "x")  # it has not begun

@@ -13,6 +13,7 @@ from worker.runtime import ledger, llm_run
 from worker.runtime.approval import Decision
 from worker.runtime.calling import check_arguments, perform
 from worker.runtime.durable import Durable, DurableHost, Outcome, Told
+from worker.runtime.forked import stand_in
 from worker.runtime.llm_agent import AgentResult, LlmAgent
 from worker.runtime.model import Prompt
 from worker.runtime.outcome import Result
@@ -199,6 +200,10 @@ class Context:
         check_arguments(tool, given)
         key = self._durable.numbered(f"call:{tool.name}")
         context = ToolContext(f"{self.task}:{key}", self.task, self.run, self)
+        if await self._durable.find(key, "tool") is None:
+            result = await stand_in(self._durable, tool, key, given)
+            if result is not None:
+                return result
         return await ledger.perform(
             self._durable, tool, key, given, context, lambda: perform(tool, given, context)
         )

@@ -268,6 +268,7 @@ class Durable:
         known = await self.beside(ask.step, "approval")
         if known is not None and known.result is not None:
             return known.result
+        self._check(f"it asks people about {ask.tool!r}")
         self._asks.append(ask)
         if len(self._asks) == 1:
             await self._suspend(ask.step)
