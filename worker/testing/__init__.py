@@ -10,9 +10,10 @@ Nothing opens a socket, and nothing is a real model: what answers is the test's 
 
 from __future__ import annotations
 
-from worker.testing.control import FakeControlPlane, FakeRun, FakeTask
+from worker.testing.control import FakeControlPlane
 from worker.testing.model import Fails, Says, ScriptedModel, call
 from worker.testing.playing import AtWork, Played, play, working
+from worker.testing.rows import FakeRun, FakeTask
 
 __all__ = [
     "AtWork",

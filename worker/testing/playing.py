@@ -16,8 +16,9 @@ from worker.runtime import Agent, Context, Environment, LlmAgent, Registry, Tool
 from worker.runtime.agents import AgentFunction, registry
 from worker.runtime.source import code_of
 from worker.service import Identity, Worker
-from worker.testing.control import FakeControlPlane, FakeTask, TaskStatus
+from worker.testing.control import FakeControlPlane
 from worker.testing.model import ScriptedModel
+from worker.testing.rows import FakeTask, TaskStatus
 from worker.tracing import Tracer
 
 TIMEOUT_S = 10.0
