@@ -156,6 +156,7 @@ async function table(): Promise<[Public, Record<string, unknown>, Role[]][]> {
 
 function call(fn: Public, args: Record<string, unknown>, key: string): Promise<unknown> {
   const isQuery = [
+    "compare",
     "inbox",
     "input",
     "steps",
