@@ -27,8 +27,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 def _children(process: int, name: str) -> list[int]:
     """Return the ids of a process's children whose command line holds `name`."""
     listed = subprocess.run(
-        ["ps", "-o", "pid=,args=", "--ppid", str(process)], capture_output=True, text=True, check=True
-    )
+        ["ps", "-o", "pid=,args=", "--ppid", str(process)], capture_output=True, text=True, check=False
+    )  # its exit code is 1 when there are none
     return [int(line.split()[0]) for line in listed.stdout.splitlines() if name in line]
 
 
@@ -58,12 +58,18 @@ class WorkerProcess:
     def poll(self) -> int | None:
         return self._process.poll()
 
-    def freeze_listener(self) -> None:
+    async def freeze_listener(self) -> None:
         """Stop the process that brings the worker's wake-up calls: the child of its sidecar."""
-        (sidecar,) = _children(self.pid, "worker.sidecar")
-        (listener,) = _children(sidecar, "worker.sidecar")
+        (sidecar,) = await self._started(self.pid)
+        (listener,) = await self._started(sidecar)
         os.kill(listener, signal.SIGSTOP)
         self._frozen.append(listener)
+
+    async def _started(self, parent: int) -> list[int]:
+        with anyio.fail_after(20):
+            while not (children := _children(parent, "worker.sidecar")):
+                await anyio.sleep(0.05)
+        return children
 
     async def killed(self) -> None:
         """Kill it, and return once its runs that play in a process of their own are gone too."""

@@ -23,7 +23,7 @@ async def test_a_frozen_listener_is_seen_and_replaced_and_the_work_goes_on(tmp_p
         await at.know("stubborn", "noop")
         running = await at.submit("stubborn")
         await at.begun(running)
-        worker.freeze_listener()
+        await worker.freeze_listener()
         worker.send(signal.SIGCONT)  # it alone is frozen
         ages: list[float] = []
         with anyio.fail_after(20):

@@ -129,7 +129,7 @@ async def test_a_worker_without_a_subscription_hears_of_a_cancel_within_one_hear
         await at.know("stubborn")
         task = await at.submit("stubborn")
         await at.begun(task)
-        worker.freeze_listener()
+        await worker.freeze_listener()
         await at.client.cancel(task)
         await at.until(task, lambda view: view.status == "cancelled", within_s=2.5)
 

@@ -155,7 +155,7 @@ def is_running(pid: int) -> bool:
 
 async def test_a_blocked_process_and_its_children_are_killed_at_the_time_limit() -> None:
     reporter = Reporter()
-    outcome = await outcome_of(isolated("hang", None, reporter, timeout_ms=2000))
+    outcome = await outcome_of(isolated("hang", None, reporter, timeout_ms=5000))
     assert failure(outcome) == ("timeout", True)
     child = int(reporter.said[0][3])
     deadline = time.monotonic() + 5
