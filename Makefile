@@ -7,12 +7,12 @@ NODE := .venv/bin/node
 VITEST := $(NODE) node_modules/vitest/vitest.mjs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak chaos check lint types format generate bench clean
+.PHONY: help setup demo test e2e soak chaos check lint types format generate bench clean
 
 help:  ## this list
-	@$(PYTHON) -c "import re; [print(f'make {name:12} {does}') for name, does in re.findall(r'(?m)^([a-z]+):.*?## (.*)', open('Makefile').read())]"
+	@$(PYTHON) -c "import re; [print(f'make {name:12} {does}') for name, does in re.findall(r'(?m)^([a-z0-9]+):.*?## (.*)', open('Makefile').read())]"
 
-setup: .venv/.installed node_modules/.installed  ## .venv and node_modules; the other targets do it by themselves
+setup: .venv/.installed node_modules/.installed dashboard/dist/index.html  ## .venv, node_modules and the built dashboard; the other targets do it by themselves
 
 .venv/.installed: pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
@@ -31,6 +31,9 @@ node_modules/.installed: package.json package-lock.json .venv/.installed
 	  ci --ignore-scripts --loglevel=error
 	@touch $@
 
+dashboard/dist/index.html: node_modules/.installed $(wildcard dashboard/src/* dashboard/src/*/* dashboard/hooks/* dashboard/public/*) dashboard/index.html dashboard/vite.config.ts convex/constants.ts
+	$(NODE) node_modules/vite/bin/vite.js build --config dashboard/vite.config.ts --logLevel warn
+
 demo: setup  ## agents at work on this machine, streamed to the terminal; KEEP=1 leaves all of it running
 	$(PY) -m examples.demo
 
@@ -39,6 +42,9 @@ demo: setup  ## agents at work on this machine, streamed to the terminal; KEEP=1
 test: check  ## everything that CI runs
 	$(VITEST) run $(if $(CI),--retry 1)
 	$(PY) -m pytest -n 2 --dist worksteal $(if $(CI),|| { [ $$? = 1 ] && $(PY) -m pytest --last-failed --last-failed-no-failures none; })
+
+e2e: setup  ## the dashboard in a real browser
+	$(VITEST) run --project dashboard --project e2e
 
 soak: setup  ## kill a loaded host 200 times (ROUNDS=n SEED=n) and look for what was lost
 	$(NODE) tests/soak/main.mjs
@@ -58,6 +64,7 @@ types: setup
 	$(PY) -m mypy
 	$(NODE) node_modules/typescript/bin/tsc -p convex/tsconfig.json
 	$(NODE) node_modules/typescript/bin/tsc -p embedded/tsconfig.json
+	$(NODE) node_modules/typescript/bin/tsc -p dashboard/tsconfig.json
 	$(NODE) node_modules/typescript/bin/tsc -p tests/conformance/tsconfig.json
 	$(NODE) node_modules/typescript/bin/tsc -p tests/apps/tsconfig.json
 	$(NODE) tests/generated.mjs --check
@@ -74,4 +81,4 @@ bench: setup  ## benchmarks: a JSON line for each figure, and a table
 	$(PY) -m bench
 
 clean:  ## remove what the other targets made
-	rm -rf .venv node_modules .signalbox .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv node_modules .signalbox dashboard/dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,10 +1,20 @@
 import convex from "@convex-dev/eslint-plugin";
 import js from "@eslint/js";
+import reactHooks from "eslint-plugin-react-hooks";
 import globals from "globals";
 import tseslint from "typescript-eslint";
 
 export default tseslint.config(
-  { ignores: ["node_modules/", ".venv/", "**/_generated/", "embedded/fixtures/", ".signalbox/"] },
+  {
+    ignores: [
+      "node_modules/",
+      ".venv/",
+      "**/_generated/",
+      "embedded/fixtures/",
+      ".signalbox/",
+      "dashboard/dist/",
+    ],
+  },
   {
     files: ["**/*.{js,mjs}"],
     extends: [js.configs.recommended],
@@ -15,6 +25,23 @@ export default tseslint.config(
     files: ["tests/{apps,conformance,packages,soak}/**/*.{ts,tsx}"],
     extends: [js.configs.recommended, ...tseslint.configs.recommended],
     rules: { "@typescript-eslint/no-non-null-assertion": "off" },
+  },
+  {
+    files: ["dashboard/**/*.{ts,tsx}"],
+    extends: [
+      js.configs.recommended,
+      ...tseslint.configs.strictTypeChecked,
+      reactHooks.configs.flat["recommended-latest"],
+    ],
+    languageOptions: {
+      globals: globals.browser,
+      parserOptions: { project: "./dashboard/tsconfig.json", tsconfigRootDir: import.meta.dirname },
+    },
+    rules: {
+      "@typescript-eslint/no-non-null-assertion": "off", // as in convex/
+      "@typescript-eslint/restrict-template-expressions": ["error", { allowNumber: true }],
+      "@typescript-eslint/no-confusing-void-expression": "off",
+    },
   },
   {
     files: ["convex/**/*.ts"],

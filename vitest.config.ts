@@ -34,6 +34,22 @@ export default defineConfig({
         },
       },
       {
+        // What the dashboard decides without a browser.
+        test: { name: "dashboard", include: ["dashboard/**/*.test.ts"], environment: "node" },
+      },
+      {
+        // The built dashboard in a real Chromium, on a host process: `make e2e`.
+        test: {
+          name: "e2e",
+          include: ["dashboard/e2e/*.test.mjs"],
+          environment: "node",
+          testTimeout: 60_000, // a browser on a loaded machine
+          hookTimeout: 120_000, // the browser is unpacked first
+          maxWorkers: 1, // two browsers at once are slower than one after the other
+          sequence: { groupOrder: 2 },
+        },
+      },
+      {
         // The official clients against a host process: a line of tests/conformance/checklist.md for each group of tests.
         test: {
           name: "clients",

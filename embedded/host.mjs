@@ -12,6 +12,7 @@ import { ofHost } from "./request-context.mjs";
 import { Faults } from "./faults.mjs";
 import { watchPresence } from "./file-presence.mjs";
 import { serveApi } from "./http/api.mjs";
+import { Pages } from "./http/pages.mjs";
 import { createHttpServer } from "./http/server.mjs";
 import { serveSite } from "./http/site.mjs";
 import { FunctionLog } from "./push/function-log.mjs";
@@ -51,6 +52,8 @@ export async function startHost(options, operator, core = openCore(options, oper
   const faults = new Faults(options.faults);
   const sync = new SyncServer({ engine, calls, authenticator }, log, faults);
 
+  const pages = new Pages(options.dashboard ?? null);
+
   const loaded = Promise.withResolvers();
   const siteServer = createHttpServer(async (request, response) => {
     await loaded.promise;
@@ -63,7 +66,7 @@ export async function startHost(options, operator, core = openCore(options, oper
     const { url = "/" } = request;
     if (url === SITE_PREFIX || url.startsWith(`${SITE_PREFIX}/`))
       void serveSite(host, request, response, url.slice(SITE_PREFIX.length) || "/");
-    else void serveApi(host, request, response);
+    else if (!(await pages.serve(request, response))) void serveApi(host, request, response);
   });
   apiServer.on(
     "upgrade",

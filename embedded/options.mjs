@@ -2,6 +2,7 @@
 
 import { parseArgs } from "node:util";
 import path from "node:path";
+import { fileURLToPath } from "node:url";
 import { DEVELOPMENT_ADMIN_KEY, isDevelopmentKey, secretOf } from "./admin-key.mjs";
 import { parseMoment } from "./clock.mjs";
 import { FaultError, parseFaults } from "./faults.mjs";
@@ -19,6 +20,7 @@ import { FaultError, parseFaults } from "./faults.mjs";
  * @property {"full" | "normal"} synchronous  full: a commit is on the disk before its answer; normal: a power cut may lose the last ones
  * @property {{ startMs?: number }} [clock]  a virtual clock; startMs: ms since the epoch, the machine's time by default
  * @property {import("./faults.mjs").FaultSettings} [faults]  what is disturbed between clients and the host
+ * @property {string | null} [dashboard]  absolute path of the folder with the built dashboard; null: it is not served
  * @property {boolean} [strict]  every call evaluates the modules anew, as on Convex
  * @property {boolean} [record]  keep what mutations read and wrote, for the conflict matrix
  * @property {{ rate: number, seed: number }} [conflicts]  rate: share of the runs of mutations that are undone as a conflict, 0 to 1
@@ -30,6 +32,7 @@ export class UsageError extends Error {}
 const LOOPBACK = new Set(["127.0.0.1", "::1", "localhost"]);
 
 const DEFAULT_FUNCTIONS = "./convex";
+const BUILT_DASHBOARD = fileURLToPath(new URL("../dashboard/dist", import.meta.url));
 
 /** @type {import("node:util").ParseArgsOptionsConfig} */
 const FLAGS = {
@@ -44,6 +47,7 @@ const FLAGS = {
   clock: { type: "string", default: "real" },
   conflicts: { type: "string", default: "0" },
   record: { type: "boolean", default: false },
+  dashboard: { type: "string", default: BUILT_DASHBOARD },
   strict: { type: "boolean", default: false },
   faults: { type: "string", default: "none" },
 };
@@ -73,6 +77,7 @@ export function parseOptions(argv, cwd) {
     clock: readClock(flags("clock")),
     conflicts: readConflicts(flags("conflicts")),
     record: on("record"),
+    dashboard: flags("dashboard") === "none" ? null : path.resolve(cwd, flags("dashboard")),
     strict: on("strict"),
     faults: readFaults(flags("faults")),
   };

@@ -1,3 +1,4 @@
+import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 import { DEVELOPMENT_ADMIN_KEY } from "./admin-key.mjs";
 import { parseOptions, UsageError } from "./options.mjs";
@@ -15,13 +16,14 @@ test("without flags the host serves ./convex on the loopback address with the de
     synchronous: "normal",
     record: false,
     strict: false,
+    dashboard: fileURLToPath(new URL("../dashboard/dist", import.meta.url)),
   });
 });
 
 test("every flag is read, and both ports may be free ones", () => {
   const argv = ["--functions", "f", "--data", "/d", "--port", "0", "--site-port=0", "--host", "0.0.0.0"];
   expect(
-    parseOptions([...argv, "--admin-key", "own", "--synchronous", "full", "--no-watch", "--strict"], "/app"),
+    parseOptions([...argv, "--admin-key", "own", "--synchronous", "full", "--no-watch", "--strict", "--dashboard", "none"], "/app"),
   ).toEqual({
     functions: "/app/f",
     explicit: true,
@@ -34,6 +36,7 @@ test("every flag is read, and both ports may be free ones", () => {
     synchronous: "full",
     record: false,
     strict: true,
+    dashboard: null,
   });
 });
 

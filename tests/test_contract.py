@@ -248,9 +248,16 @@ def test_every_public_function_is_called_by_one_of_the_two_clients() -> None:
             __import__("worker.api").api,
         )
     ]
-    python = [name for name in CONTRACT if not name.startswith("dashboard:")]  # these the dashboard calls
+    python = [name for name in CONTRACT if not name.startswith("dashboard:")]
     unused = [name for name in python if not any(f'"{name}"' in source for source in sources)]
     assert unused == []
+
+
+def test_every_function_of_the_dashboard_is_called_by_it() -> None:
+    folder = Path(__file__).resolve().parent.parent / "dashboard" / "src"
+    source = "".join(path.read_text(encoding="utf-8") for path in folder.rglob("*.ts*"))
+    own = [name for name in CONTRACT if name.startswith("dashboard:")]
+    assert [name for name in own if f"api.{name.replace(':', '.')}" not in source] == []
 
 
 def test_a_difference_is_found() -> None:

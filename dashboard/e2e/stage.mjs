@@ -1,0 +1,185 @@
+/** What the dashboard is tried on: the embedded host with the built pages, keys, and workers whose every word is chosen. */
+import { ConvexHttpClient } from "convex/browser";
+import { makeFunctionReference } from "convex/server";
+import { createHash, randomBytes } from "node:crypto";
+import { fileURLToPath } from "node:url";
+import { HostProcess } from "../../tests/host_process.mjs";
+
+const FUNCTIONS = fileURLToPath(new URL("../../convex", import.meta.url));
+
+/** @typedef {"viewer" | "submit" | "operator" | "worker"} Role */
+
+export class Stage {
+  /** @param {string[]} [flags]  of the host */
+  static async start(flags = []) {
+    const stage = new Stage(flags);
+    await stage.host.start();
+    stage.key.operator = await stage.newKey("operator");
+    stage.key.worker = await stage.newKey("worker");
+    return stage;
+  }
+
+  /** @param {string[]} flags */
+  constructor(flags) {
+    this.host = new HostProcess({ functions: FUNCTIONS, flags: ["--no-watch", ...flags] });
+  }
+
+  /** @type {Record<string, string>} */
+  key = {};
+  #workers = 0;
+
+  get url() {
+    return this.host.url;
+  }
+
+  /**
+   * @param {string} name  of a function
+   * @param {"query" | "mutation"} kind
+   * @param {object} args
+   */
+  async #call(name, kind, args, admin = false) {
+    const client = new ConvexHttpClient(this.url, { logger: false });
+    if (admin) client.setAdminAuth(this.host.adminKey);
+    return client[kind](makeFunctionReference(name), args);
+  }
+
+  /** @param {string} name @param {object} [args] @param {string} [key] */
+  query = (name, args = {}, key = this.key.operator) => this.#call(name, "query", { key, ...args });
+  /** @param {string} name @param {object} [args] @param {string} [key] */
+  mutate = (name, args = {}, key = this.key.operator) => this.#call(name, "mutation", { key, ...args });
+
+  /**
+   * @param {Role} role
+   * @param {{ queues?: string[], label?: string }} [more]
+   * @returns {Promise<string>}
+   */
+  async newKey(role, { queues, label = role } = {}) {
+    const prefix = { viewer: "sbv_", submit: "sbs_", operator: "sbo_", worker: "sbw_" }[role];
+    const key = prefix + randomBytes(32).toString("base64url");
+    const hash = createHash("sha256").update(key).digest("hex");
+    await this.#call(
+      "operator:createKey",
+      "mutation",
+      { hash, role, label, ...(queues ? { queues } : {}) },
+      true,
+    );
+    return key;
+  }
+
+  /** @param {string} label */
+  async revokeKey(label) {
+    const keys = await this.#call("operator:listKeys", "query", {}, true);
+    const { key } = keys.find((row) => row.label === label);
+    await this.#call("operator:revokeKey", "mutation", { key }, true);
+  }
+
+  /** Submit one task. @param {object} [spec] @returns {Promise<string>} */
+  async submit(spec = {}) {
+    const [answer] = await this.mutate("tasks:submit", {
+      tasks: [{ agent: "echo", input: "null", ...spec }],
+    });
+    if (!answer.ok) throw new Error(answer.message);
+    return answer.task;
+  }
+
+  /** Submit many at once. @param {number} count @param {object} [spec] */
+  async submitMany(count, spec = {}) {
+    for (let left = count; left > 0; left -= 200) {
+      const tasks = Array.from({ length: Math.min(left, 200) }, () => ({
+        agent: "echo",
+        input: "null",
+        ...spec,
+      }));
+      await this.mutate("tasks:submit", { tasks });
+    }
+  }
+
+  /** A worker that does what the test says. @param {object} [more] */
+  async worker(more = {}) {
+    this.#workers += 1;
+    const name = more.worker ?? `w${this.#workers}`;
+    const { session } = await this.mutate(
+      "worker:register",
+      {
+        ...{
+          worker: name,
+          incarnation: "1",
+          queues: ["default"],
+          labels: [],
+          llm: true,
+          capacity: 50,
+          version: "e2e",
+        },
+        agents: [{ name: "echo", description: "says what it is told", capabilities: [] }],
+        ...more,
+      },
+      this.key.worker,
+    );
+    return new ScriptedWorker(this, session, name);
+  }
+
+  async [Symbol.asyncDispose]() {
+    await this.host[Symbol.asyncDispose]();
+  }
+}
+
+export class ScriptedWorker {
+  /** @param {Stage} stage @param {string} session @param {string} name */
+  constructor(stage, session, name) {
+    Object.assign(this, { stage, session, name });
+  }
+
+  #seq = 0;
+  /** @type {Map<string, number>} of each run */
+  #chunks = new Map();
+
+  /** @param {object} [more] */
+  sync(more = {}) {
+    this.#seq += 1;
+    const empty = { accepted: [], chunks: [], finished: [], acknowledged: [] };
+    return this.stage.mutate(
+      "worker:sync",
+      { session: this.session, seq: this.#seq, ...empty, ...more },
+      this.stage.key.worker,
+    );
+  }
+
+  /** Take what is assigned to it, waiting for the first. @returns {Promise<{ run: string, task: string }[]>} */
+  async take(count = 1) {
+    const taken = [];
+    while (taken.length < count) {
+      const { assigned } = await this.stage.query(
+        "worker:inbox",
+        { session: this.session },
+        this.stage.key.worker,
+      );
+      if (assigned.length > 0) await this.sync({ accepted: assigned.map(({ run }) => run) });
+      else await new Promise((resolve) => setTimeout(resolve, 20));
+      taken.push(...assigned);
+    }
+    return taken;
+  }
+
+  /** @param {string} run @param {string} text @param {{ call?: number, attempt?: number, kind?: string }} [label] */
+  chunk(run, text, label = {}) {
+    const seq = this.#chunks.get(run) ?? 0;
+    this.#chunks.set(run, seq + 1);
+    return { run, seq, call: 1, attempt: 1, kind: "text", text, ...label };
+  }
+
+  /** @param {string} run @param {string} text @param {object} [label] */
+  write(run, text, label) {
+    return this.sync({ chunks: [this.chunk(run, text, label)] });
+  }
+
+  /** @param {string} run @param {object} [outcome] */
+  finish(run, outcome = { kind: "succeeded", output: '"done"' }) {
+    const usage = { model: "scripted-writer", calls: 1, inputTokens: 20, outputTokens: 80 };
+    return this.sync({ finished: [{ run, outcome, usage }] });
+  }
+
+  /** @param {string} run @param {string} code @param {boolean} [retryable] */
+  fail(run, code, retryable = false, message = "as the test has it") {
+    return this.finish(run, { kind: "failed", error: { code, message }, retryable, notBeforeMs: 0 });
+  }
+}

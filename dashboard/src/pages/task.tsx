@@ -1,0 +1,462 @@
+import { useState } from "react";
+import { api } from "../../../convex/_generated/api";
+import type { AttemptView, StepRow } from "../../../convex/dashboard.validators";
+import type { EventView, TaskLinks, TaskView } from "../../../convex/validators";
+import { useStream } from "../../hooks";
+import { useLive, useVerb } from "../live";
+import { cancelled, hasEnded, paused, resumed, retried } from "../optimistic";
+import {
+  Ago,
+  Empty,
+  Facts,
+  Lasted,
+  Loading,
+  Panel,
+  Problem,
+  Shown,
+  Status,
+  Tag,
+  words,
+} from "../parts/states";
+import { Code, StreamText } from "../parts/text";
+import { Why } from "../parts/why";
+import { hrefOf, taskHref } from "../route";
+import { maySubmit, useSession } from "../session";
+import { count, span, stamp, visible } from "../text";
+
+export function TaskPage({ task: id }: { task: string }) {
+  const { data: task, error } = useLive(api.tasks.get, { task: id });
+  if (error !== null) return <Problem error={error} />;
+  if (task === undefined) return <Loading rows={6} />;
+  if (task === null) return <Gone id={id} />;
+  return (
+    <>
+      <div className="heading">
+        <h1>
+          <span className="quiet-text">Task of</span> {visible(task.agent)}
+        </h1>
+        <Status of={task.status} />
+      </div>
+      <p className="mono quiet-text">{task.task}</p>
+      <Actions task={task} />
+      <Summary task={task} />
+      {hasEnded(task.status) || task.status === "running" ? null : (
+        <Panel title="Why it waits">
+          <Why task={task.task} />
+        </Panel>
+      )}
+      {task.error === null || task.status === "succeeded" ? null : <Failure task={task} />}
+      {task.run === null ? null : <Current task={task} />}
+      <Timeline task={task} />
+      <div className="columns">
+        <Texts task={task} />
+        <Links task={task.task} />
+      </div>
+      <History task={task.task} />
+    </>
+  );
+}
+
+function Gone({ id }: { id: string }) {
+  return (
+    <>
+      <h1>This task is gone</h1>
+      <p>
+        There is no task <code>{visible(id)}</code>. What has ended is deleted after its time, 30 days unless
+        the deployment says otherwise, and archived before if that is set up.{" "}
+        <a href={hrefOf(["tasks"])}>Go to the tasks</a>
+      </p>
+    </>
+  );
+}
+
+function Actions({ task }: { task: TaskView }) {
+  const { caller } = useSession();
+  const cancel = useVerb(api.tasks.cancel, cancelled);
+  const retry = useVerb(api.tasks.retry, retried);
+  const pause = useVerb(api.tasks.pause, paused);
+  const resume = useVerb(api.tasks.resume, resumed);
+  const [asked, setAsked] = useState(false);
+  if (!maySubmit(caller)) return null;
+  const { status } = task;
+  const args = { task: task.task };
+  const stop = async () => {
+    setAsked(true);
+    if ((await cancel(args)) === null) setAsked(false);
+  };
+  return (
+    <div className="actions" role="group" aria-label="What to do with the task">
+      {hasEnded(status) ? null : (
+        <button
+          className="button danger"
+          disabled={asked && status === "running"}
+          onClick={() => void stop()}
+        >
+          {asked && status === "running" ? "Cancelling…" : "Cancel"}
+        </button>
+      )}
+      {hasEnded(status) && status !== "succeeded" ? (
+        <button className="button" onClick={() => (setAsked(false), void retry(args))}>
+          Retry
+        </button>
+      ) : null}
+      {status === "paused" ? (
+        <button className="button" onClick={() => void resume(args)}>
+          Resume
+        </button>
+      ) : hasEnded(status) ? null : (
+        <button className="button" onClick={() => void pause(args)}>
+          Pause
+        </button>
+      )}
+    </div>
+  );
+}
+
+function Summary({ task }: { task: TaskView }) {
+  const { usage } = task;
+  const tokens = (value: number | null) => (value === null ? "?" : count(value));
+  return (
+    <Facts
+      of={[
+        ["Queue", visible(task.queue)],
+        ["Attempt", `${task.attempt} of ${task.maxAttempts}`],
+        ["Priority", task.priority],
+        ["Submitted", <Ago at={task.submittedAt} />],
+        ["Waited", <Lasted from={task.submittedAt} to={task.startedAt ?? task.endedAt} />],
+        [
+          "Since its start",
+          task.startedAt === null ? "not begun" : <Lasted from={task.startedAt} to={task.endedAt} />,
+        ],
+        ["Model", usage.model === null ? "none yet" : visible(usage.model)],
+        [
+          "Tokens",
+          usage.calls === 0
+            ? "none yet"
+            : `${tokens(usage.inputTokens)} in, ${tokens(usage.outputTokens)} out`,
+        ],
+      ]}
+    />
+  );
+}
+
+function Failure({ task }: { task: TaskView }) {
+  const causes = useLive(api.tasks.causes, { task: task.task });
+  return (
+    <Panel title="What went wrong">
+      <p className="bad-text">
+        <strong>{visible(task.error!.code)}</strong>{" "}
+        <span className="long">{visible(task.error!.message)}</span>
+      </p>
+      <Shown live={causes} rows={1}>
+        {(found) =>
+          found.length < 1 ? null : (
+            <ul className="plain">
+              {found.map(({ code, count, message, lastAttempt, lastAt }) => (
+                <li key={code}>
+                  <strong>{visible(code)}</strong> in {count} {count === 1 ? "attempt" : "attempts"}, the last
+                  of them {lastAttempt}
+                  {lastAt === null ? null : <>, {stamp(lastAt)}</>}:{" "}
+                  <span className="long">{visible(message)}</span>
+                </li>
+              ))}
+            </ul>
+          )
+        }
+      </Shown>
+    </Panel>
+  );
+}
+
+/** The live run, or the last one: its progress and its text. */
+function Current({ task }: { task: TaskView }) {
+  const { key } = useSession();
+  const stream = useStream(task, key);
+  const live = task.status === "running";
+  const state = useLive(api.tasks.state, live ? { task: task.task } : null);
+  const { progress, clocks } = state.data ?? { progress: null, clocks: null };
+  return (
+    <Panel
+      title={live ? "What it writes" : "What it wrote"}
+      aside={
+        live ? <Tag tone="active">live</Tag> : <span className="quiet-text">attempt {task.attempt}</span>
+      }
+    >
+      {progress === null ? null : (
+        <p>
+          {visible(progress.message)}{" "}
+          {progress.total === null ? (
+            count(progress.done)
+          ) : (
+            <progress max={progress.total} value={progress.done} aria-label="Progress" />
+          )}
+        </p>
+      )}
+      {clocks?.silentMs == null ? null : (
+        <p className="quiet-text">
+          Silent for {span(clocks.silentMs)}
+          {clocks.on === null ? null : <>, in {clocks.name === null ? clocks.on : visible(clocks.name)}</>}
+        </p>
+      )}
+      {stream.error === null ? null : <Problem error={stream.error} />}
+      {stream.segments.length === 0 ? (
+        stream.loaded ? (
+          <Empty>{live ? "Nothing yet." : "It wrote nothing."}</Empty>
+        ) : stream.error === null ? (
+          <Loading rows={2} />
+        ) : null
+      ) : (
+        <StreamText segments={stream.segments} live={live} label="What the run writes" />
+      )}
+    </Panel>
+  );
+}
+
+type Moment =
+  { kind: "attempt"; at: number; attempt: AttemptView } | { kind: "step"; at: number; step: StepRow };
+
+/** Attempts and, between them, what was done for good, in the order of time. Pure. */
+export function momentsOf(attempts: readonly AttemptView[], steps: readonly StepRow[]): Moment[] {
+  return [
+    ...attempts.map((attempt): Moment => ({ kind: "attempt", at: attempt.assignedAt, attempt })),
+    ...steps.map((step): Moment => ({ kind: "step", at: step.keptAt, step })),
+  ].sort((a, b) => a.at - b.at);
+}
+
+function Timeline({ task }: { task: TaskView }) {
+  const attempts = useLive(api.dashboard.attempts, { task: task.task });
+  const steps = useLive(api.dashboard.steps, { task: task.task });
+  const live = {
+    data:
+      attempts.data === undefined || steps.data === undefined
+        ? undefined
+        : {
+            moments: momentsOf(attempts.data.attempts, steps.data.steps),
+            more: attempts.data.more || steps.data.more,
+          },
+    error: attempts.error ?? steps.error,
+  };
+  return (
+    <Panel title="Timeline">
+      <Shown live={live}>
+        {({ moments, more }) =>
+          moments.length === 0 ? (
+            <Empty>No attempt yet.</Empty>
+          ) : (
+            <>
+              {more ? <p className="quiet-text">Not all of it is shown: it is too much.</p> : null}
+              <ol className="timeline">
+                {moments.map((moment) =>
+                  moment.kind === "attempt" ? (
+                    <Attempt key={moment.attempt.run} of={moment.attempt} task={task} />
+                  ) : (
+                    <Step key={`step ${moment.step.key}`} of={moment.step} />
+                  ),
+                )}
+              </ol>
+            </>
+          )
+        }
+      </Shown>
+    </Panel>
+  );
+}
+
+function Attempt({ of, task }: { of: AttemptView; task: TaskView }) {
+  const { attempt, run, state, worker, assignedAt, endedAt, error, usage } = of;
+  const [open, setOpen] = useState(false);
+  return (
+    <li className="moment">
+      <div className="moment-head">
+        <strong>Attempt {attempt}</strong> <Status of={state} />
+        <span className="quiet-text">
+          {worker === null ? (
+            "by a worker that is forgotten"
+          ) : (
+            <a href={hrefOf(["workers", worker])}>{visible(worker)}</a>
+          )}
+          , {stamp(assignedAt)}, <Lasted from={assignedAt} to={endedAt} />
+          {usage === null || usage.calls === 0 ? null : (
+            <>
+              , {usage.calls} model {usage.calls === 1 ? "call" : "calls"}
+            </>
+          )}
+        </span>
+      </div>
+      {error === null ? null : (
+        <p className="bad-text">
+          <strong>{visible(error.code)}</strong> <span className="long">{visible(error.message)}</span>
+        </p>
+      )}
+      {run === task.run ? null : (
+        <details onToggle={({ currentTarget }) => setOpen(currentTarget.open)}>
+          <summary>What it wrote</summary>
+          {open ? <Written task={task.task} run={run} attempt={attempt} /> : null}
+        </details>
+      )}
+    </li>
+  );
+}
+
+function Written({ task, run, attempt }: { task: string; run: string; attempt: number }) {
+  const { key } = useSession();
+  const { segments, loaded, error } = useStream({ task, run }, key);
+  if (error !== null) return <Problem error={error} />;
+  if (!loaded) return <Loading rows={1} />;
+  if (segments.length === 0) return <Empty>It wrote nothing.</Empty>;
+  return <StreamText segments={segments} live={false} label={`What attempt ${attempt} wrote`} />;
+}
+
+function Step({ of: { key, kind, over, endsAt, result, cut, keptAt } }: { of: StepRow }) {
+  return (
+    <li className="moment small">
+      <div className="moment-head">
+        <span className="mono long">{visible(key)}</span>{" "}
+        <Tag tone={over ? "good" : "waits"}>{words(kind)}</Tag>
+        <span className="quiet-text">
+          {stamp(keptAt)}
+          {over ? null : endsAt === null ? ", not over" : `, until ${stamp(endsAt)}`}
+        </span>
+      </div>
+      {result === null ? (
+        cut ? (
+          <p className="quiet-text">Its result is too large to be shown here.</p>
+        ) : null
+      ) : (
+        <details>
+          <summary>Its result{cut ? ", the beginning" : ""}</summary>
+          <Code text={result} label={`Result of ${key}`} />
+        </details>
+      )}
+    </li>
+  );
+}
+
+function Texts({ task }: { task: TaskView }) {
+  return (
+    <>
+      <Panel title="Input">
+        <Part task={task.task} of="input" />
+      </Panel>
+      <Panel title="Output">
+        {task.output !== null ? (
+          <Code text={task.output} label="Output" />
+        ) : task.largeOutput ? (
+          <Part task={task.task} of="output" />
+        ) : (
+          <Empty>{hasEnded(task.status) ? "It has none." : "Not yet."}</Empty>
+        )}
+      </Panel>
+    </>
+  );
+}
+
+/** A text that may be kept in parts: the first is shown, the others when they are asked for. */
+function Part({ task, of }: { task: string; of: "input" | "output" }) {
+  const [index, setIndex] = useState(0);
+  const part = useLive(api.tasks.part, { task, of, index });
+  return (
+    <Shown live={part} rows={1}>
+      {(found) =>
+        found === null ? (
+          <Empty>There is none.</Empty>
+        ) : (
+          <>
+            <Code text={found.text} label={of === "input" ? "Input" : "Output"} />
+            {found.parts < 2 ? null : (
+              <div className="actions">
+                <button className="button" disabled={index === 0} onClick={() => setIndex(index - 1)}>
+                  Part before
+                </button>
+                <span>
+                  part {index + 1} of {found.parts}
+                </span>
+                <button
+                  className="button"
+                  disabled={index + 1 >= found.parts}
+                  onClick={() => setIndex(index + 1)}
+                >
+                  Next part
+                </button>
+              </div>
+            )}
+          </>
+        )
+      }
+    </Shown>
+  );
+}
+
+function Links({ task }: { task: string }) {
+  const links = useLive(api.tasks.links, { task });
+  const { data } = links;
+  if (data !== undefined && isAlone(data)) return null;
+  return (
+    <Panel title="Hangs together with">
+      <Shown live={links} rows={1}>
+        {({ parent, after, dependents, children, more }) => (
+          <>
+            {parent === null ? null : (
+              <p>
+                Submitted by <a href={taskHref(parent)}>the run of another task</a>
+              </p>
+            )}
+            <TaskLinkList title="Comes after" of={after} />
+            <TaskLinkList title="Comes before" of={dependents} />
+            <TaskLinkList title="Children" of={children} />
+            {more ? <p className="quiet-text">There are more than are shown.</p> : null}
+          </>
+        )}
+      </Shown>
+    </Panel>
+  );
+}
+
+const isAlone = ({ parent, after, dependents, children }: TaskLinks) =>
+  parent === null && after.length + dependents.length + children.length === 0;
+
+function TaskLinkList({ title, of }: { title: string; of: TaskLinks["children"] }) {
+  if (of.length === 0) return null;
+  return (
+    <>
+      <h3>{title}</h3>
+      <ul className="plain">
+        {of.map(({ task, agent, status }) => (
+          <li key={task}>
+            <a href={taskHref(task)}>{visible(agent)}</a> <Status of={status} />
+          </li>
+        ))}
+      </ul>
+    </>
+  );
+}
+
+function History({ task }: { task: string }) {
+  const history = useLive(api.tasks.history, { task });
+  return (
+    <Panel title="History">
+      <Shown live={history}>
+        {({ events, cursor }) => (
+          <ol className="plain events">
+            {events.map((event, at) => (
+              <li key={at}>
+                <time className="quiet-text" dateTime={new Date(event.at).toISOString()}>
+                  {stamp(event.at)}
+                </time>{" "}
+                {words(event.type)} <span className="quiet-text long">{dataOf(event)}</span>
+              </li>
+            ))}
+            {cursor === null ? null : (
+              <li className="quiet-text">and more: signalbox tasks history {task}</li>
+            )}
+          </ol>
+        )}
+      </Shown>
+    </Panel>
+  );
+}
+
+const dataOf = ({ data }: EventView): string =>
+  Object.entries(data)
+    .map(([name, value]) => visible(`${name} ${String(value)}`))
+    .join(", ");

@@ -1,0 +1,189 @@
+import { api } from "../../../convex/_generated/api";
+import type { WorkerRow } from "../../../convex/dashboard.validators";
+import type { PageProps } from "../frame";
+import { useLive, useNow, useVerb } from "../live";
+import { drained } from "../optimistic";
+import { Confirm } from "../parts/confirm";
+import { Empty, Facts, Shown, Table, Tag } from "../parts/states";
+import { hrefOf } from "../route";
+import { mayOperate, useSession } from "../session";
+import { span, visible } from "../text";
+
+export function WorkersPage({ name }: PageProps) {
+  if (name !== undefined) return <WorkerPage name={name} />;
+  return (
+    <>
+      <h1>Workers</h1>
+      <WorkerTable />
+    </>
+  );
+}
+
+export function WorkerTable({ liveOnly = false }: { liveOnly?: boolean }) {
+  const workers = useLive(api.dashboard.workers, {});
+  return (
+    <Shown live={workers}>
+      {({ workers, more }) => {
+        const rows = liveOnly ? workers.filter((row) => row.live) : workers;
+        if (rows.length === 0)
+          return <Empty>No worker is here. Start one: signalbox worker --agents examples.first_light</Empty>;
+        return (
+          <>
+            <Table
+              label="Workers"
+              head={[
+                "Worker",
+                "State",
+                "Process",
+                "Inbox",
+                "Silent runs",
+                "Room for",
+                "Queues",
+                ...(liveOnly ? [] : [""]),
+              ]}
+            >
+              {rows.map((row) => (
+                <Row key={row.name} row={row} withVerb={!liveOnly} />
+              ))}
+            </Table>
+            {more ? <p className="quiet-text">There are more than are shown.</p> : null}
+          </>
+        );
+      }}
+    </Shown>
+  );
+}
+
+function Row({ row, withVerb }: { row: WorkerRow; withVerb: boolean }) {
+  return (
+    <tr data-worker={row.name}>
+      <td>
+        <a href={hrefOf(["workers", row.name])}>{visible(row.name)}</a>
+      </td>
+      <td>
+        <State of={row} />
+      </td>
+      <td>
+        <Heard of={row} />
+      </td>
+      <td>{row.clocks === null ? "–" : `${span(row.clocks.inboxAgeMs)} ago`}</td>
+      <td>
+        {row.clocks === null ? "–" : row.clocks.silent.length === 0 ? "none" : row.clocks.silent.length}
+      </td>
+      <td>{row.capacity}</td>
+      <td>{row.queues.map(visible).join(", ")}</td>
+      {withVerb ? (
+        <td>
+          <Drain of={row} />
+        </td>
+      ) : null}
+    </tr>
+  );
+}
+
+const State = ({ of: { live, draining, busy, endpoint } }: { of: WorkerRow }) =>
+  !live ? (
+    <Tag>gone</Tag>
+  ) : draining ? (
+    <Tag tone="waits">draining</Tag>
+  ) : endpoint ? (
+    <Tag tone="active">endpoint</Tag>
+  ) : busy ? (
+    <Tag tone="active">at work</Tag>
+  ) : (
+    <Tag tone="good">idle</Tag>
+  );
+
+/** Its process's clock: a busy worker is heard every few seconds, an idle one once a minute. */
+function Heard({ of: { beatAt, busy } }: { of: WorkerRow }) {
+  const now = useNow();
+  if (beatAt === null) return "–";
+  const late = now - beatAt > (busy ? 15_000 : 150_000);
+  return <span className={late ? "bad-text" : undefined}>{span(now - beatAt)} ago</span>;
+}
+
+function Drain({ of: { name, live, draining, endpoint } }: { of: WorkerRow }) {
+  const { caller } = useSession();
+  const drain = useVerb(api.dashboard.drain, drained);
+  if (!live || draining || endpoint || !mayOperate(caller)) return null;
+  return (
+    <Confirm
+      trigger="Drain…"
+      title={`Drain ${name}`}
+      verb="Drain it"
+      onConfirm={() => drain({ worker: name })}
+    >
+      <p>It is given nothing more, finishes what it holds and leaves. To have it back, start it again.</p>
+    </Confirm>
+  );
+}
+
+function WorkerPage({ name }: { name: string }) {
+  const workers = useLive(api.dashboard.workers, {});
+  return (
+    <>
+      <Shown live={workers}>
+        {({ workers }) => {
+          const row = workers.find((worker) => worker.name === name);
+          if (row === undefined)
+            return (
+              <>
+                <h1>{visible(name)}</h1>
+                <Empty>
+                  No worker of this name is known any more.{" "}
+                  <a href={hrefOf(["workers"])}>Go to the workers</a>
+                </Empty>
+              </>
+            );
+          return <Worker row={row} />;
+        }}
+      </Shown>
+    </>
+  );
+}
+
+function Worker({ row }: { row: WorkerRow }) {
+  return (
+    <>
+      <div className="heading">
+        <h1>{visible(row.name)}</h1>
+        <State of={row} />
+      </div>
+      <div className="actions">
+        <Drain of={row} />
+      </div>
+      <Facts
+        of={[
+          ["Process heard", <Heard of={row} />],
+          [
+            "Inbox loop turned",
+            row.clocks === null ? "not told" : `${span(row.clocks.inboxAgeMs)} before that`,
+          ],
+          ["Room for", `${row.capacity} runs`],
+          ["Queues", row.queues.map(visible).join(", ")],
+          ["Labels", row.labels.length === 0 ? "none" : row.labels.map(visible).join(", ")],
+          ["Agents", row.agents],
+          ["Plays agents of models", row.llm ? "yes" : "no"],
+          ["Version", visible(row.version)],
+        ]}
+      />
+      <h2>Silent runs</h2>
+      {row.clocks === null || row.clocks.silent.length === 0 ? (
+        <Empty>None: all that it holds moves.</Empty>
+      ) : (
+        <ul className="plain">
+          {row.clocks.silent.map(({ run, ms, on, name, attempt }) => (
+            <li key={run}>
+              <span className="mono">{run.slice(0, 12)}</span> for {span(ms)}, in{" "}
+              {name === null ? on : visible(name)}
+              {attempt === null ? null : <>, try {attempt}</>}
+            </li>
+          ))}
+        </ul>
+      )}
+      <p>
+        <a href={hrefOf(["tasks"], { status: "running" })}>Tasks that run</a>
+      </p>
+    </>
+  );
+}

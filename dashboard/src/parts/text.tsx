@@ -1,0 +1,94 @@
+/** Text from elsewhere: models, tools, agents, submitters. It is shown, never done. */
+import { memo, useLayoutEffect, useRef, useState } from "react";
+import type { Segment } from "../../hooks";
+import { pretty, visible, count } from "../text";
+
+const SHOWN_CHARS = 100_000; // of a text; the browser would lay out the rest with every token
+const STICK_PX = 40; // so near to its end a pane follows the text
+
+/** The end of the segments, at most `most` characters, and how many are left out before it. Pure. */
+export function endOf(
+  segments: readonly Segment[],
+  most: number,
+): { shown: readonly Segment[]; left: number } {
+  let room = most;
+  for (let at = segments.length - 1; at >= 0; at--) {
+    const { text } = segments[at]!;
+    if (text.length > room) {
+      const before = segments.slice(0, at).reduce((sum, segment) => sum + segment.text.length, 0);
+      const cut = { ...segments[at]!, text: text.slice(text.length - room) };
+      return { shown: [cut, ...segments.slice(at + 1)], left: before + text.length - room };
+    }
+    room -= text.length;
+  }
+  return { shown: segments, left: 0 };
+}
+
+const LABELS = { reasoning: "Reasoning", log: "Log" } as const;
+
+const Piece = memo(function Piece({ kind, text }: Pick<Segment, "kind" | "text">) {
+  if (kind === "text") return <span>{visible(text)}</span>;
+  return (
+    <span className={`aside-text ${kind}`}>
+      <b>{LABELS[kind]}</b> {visible(text)}
+    </span>
+  );
+});
+
+/** What a run has written, following its end unless somebody has scrolled up. */
+export function StreamText({
+  segments,
+  live,
+  label,
+}: {
+  segments: readonly Segment[];
+  live: boolean;
+  label: string;
+}) {
+  const pane = useRef<HTMLDivElement>(null);
+  const follows = useRef(true);
+  const [all, setAll] = useState(false);
+  const { shown, left } = all ? { shown: segments, left: 0 } : endOf(segments, SHOWN_CHARS);
+  useLayoutEffect(() => {
+    const { current } = pane;
+    if (current !== null && follows.current && live) current.scrollTop = current.scrollHeight;
+  }, [segments, live]);
+  return (
+    <div
+      ref={pane}
+      className={live ? "stream live" : "stream"}
+      role="region"
+      aria-label={label}
+      tabIndex={0}
+      onScroll={({ currentTarget: at }) =>
+        (follows.current = at.scrollHeight - at.scrollTop - at.clientHeight < STICK_PX)
+      }
+    >
+      {left === 0 ? null : (
+        <button className="button quiet" onClick={() => setAll(true)}>
+          Show the first {count(left)} characters too
+        </button>
+      )}
+      {shown.map((segment, at) => (
+        <Piece key={at} kind={segment.kind} text={segment.text} />
+      ))}
+    </div>
+  );
+}
+
+/** A JSON text, or another one that is not to be broken. */
+export function Code({ text, label }: { text: string; label: string }) {
+  const [whole, setWhole] = useState<string | null>(null); // the text that was asked for in full
+  const shown = visible(pretty(text));
+  const cut = whole === text ? shown : shown.slice(0, SHOWN_CHARS / 10);
+  return (
+    <pre className="code" role="region" aria-label={label} tabIndex={0}>
+      {cut}
+      {cut.length === shown.length ? null : (
+        <button className="button quiet" onClick={() => setWhole(text)}>
+          Show all {count(shown.length)} characters
+        </button>
+      )}
+    </pre>
+  );
+}
