@@ -37,6 +37,10 @@ export class HostProcess {
   /** @type {import("node:child_process").ChildProcessByStdio<null, import("node:stream").Readable, import("node:stream").Readable> | null} */
   #child = null;
 
+  get isRunning() {
+    return this.#child !== null;
+  }
+
   get file() {
     return path.join(this.data, "host.sqlite");
   }

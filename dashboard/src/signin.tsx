@@ -51,7 +51,7 @@ export function SignIn({
           <p>{problem}</p>
         </div>
       )}
-      <form onSubmit={submit} className="form" onChange={() => setMissing(null)}>
+      <form onSubmit={submit} className="form" noValidate onChange={() => setMissing(null)}>
         {asks ? (
           <label>
             Deployment

@@ -29,7 +29,8 @@ export function span(ms: number): string {
   if (!Number.isFinite(ms)) return "?";
   const whole = Math.max(0, Math.round(ms));
   if (whole < 1_000) return `${whole} ms`;
-  if (whole < 59_950) return `${(whole / 1_000).toFixed(whole < 9_950 ? 1 : 0)} s`;
+  if (whole < 9_950) return `${(whole / 1_000).toFixed(1)} s`;
+  if (whole < 60_000) return `${Math.floor(whole / 1_000)} s`;
   const [unit, name] = UNITS.find(([size]) => whole >= size) ?? UNITS[2];
   const count = Math.floor(whole / unit);
   const [small, smallName] =

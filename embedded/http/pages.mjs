@@ -95,7 +95,7 @@ export class Pages {
   #load(folder) {
     /** @type {Map<string, File>} */
     const files = new Map();
-    let writtenAt = 0;
+    let writtenAt;
     try {
       writtenAt = statSync(path.join(folder, INDEX), { throwIfNoEntry: false })?.mtimeMs ?? 0;
       if (writtenAt === this.#writtenAt) return;

@@ -286,14 +286,13 @@ function Verbs({ filter, rows, onDone }: { filter: ListFilter; rows: TaskRow[]; 
 /** Reads on as the end of the list comes into view; by hand where the last page had nothing that the filter names. */
 function More({ shown, status, more }: { shown: number; status: string; more: () => void }) {
   const end = useRef<HTMLDivElement>(null);
-  const grown = useRef(-1); // how many there were when it last read on by itself
+  const before = useRef(-1); // how many there were when it began to read on
   useEffect(() => {
+    if (status === "LoadingMore") before.current = shown;
     const at = end.current;
-    if (at === null || status !== "CanLoadMore") return;
+    if (at === null || status !== "CanLoadMore" || before.current === shown) return;
     const observer = new IntersectionObserver(([seen]) => {
-      if (!seen?.isIntersecting || grown.current === shown) return;
-      grown.current = shown;
-      more();
+      if (seen?.isIntersecting) more();
     });
     observer.observe(at);
     return () => observer.disconnect();

@@ -4,6 +4,7 @@ import type { Segment } from "../../hooks";
 import { pretty, visible, count } from "../text";
 
 const SHOWN_CHARS = 100_000; // of a text; the browser would lay out the rest with every token
+const SLICE_CHARS = 4_096; // what is laid out again when a text grows
 const STICK_PX = 40; // so near to its end a pane follows the text
 
 /** The end of the segments, at most `most` characters, and how many are left out before it. Pure. */
@@ -16,21 +17,41 @@ export function endOf(
     const { text } = segments[at]!;
     if (text.length > room) {
       const before = segments.slice(0, at).reduce((sum, segment) => sum + segment.text.length, 0);
-      const cut = { ...segments[at]!, text: text.slice(text.length - room) };
-      return { shown: [cut, ...segments.slice(at + 1)], left: before + text.length - room };
+      // In whole slices: else every slice would be another one with each token.
+      const from = Math.ceil((text.length - room) / SLICE_CHARS) * SLICE_CHARS;
+      const start = /[\udc00-\udfff]/.test(text.charAt(from)) ? from + 1 : from;
+      const cut = { ...segments[at]!, text: text.slice(start) };
+      return { shown: [cut, ...segments.slice(at + 1)], left: before + start };
     }
     room -= text.length;
   }
   return { shown: segments, left: 0 };
 }
 
+/** A text in pieces of a fixed size, of which only the last grows; no character is cut in two. Pure. */
+export function slicesOf(text: string): string[] {
+  const slices: string[] = [];
+  for (let at = 0; at < text.length;) {
+    let end = at + SLICE_CHARS;
+    if (/[\ud800-\udbff]/.test(text.charAt(end - 1))) end += 1;
+    slices.push(text.slice(at, end));
+    at = end;
+  }
+  return slices;
+}
+
+const Slice = memo(function Slice({ text }: { text: string }) {
+  return <span>{visible(text)}</span>;
+});
+
 const LABELS = { reasoning: "Reasoning", log: "Log" } as const;
 
 const Piece = memo(function Piece({ kind, text }: Pick<Segment, "kind" | "text">) {
-  if (kind === "text") return <span>{visible(text)}</span>;
+  const slices = slicesOf(text).map((slice, at) => <Slice key={at} text={slice} />);
+  if (kind === "text") return slices;
   return (
     <span className={`aside-text ${kind}`}>
-      <b>{LABELS[kind]}</b> {visible(text)}
+      <b>{LABELS[kind]}</b> {slices}
     </span>
   );
 });
