@@ -27,6 +27,11 @@ export default tseslint.config(
     rules: { "@typescript-eslint/no-non-null-assertion": "off" },
   },
   {
+    // What runs inside of the page is written beside what drives it.
+    files: ["dashboard/e2e/*.mjs"],
+    languageOptions: { globals: { ...globals.node, ...globals.browser } },
+  },
+  {
     files: ["dashboard/**/*.{ts,tsx}"],
     extends: [
       js.configs.recommended,

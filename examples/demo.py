@@ -35,6 +35,7 @@ from worker.errors import SettingsError, SignalboxError
 from worker.local import DEVELOPMENT_ADMIN_KEY, HOST, MODEL, REPOSITORY, LocalProcess, node_command
 from worker.settings import Settings
 
+DASHBOARD = REPOSITORY / "dashboard" / "dist" / "index.html"
 FIRST_LIGHT = REPOSITORY / "examples" / "first_light.json"
 WORKERS = ("worker-1", "worker-2")
 KILL_AFTER_CHARS = 120  # of a task's text: its model call is well under way, and far from over
@@ -233,7 +234,10 @@ async def wait_for_agents(stage: Stage) -> None:
 
 def keep_running(url: str, keys: Mapping[str, str]) -> None:
     """Wait for the user, with everything up."""
-    say("everything is still running; stop it with Ctrl-C. Try in another terminal:")
+    say("everything is still running; stop it with Ctrl-C.")
+    if DASHBOARD.exists():
+        say(f"Open {url} in a browser and sign in with the key {keys['operator']}")
+    say("Try in another terminal:")
     print(f"    export CONVEX_URL={url} SIGNALBOX_KEY={keys['operator']}")
     print("    .venv/bin/signalbox submit writer --input '\"What is a lease?\"' --follow", flush=True)
     try:
@@ -250,6 +254,8 @@ def staged(model: Model | None, folder: Path) -> bool:
         host = LocalProcess(node_command(HOST, [*options, "--port", "0", "--site-port", "0"]))
         url = stack.enter_context(host).ready["url"]
         say(f"Convex: the embedded host at {url}, serving convex/")
+        if DASHBOARD.exists():
+            say(f"dashboard: {url} (KEEP=1 leaves it there, and prints a key that signs in)")
         started = stack.enter_context(started_model(model))
         keys = anyio.run(create_keys, url, DEVELOPMENT_ADMIN_KEY)
         workers: dict[str, Worker] = {}

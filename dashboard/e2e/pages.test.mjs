@@ -246,13 +246,13 @@ describe("the other pages", () => {
     const { page } = visitor;
     const shown = page.locator('tr[data-schedule="nightly"]');
     await shown.getByText(/^in /).waitFor();
-    await page.getByRole("button", { name: "Pause nightly" }).click();
+    await page.getByRole("button", { name: "Pause: nightly" }).click();
     await shown.getByText("paused").waitFor();
     await until(isEnabled, (enabled) => !enabled);
-    await page.getByRole("button", { name: "Resume nightly" }).click();
+    await page.getByRole("button", { name: "Resume: nightly" }).click();
     await shown.getByText(/^in /).waitFor();
     await until(isEnabled, (enabled) => enabled);
-    await page.getByRole("button", { name: "Run nightly now" }).click();
+    await page.getByRole("button", { name: "Run now: nightly" }).click();
     await page.getByText("nightly runs now").waitFor();
     await page.getByRole("link", { name: "nightly" }).click();
     await until(

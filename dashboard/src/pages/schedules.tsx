@@ -118,12 +118,12 @@ function Verbs({ of: { name, tenant, enabled } }: { of: ScheduleView }) {
   };
   return (
     <div className="actions tight">
-      <button className="button" aria-label={`Run ${name} now`} onClick={() => void run()}>
+      <button className="button" aria-label={`Run now: ${name}`} onClick={() => void run()}>
         Run now
       </button>
       <button
         className="button"
-        aria-label={`${enabled ? "Pause" : "Resume"} ${name}`}
+        aria-label={`${enabled ? "Pause" : "Resume"}: ${name}`}
         onClick={() => void (enabled ? pause : resume)({ tenant, name })}
       >
         {enabled ? "Pause" : "Resume"}

@@ -3,7 +3,8 @@ import { memo, useLayoutEffect, useRef, useState } from "react";
 import type { Segment } from "../../hooks";
 import { pretty, visible, count } from "../text";
 
-const SHOWN_CHARS = 100_000; // of a text; the browser would lay out the rest with every token
+const SHOWN_CHARS = 40_000; // of a text; the browser would lay out the rest with every token
+const CODE_CHARS = 10_000; // of an input or output, until the rest is asked for
 const SLICE_CHARS = 4_096; // what is laid out again when a text grows
 const STICK_PX = 40; // so near to its end a pane follows the text
 
@@ -68,8 +69,8 @@ export function StreamText({
 }) {
   const pane = useRef<HTMLDivElement>(null);
   const follows = useRef(true);
-  const [all, setAll] = useState(false);
-  const { shown, left } = all ? { shown: segments, left: 0 } : endOf(segments, SHOWN_CHARS);
+  const [most, setMost] = useState(SHOWN_CHARS);
+  const { shown, left } = endOf(segments, most);
   useLayoutEffect(() => {
     const { current } = pane;
     if (current !== null && follows.current && live) current.scrollTop = current.scrollHeight;
@@ -86,8 +87,8 @@ export function StreamText({
       }
     >
       {left === 0 ? null : (
-        <button className="button quiet" onClick={() => setAll(true)}>
-          Show the first {count(left)} characters too
+        <button className="button quiet" onClick={() => setMost(most + 4 * SHOWN_CHARS)}>
+          Show more of the {count(left)} characters before this
         </button>
       )}
       {shown.map((segment, at) => (
@@ -101,7 +102,7 @@ export function StreamText({
 export function Code({ text, label }: { text: string; label: string }) {
   const [whole, setWhole] = useState<string | null>(null); // the text that was asked for in full
   const shown = visible(pretty(text));
-  const cut = whole === text ? shown : shown.slice(0, SHOWN_CHARS / 10);
+  const cut = whole === text ? shown : shown.slice(0, CODE_CHARS);
   return (
     <pre className="code" role="region" aria-label={label} tabIndex={0}>
       {cut}
