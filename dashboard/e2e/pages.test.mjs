@@ -9,6 +9,7 @@ let browser;
 
 beforeAll(async () => {
   [stage, browser] = await Promise.all([Stage.start(), openBrowser()]);
+  await stage.worker({ worker: "brings-echo", queues: ["none"] }); // so that each test can be run by itself
 });
 afterAll(async () => {
   await browser?.close();
@@ -181,9 +182,12 @@ describe("tasks", () => {
     await until(
       async () => {
         await page.mouse.wheel(0, 20_000);
-        return shown();
+        return [
+          await shown(),
+          await page.locator(".more").evaluate((at) => at.textContent + at.getBoundingClientRect().top),
+        ];
       },
-      (found) => found >= 260,
+      ([found]) => found >= 260,
     );
     expect(await shown()).toBe(260);
   });

@@ -90,7 +90,8 @@ export class Stage {
         input: "null",
         ...spec,
       }));
-      await this.mutate("tasks:submit", { tasks });
+      const refused = (await this.mutate("tasks:submit", { tasks })).find(({ ok }) => !ok);
+      if (refused !== undefined) throw new Error(refused.message);
     }
   }
 
@@ -123,11 +124,17 @@ export class Stage {
   }
 }
 
+const BEAT_MS = 4_000; // a third of the lease that a worker with runs has
+
 export class ScriptedWorker {
   /** @param {Stage} stage @param {string} session @param {string} name */
   constructor(stage, session, name) {
     Object.assign(this, { stage, session, name });
+    setInterval(() => void this.sync().catch(() => {}), BEAT_MS).unref(); // the host may be down, or the session over
   }
+
+  /** Syncs go one after the other, as a worker's do. @type {Promise<unknown>} */
+  #last = Promise.resolve();
 
   #seq = 0;
   /** @type {Map<string, number>} of each run */
@@ -135,13 +142,18 @@ export class ScriptedWorker {
 
   /** @param {object} [more] */
   sync(more = {}) {
-    this.#seq += 1;
+    const { session } = this;
     const empty = { accepted: [], chunks: [], finished: [], acknowledged: [] };
-    return this.stage.mutate(
-      "worker:sync",
-      { session: this.session, seq: this.#seq, ...empty, ...more },
-      this.stage.key.worker,
-    );
+    const answer = this.#last.then(() => {
+      this.#seq += 1;
+      return this.stage.mutate(
+        "worker:sync",
+        { session, seq: this.#seq, ...empty, ...more },
+        this.stage.key.worker,
+      );
+    });
+    this.#last = answer.catch(() => {});
+    return answer;
   }
 
   /** Take what is assigned to it, waiting for the first. @returns {Promise<{ run: string, task: string }[]>} */

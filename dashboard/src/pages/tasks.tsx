@@ -283,14 +283,20 @@ function Verbs({ filter, rows, onDone }: { filter: ListFilter; rows: TaskRow[]; 
   );
 }
 
-/** Reads on as the end of the list comes into view; by hand where the last page had nothing that the filter names. */
+const MOST_EMPTY = 3;
+
+/** Reads on as the end of the list comes into view; by hand where the last pages had nothing that the filter names. */
 function More({ shown, status, more }: { shown: number; status: string; more: () => void }) {
   const end = useRef<HTMLDivElement>(null);
-  const before = useRef(-1); // how many there were when it began to read on
+  const before = useRef<number | null>(null); // how many there were when it began to read on
+  const empty = useRef(0); // pages in a row that brought nothing
   useEffect(() => {
-    if (status === "LoadingMore") before.current = shown;
+    if (status === "LoadingMore") before.current ??= shown;
     const at = end.current;
-    if (at === null || status !== "CanLoadMore" || before.current === shown) return;
+    if (at === null || status !== "CanLoadMore") return;
+    if (before.current !== null) empty.current = shown > before.current ? 0 : empty.current + 1;
+    before.current = null;
+    if (empty.current >= MOST_EMPTY) return;
     const observer = new IntersectionObserver(([seen]) => {
       if (seen?.isIntersecting) more();
     });
