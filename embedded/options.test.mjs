@@ -23,7 +23,20 @@ test("without flags the host serves ./convex on the loopback address with the de
 test("every flag is read, and both ports may be free ones", () => {
   const argv = ["--functions", "f", "--data", "/d", "--port", "0", "--site-port=0", "--host", "0.0.0.0"];
   expect(
-    parseOptions([...argv, "--admin-key", "own", "--synchronous", "full", "--no-watch", "--strict", "--dashboard", "none"], "/app"),
+    parseOptions(
+      [
+        ...argv,
+        "--admin-key",
+        "own",
+        "--synchronous",
+        "full",
+        "--no-watch",
+        "--strict",
+        "--dashboard",
+        "none",
+      ],
+      "/app",
+    ),
   ).toEqual({
     functions: "/app/f",
     explicit: true,

@@ -3,6 +3,7 @@ import { api } from "../../../convex/_generated/api";
 import type { AttemptView, StepRow } from "../../../convex/dashboard.validators";
 import type { EventView, TaskLinks, TaskView } from "../../../convex/validators";
 import { useStream } from "../../hooks";
+import { Approvals } from "../parts/approvals";
 import { useLive, useVerb } from "../live";
 import { cancelled, hasEnded, paused, resumed, retried } from "../optimistic";
 import {
@@ -40,6 +41,7 @@ export function TaskPage({ task: id }: { task: string }) {
       <p className="mono quiet-text">{task.task}</p>
       <Actions task={task} />
       <Summary task={task} />
+      <Approvals task={task.task} />
       {hasEnded(task.status) || task.status === "running" ? null : (
         <Panel title="Why it waits">
           <Why task={task.task} />

@@ -19,7 +19,16 @@ import { visible } from "../text";
 const PAGE = DASHBOARD_PAGE / 2;
 
 export const STATUSES: readonly TaskStatus[] = [
-  ...(["running", "pending", "delayed", "waiting", "waiting_event", "sleeping", "paused"] as const),
+  ...([
+    "running",
+    "pending",
+    "delayed",
+    "waiting",
+    "waiting_event",
+    "waiting_approval",
+    "sleeping",
+    "paused",
+  ] as const),
   ...(["succeeded", "failed", "cancelled", "skipped"] as const),
 ];
 

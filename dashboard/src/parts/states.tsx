@@ -66,7 +66,14 @@ export const words = (name: string): string => name.replaceAll("_", " ");
 
 const TONES: Partial<Record<TaskStatus | RunState, string>> = {
   ...{ running: "active", assigned: "active", succeeded: "good", failed: "bad", lost: "bad" },
-  ...{ waiting_event: "waits", sleeping: "waits", waiting: "waits", delayed: "waits", paused: "waits" },
+  ...{
+    waiting_event: "waits",
+    waiting_approval: "waits",
+    sleeping: "waits",
+    waiting: "waits",
+    delayed: "waits",
+    paused: "waits",
+  },
 };
 
 /** A task's status or a run's state: told by its word, and by a colour beside it. */

@@ -1,0 +1,95 @@
+import { useState } from "react";
+import { api } from "../../../convex/_generated/api";
+import type { ApprovalView } from "../../../convex/approval.validators";
+import { useLive, useVerb } from "../live";
+import { randomId } from "../id";
+import { mayOperate, useSession } from "../session";
+import { stamp, visible } from "../text";
+import { Panel, Shown, Tag, words } from "./states";
+import { Code } from "./text";
+
+const ASKED = {
+  tool: "wants to call",
+  spend: "wants to spend beyond its budget:",
+  in_doubt: "does not know whether this happened:",
+  agent: "asks:",
+} as const;
+
+const TONES = {
+  asked: "waits",
+  approved: "good",
+  refused: "bad",
+  expired: "still",
+  withdrawn: "still",
+} as const;
+
+/** What a task asks people, and what they have said. Nothing shows where nothing was asked. */
+export function Approvals({ task }: { task: string }) {
+  const live = useLive(api.approvals.list, { task });
+  if (live.data?.approvals.length === 0 || live.data === undefined) return null;
+  return (
+    <Panel title="What it asks people">
+      <Shown live={live}>
+        {({ approvals }) => (
+          <ul className="plain">
+            {approvals.map((approval) => (
+              <Approval key={approval.approval} of={approval} />
+            ))}
+          </ul>
+        )}
+      </Shown>
+    </Panel>
+  );
+}
+
+function Approval({ of }: { of: ApprovalView }) {
+  const { tool, args, why, state, expiresAt, decidedAt, decidedByLabel, note } = of;
+  return (
+    <li className="moment">
+      <div className="moment-head">
+        <span>
+          It {ASKED[why]} <strong className="long">{visible(tool)}</strong>
+        </span>
+        <Tag tone={TONES[state]}>{words(state)}</Tag>
+        <span className="quiet-text">
+          {decidedAt === null ? `until ${stamp(expiresAt)}` : stamp(decidedAt)}
+          {decidedByLabel === null ? null : `, by ${visible(decidedByLabel)}`}
+        </span>
+      </div>
+      {args === null ? null : <Code text={args} label={`Arguments of ${tool}`} />}
+      {note === null || note === "" ? null : <p className="long">{visible(note)}</p>}
+      {state === "asked" ? <Decision of={of} /> : null}
+    </li>
+  );
+}
+
+/** The decision is bound to the arguments that were shown: of others the control plane refuses it. */
+function Decision({ of: { approval, argsHash, tool, why } }: { of: ApprovalView }) {
+  const { caller } = useSession();
+  const decide = useVerb(api.approvals.decide);
+  const [note, setNote] = useState("");
+  const [busy, setBusy] = useState(false);
+  if (!mayOperate(caller)) return <p className="quiet-text">An operator decides.</p>;
+  const say = async (decision: "approve" | "refuse") => {
+    setBusy(true);
+    const given = note.trim() === "" ? {} : { note: note.trim() };
+    await decide({ approval, argsHash, decision, request: randomId(), ...given });
+    setBusy(false);
+  };
+  return (
+    <>
+      <label>
+        Note
+        <input value={note} onChange={({ target }) => setNote(target.value)} placeholder="for the record" />
+      </label>
+      <div className="actions" role="group" aria-label={`Decide on ${tool}`}>
+        <button className="button solid" disabled={busy} onClick={() => void say("approve")}>
+          {why === "in_doubt" ? "It did not happen: run it" : "Approve"}
+        </button>
+        <button className="button danger" disabled={busy} onClick={() => void say("refuse")}>
+          {why === "in_doubt" ? "Fail the task" : "Refuse"}
+        </button>
+      </div>
+    </>
+  );
+}
