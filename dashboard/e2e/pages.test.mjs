@@ -117,6 +117,29 @@ describe("tasks", () => {
     expect(overview.page.url()).toContain("#/tasks?status=failed&code=refused");
   });
 
+  test("what a task asks people is shown with its arguments, and decided by an operator alone", async () => {
+    const worker = await stage.worker({ queues: ["asking"] });
+    const task = await stage.submit({ queue: "asking" });
+    const [{ run }] = await worker.take();
+    const ask = { tool: "pay", args: '{"amount":12}', why: "tool", about: null, timeoutMs: null };
+    const until = { approvals: [{ step: "pay#1", ...ask }] };
+    await worker.finish(run, { kind: "suspended", step: "pay#1", until });
+    const looks = await stage.newKey("viewer", { label: "looks-on" });
+    await using viewer = await open(`/tasks/${task}`, { key: looks });
+    await viewer.page.getByText("An operator decides.").waitFor();
+    await using visitor = await open(`/tasks/${task}`);
+    const { page } = visitor;
+    await page.locator(".heading .badge", { hasText: "waiting approval" }).waitFor();
+    await page.getByRole("region", { name: "Arguments of pay" }).getByText('"amount": 12').waitFor();
+    await page.getByLabel("Note").fill("as agreed");
+    await page.getByRole("button", { name: "Approve" }).click();
+    const asks = viewer.page.getByRole("region", { name: "What it asks people" });
+    await asks.getByText("approved").waitFor();
+    await asks.getByText("as agreed").waitFor();
+    await worker.finish((await worker.take())[0].run);
+    await page.locator(".heading .badge", { hasText: "succeeded" }).waitFor();
+  });
+
   test("filters stand in the address, and a link with them shows the same", async () => {
     await stage.submitMany(3, { queue: "filtered" });
     await stage.submit({ queue: "filtered", delayMs: 3_600_000 });
@@ -174,7 +197,7 @@ describe("tasks", () => {
     expect(await statusOf(one)).toBe("pending");
   });
 
-  test("the list has no end but that of the tasks, and each page of it reads at most 100 documents", async () => {
+  test("the list goes on by itself until there are no more tasks", async () => {
     await stage.submitMany(260, { queue: "long" });
     await using visitor = await open("/tasks?queue=long");
     const { page } = visitor;
