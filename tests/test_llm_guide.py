@@ -21,7 +21,7 @@ async def test_the_agent_of_the_guide_ranks_with_tools_and_is_corrected_once(mon
     monkeypatch.setattr(registered, "registry", Registry())
     monkeypatch.setattr(tools, "toolbox", box)
     sources = re.findall(r"^```python\n(.*?)^```$", GUIDE, re.DOTALL | re.MULTILINE)
-    (source,) = [each for each in sources if "LlmAgent" in each]
+    (source,) = [each for each in sources if '@agent("ranking")' in each]
     exec(compile(source, "docs/agents.md", "exec"), {"__name__": "guide"})
     (agent,) = registered.registry
     control = FakeControlPlane()
