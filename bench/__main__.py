@@ -10,7 +10,17 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import anyio
 
 from bench import model_client, scale, schedules
-from bench.stage import BENCH_AGENT, Figure, Stage, cpu_s, percentile, rss_mb, scripted_model, staged
+from bench.stage import (
+    BENCH_AGENT,
+    Figure,
+    Stage,
+    cpu_s,
+    own_rss_mb,
+    percentile,
+    rss_mb,
+    scripted_model,
+    staged,
+)
 from worker.cli.common import print_table
 from worker.client import TaskSpec
 
@@ -112,6 +122,8 @@ async def idle() -> AsyncIterator[Figure]:
             await warm_up(stage)
             await anyio.sleep(5)
             calls, worker, host = await stage.calls(), cpu_s(pid), cpu_s(stage.host.pid)
+            yield Figure("idle, worker RSS", round(own_rss_mb(pid)), "MB", "its subscription process apart")
+            yield Figure("idle, RSS with its subscription process", round(rss_mb(pid)), "MB")
             await anyio.sleep(60)
             used = await stage.calls() - calls
             yield Figure(

@@ -55,8 +55,12 @@ def _own_cpu_s(pid: int) -> float:
 
 def rss_mb(pid: int) -> float:
     """Return the resident memory of a process and its children in MB."""
-    pages = [int(Path(f"/proc/{each}/statm").read_text().split()[1]) for each in [pid, *children(pid)]]
-    return sum(pages) * _PAGE / 1e6
+    return sum(own_rss_mb(each) for each in [pid, *children(pid)])
+
+
+def own_rss_mb(pid: int) -> float:
+    """Return the resident memory of a process in MB."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE / 1e6
 
 
 def children(pid: int) -> list[int]:

@@ -15,6 +15,7 @@ import pytest
 
 from worker.errors import SettingsError
 from worker.processes import Limits, plain_environment, start
+from worker.runtime.calling import perform
 from worker.runtime.tools import ToolContext, ToolError
 from worker.tools import command as commands
 from worker.tools.command import Ended, Kept, command, run
@@ -221,6 +222,17 @@ async def test_only_the_programs_that_are_named_are_run(tmp_path: Path, capfd: A
     told = await made.call({"argv": ["sleep", "60"]}, CONTEXT)
     assert told["ended"] == "It ran for 0.3 s and was killed." and time.monotonic() - began < 30
     assert capfd.readouterr().out == ""  # nothing of it is on the worker's own output
+
+
+async def test_a_program_that_never_returns_or_floods_ends_as_a_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "FLOOD_BYTES", 1 << 20)
+    made = command(["yes", "sleep"], cwd=tmp_path, timeout_s=0.3)
+    told = await perform(made, {"argv": ["sleep", "60"]}, CONTEXT)
+    assert told.ok and "was killed" in told.content
+    told = await perform(command(["yes"], cwd=tmp_path), {"argv": ["yes"]}, CONTEXT)
+    assert told.ok and "wrote more than 1048576 bytes" in told.content and len(told.content) < 40_000
 
 
 def test_a_program_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:

@@ -79,6 +79,12 @@ async def test_proxies_of_the_environment_are_passed_over(monkeypatch: pytest.Mo
     assert (await get(lambda _: page(b"direct"))).text == "direct"
 
 
+@pytest.mark.parametrize("charset", ["punycode", "unicode_escape", "no-such", "hex", '"'])
+async def test_a_charset_of_another_kind_is_passed_over(charset: str) -> None:
+    got = await get(lambda _: page(b"a-\\u0041", f"content-type: text/plain; charset={charset}"))
+    assert got.text == "a-\\u0041"
+
+
 async def test_what_is_no_text_is_told_and_not_brought() -> None:
     got = await get(lambda _: page(b"\x89PNG", "content-type: image/png"))
     assert (got.text, got.bytes, got.type) == (None, 4, "image/png")
@@ -132,6 +138,11 @@ async def test_garbage_ends_in_one_line(said: bytes) -> None:
     with pytest.raises(ToolError, match="No answer") as raised:
         await get(lambda _: said)
     assert "\n" not in str(raised.value) and len(str(raised.value)) < 320
+
+
+async def test_a_redirect_to_no_address_ends_in_one_line() -> None:
+    with pytest.raises(ToolError, match="no address"):
+        await get(lambda _: moved("http://[::1/"))
 
 
 async def test_redirects_are_followed_so_far() -> None:

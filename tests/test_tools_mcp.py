@@ -17,6 +17,7 @@ from tests.deployment import REPOSITORY
 from tests.test_tools_command import gone
 from tests.test_tools_fetch import Resolver, page, server
 from worker.http.server import listen, serve
+from worker.runtime.calling import check_arguments, perform
 from worker.runtime.tools import (
     InvalidToolError,
     Toolbox,
@@ -83,6 +84,31 @@ async def test_tools_of_a_server_are_chosen_like_any_others(tmp_path: Path) -> N
         assert await one.call("picture", x=1) == '[image/png, 6 bytes]\n{"x": 1}'
         assert len(one.starts) == 1
     await gone(one.starts[0])
+
+
+async def test_whatever_a_server_does_the_model_is_told_in_one_line(tmp_path: Path) -> None:
+    async with small(tmp_path, max_message_bytes=100_000) as one:
+        box = Toolbox()
+        box.add_source(one.server)
+        for name, says in (
+            ("die", "exit code 3"),
+            ("huge", "more than 100000 bytes"),
+            ("fails", "no such customer"),
+        ):
+            (tool,) = await box.chosen([f"small_{name}"])
+            told = await perform(tool, {}, CONTEXT)
+            assert (
+                (told.ok, told.code) == (False, "failed")
+                and says in told.content
+                and "\n" not in told.content
+            )
+        (tool,) = await box.chosen(["small_echo"])
+        check_arguments(tool, {"x": 1})
+        assert (await perform(tool, {"x": 1}, CONTEXT)).content == '{"x": 1}'
+        with pytest.raises(ValueError, match="x"):
+            check_arguments(tool, {"x": "one"})
+        await box.aclose()
+        assert not one.server._keeping
 
 
 def test_prefixes_do_not_overlap() -> None:

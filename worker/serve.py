@@ -28,6 +28,8 @@ from worker.logs import LogFormat, Redactor
 from worker.pushed import Callbacks, Envelope, PushedRun
 from worker.routing import caller
 from worker.runtime import Environment, load
+from worker.runtime.executors import Container, sweep_on
+from worker.runtime.tools import toolbox
 from worker.service import SPARE_CONNECTIONS, run_worker
 from worker.settings import Settings, environment
 from worker.signing import TOLERANCE_S, flaw, secrets_of
@@ -200,6 +202,9 @@ class Endpoint:
             secret = secrets_of(settings.secret.get_secret_value())
             self._callbacks = Callbacks(http, secret, clock=self._clock)
             agents = load(settings.agents)
+            self._stack.push_async_callback(toolbox.aclose)
+            if containers := [each.executor for each in agents if isinstance(each.executor, Container)]:
+                self._spawn(sweep_on(containers, ""))
             self._environment = Environment(
                 agents, settings.agents, model, settings.redactor(), max_output_bytes=MAX_OUTPUT_BYTES
             )

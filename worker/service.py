@@ -38,7 +38,9 @@ from worker.models import (
 from worker.router import Standing
 from worker.routing import caller, report_of, state_of
 from worker.runtime import Environment, Run, load
+from worker.runtime.executors import Container, sweep_on
 from worker.runtime.outcome import failed
+from worker.runtime.tools import toolbox
 from worker.settings import Settings, key_now
 from worker.tracing import tracer
 from worker.wake import Wake
@@ -603,10 +605,19 @@ async def run_worker(
             api.key = key
             return True
 
+        stack.push_async_callback(toolbox.aclose)
         worker = Worker(
             api,
             Identity(settings.worker, settings.queues, settings.labels, settings.concurrency),
-            Environment(agents, settings.agents, model, redact, board, tracer=tracer()),
+            Environment(
+                agents,
+                settings.agents,
+                model,
+                redact,
+                board,
+                tracer=tracer(),
+                worker=settings.worker,
+            ),
             grace_s=settings.grace_s,
             rekey=rekey,
             start_s=start_s,
@@ -621,6 +632,8 @@ async def run_worker(
                     tasks.start_soon(_obey_signals, worker, os._exit)
                 else:
                     tasks.start_soon(_leave_when_idle, worker, idle_s)
+                containers = [each.executor for each in agents if isinstance(each.executor, Container)]
+                tasks.start_soon(sweep_on, containers, settings.worker)
                 code = await worker.run()
                 tasks.cancel_scope.cancel()
         return code

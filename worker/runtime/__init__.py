@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from worker.runtime.agents import Agent, Registry, agent, load
+from worker.runtime.agents import Agent, Registry, agent, external, load
 from worker.runtime.context import Context
+from worker.runtime.executors import Container, Subprocess
 from worker.runtime.hooks import ErrorContext, on_error
 from worker.runtime.llm_agent import AgentResult, GuardrailError, LlmAgent, LoopStoppedError
 from worker.runtime.loop import Call, Limits
@@ -17,6 +18,7 @@ __all__ = [
     "Agent",
     "AgentResult",
     "Call",
+    "Container",
     "Context",
     "Environment",
     "ErrorContext",
@@ -32,11 +34,13 @@ __all__ = [
     "Result",
     "Run",
     "Sole",
+    "Subprocess",
     "Tool",
     "ToolContext",
     "ToolError",
     "Toolbox",
     "agent",
+    "external",
     "load",
     "on_error",
     "pure",

@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from worker.errors import AgentImportError, SignalboxError
+from worker.runtime import tools
+from worker.runtime.executors import Executor
+from worker.runtime.plugins import load_plugins
 from worker.runtime.source import code_of
 
 if TYPE_CHECKING:
@@ -35,6 +38,7 @@ class Agent:
     capabilities: tuple[str, ...] = ()
     version: str | None = None
     code: str | None = None
+    executor: Executor | None = None  # where its runs are played; None: in the worker's own process
 
 
 class Registry:
@@ -76,13 +80,18 @@ registry = Registry()
 
 
 def agent(
-    name: str, *, description: str = "", capabilities: Iterable[str] = (), version: str | None = None
+    name: str,
+    *,
+    description: str = "",
+    capabilities: Iterable[str] = (),
+    version: str | None = None,
+    executor: Executor | None = None,
 ) -> Callable[[AgentFunction], AgentFunction]:
     """Register the decorated `async def play(ctx, input)` as the agent `name`.
 
     `input` is the task's input, parsed from JSON; what the function returns becomes the task's output and
-    must be JSON. A task can ask for one of its `capabilities` instead of its name. The function itself stays
-    as it is and can be called by a test.
+    must be JSON. A task can ask for one of its `capabilities` instead of its name. An `executor` plays each
+    run in a process or container of its own. The function itself stays as it is and can be called by a test.
 
     A task that has taken steps goes on with the `version` that took them: by default a hash of the function
     and of what it uses of its own file. Give it a name of your own when the agent lies in several files, or
@@ -99,16 +108,40 @@ def agent(
         first_line = (inspect.getdoc(play) or "").partition("\n")[0]
         code = code_of(play)
         called = version if code is not None else None
-        registry.add(Agent(name, description or first_line, play, tuple(capabilities), called, code))
+        registry.add(
+            Agent(name, description or first_line, play, tuple(capabilities), called, code, executor)
+        )
         return play
 
     return register
 
 
-def load(modules: Iterable[str]) -> Registry:
-    """Import modules of agents and return the registry.
+def external(
+    name: str, executor: Executor, *, description: str = "", capabilities: Iterable[str] = ()
+) -> Agent:
+    """Register an agent that is a program in any language, which `executor` names.
 
-    A module is found as `python -m` finds it: in the working directory first.
+    It reads and writes lines of JSON: docs/tools.md.
+
+    Raises:
+        SignalboxError: The executor names no program.
+    """
+    if executor.command is None:
+        raise SignalboxError(f"The agent {name!r} needs a command: there is no function to play")
+
+    async def play(ctx: Context, input: Any) -> Any:  # noqa: ANN401, ARG001 - it is never called
+        raise SignalboxError(f"The agent {name!r} is a program and has no function to call")
+
+    made = Agent(name, description, play, tuple(capabilities), executor=executor)
+    registry.add(made)
+    return made
+
+
+def load(modules: Iterable[str]) -> Registry:
+    """Import the plug-ins that are installed and modules of agents, and return the registry.
+
+    A module is found as `python -m` finds it: in the working directory first. A plug-in that does not import
+    is told in the log and left out.
 
     Raises:
         AgentImportError: With one line that says what is wrong, and in which file and line.
@@ -116,6 +149,7 @@ def load(modules: Iterable[str]) -> Registry:
     here = str(Path.cwd())
     if here not in sys.path and "" not in sys.path:
         sys.path.insert(0, here)
+    load_plugins(_take)
     for module in modules:
         if not all(part.isidentifier() for part in module.split(".")):
             raise AgentImportError(
@@ -128,6 +162,17 @@ def load(modules: Iterable[str]) -> Registry:
         except SystemExit as error:
             raise AgentImportError(f"The agents in {module!r} called exit({error.code}) on import") from error
     return registry
+
+
+def _take(found: object) -> None:
+    """Register an agent, a tool or several of them; whatever else it is, its module has been imported."""
+    if isinstance(found, Agent):
+        registry.add(found)
+    elif isinstance(found, tools.Tool):
+        tools.toolbox.add(found)
+    elif isinstance(found, list | tuple):
+        for each in found:
+            _take(each)
 
 
 def _explained(module: str, error: Exception) -> str:

@@ -120,6 +120,7 @@ class Environment:
         max_output_bytes: Largest output that the control plane keeps.
         tools: What models may call.
         tracer: Makes the traces of runs.
+        worker: This worker's name, on what it starts.
     """
 
     agents: Registry
@@ -130,6 +131,7 @@ class Environment:
     max_output_bytes: int = 8 * 1024 * 1024
     tools: Toolbox = toolbox
     tracer: Tracer = Tracer()  # noqa: RUF009 - it never changes
+    worker: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,9 +298,15 @@ class Run:
                 return failed(
                     "unknown_agent", f"This worker has no agent named {assignment.agent!r}", retryable=True
                 )
-            if assignment.isolate:
+            if assignment.isolate or agent.executor is not None:
                 return await isolate.play(
-                    assignment, text, environment.modules, self, environment.max_output_bytes
+                    assignment,
+                    text,
+                    environment.modules,
+                    self,
+                    environment.max_output_bytes,
+                    executor=agent.executor,
+                    worker=environment.worker,
                 )
         context = Context(
             run=self.id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import ssl
 import zlib
 from collections.abc import AsyncIterator, Callable
@@ -25,6 +26,9 @@ MAX_TEXT_BYTES = 48 * 1024  # a result has room for twice that, for what must be
 MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _TEXTUAL = ("text/", "application/json", "application/xml", "application/javascript", "application/x-ndjson")
+_ODD_CHARSETS = frozenset(
+    {"punycode", "idna", "unicode-escape", "raw-unicode-escape"}
+)  # slow, or not of the web
 _SUFFIXES = ("+json", "+xml", "/yaml", "/toml")
 
 
@@ -93,7 +97,10 @@ class Fetcher:
                 location = headers.get("location")
                 if response.status not in _REDIRECTS or location is None:
                     return await self._read(target, response, headers)
-            url = urljoin(target.url, location)
+            try:
+                url = urljoin(target.url, location)
+            except ValueError:
+                raise ToolError(f"A redirect leads to what is no address: {location[:300]!r}") from None
         raise ToolError(f"More than {self._max_redirects} redirects; the last one leads to {url[:300]}")
 
     @asynccontextmanager
@@ -173,6 +180,8 @@ def _decoded(body: bytes, kind: str | None) -> str:
     message["content-type"] = kind or "text/plain"
     charset = message.get_content_charset("utf-8")
     with suppress(LookupError, UnicodeError):
+        if codecs.lookup(charset).name in _ODD_CHARSETS:
+            charset = "utf-8"
         return body.decode(charset, "replace")
     return body.decode("utf-8", "replace")
 
