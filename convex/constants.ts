@@ -134,6 +134,19 @@ export const WATCHDOG_MS = 60_000;
 export const WATCHDOG_BATCH = 100;
 export const SET_ASIDE_MS = 600_000; // until an item that a loop could not handle comes again
 
+// Budgets.
+export const MAX_MICROS = 1e15; // a billion dollars: sums of these are exact
+export const MAX_TOKENS = 1e15;
+export const BUDGETS_OF_SCOPE = 20; // budgets of one scope: four periods, each with a policy
+export const MAX_ANCESTORS = 32; // tasks above one whose budgets it spends from; what is deeper down spends from the nearest
+export const BUDGET_LOOK_MS = 300_000; // a task that waits for a budget looks again by itself: a wake-up got lost
+export const BUDGET_WORK = 32; // wishes and ends of runs that a pass of dispatch settles: each is up to thirty documents
+export const BUDGET_WAITERS = 32; // runs that wait for more, looked at when something was given back
+export const BUDGET_RELEASES = 64; // tasks put back in line at a time
+export const KEEP_PERIODS_MS = 400 * 24 * 3_600_000; // of what was spent in a day or month: a year and some
+export const FORGOTTEN_PERIODS = 4; // removed when a new one begins: more than that adds
+export const MAX_SPENDINGS = 256; // runs of which a sync tells what they have spent
+
 // Structure.
 export const MAX_AFTER = 100; // dependencies of a task
 export const MAX_EDGES = 2_000; // dependencies in a call of submit: with their tasks far below 4,096 index ranges

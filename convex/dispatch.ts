@@ -7,8 +7,9 @@ import { v } from "convex/values";
 import { internal } from "./_generated/api";
 import type { Doc, Id } from "./_generated/dataModel";
 import { internalMutation, internalQuery, type MutationCtx } from "./_generated/server";
-import { ACCEPT_MS, CIRCLE_MS, DISPATCH_BATCH, FREED_BATCH } from "./constants";
+import { ACCEPT_MS, BUDGET_WORK, CIRCLE_MS, DISPATCH_BATCH, FREED_BATCH } from "./constants";
 import { wakeEndpoints } from "./model/attending";
+import { handleBudgetWork, settleBudgets } from "./model/budget.work";
 import * as Counters from "./model/counters";
 import { Ledger } from "./model/limits";
 import {
@@ -23,6 +24,7 @@ import {
 } from "./model/look";
 import { loop, startDispatch, stateOf, wakeDispatch, wakeTimersBy, type DispatchState } from "./model/loops";
 import { earliest, plan, type Assignable, type Line } from "./model/plan";
+import { goOn as goOnWithBudgets } from "./model/allot";
 import { assign } from "./model/runs";
 import { keepSticky } from "./model/stickies";
 import { setAside } from "./model/waiting";
@@ -42,6 +44,7 @@ export const pass = internalMutation({
     const sight: Sight = await ctx.runQuery(internal.dispatch.look, { stand }, { useStaleSnapshot: true });
     const ledger = new Ledger(now, sight.limits, sight.counters);
     const inUse = await settle(ctx, sight, ledger, state.inUse);
+    const putBack = await settleBudgets(ctx, sight.budgetWork, now);
     const moreFreed = sight.freed.length === FREED_BATCH;
     const counted = moreFreed ? null : await Counters.census(ctx, sight.limits, state.censusAt, now);
     const lines =
@@ -75,7 +78,8 @@ export const pass = internalMutation({
       nextAt: earliest([sight.nextAt, nextAt, counted?.againAt ?? null, state.circle?.nextAt ?? null]),
       now,
     };
-    const goesOn = moreFreed || counted?.some === true || state.suspect !== null;
+    const moreWork = putBack || sight.budgetWork.length === BUDGET_WORK;
+    const goesOn = moreFreed || moreWork || counted?.some === true || state.suspect !== null;
     if (goesOn || (picks.length > 0 && room > 0 && more)) await goOn(ctx, outcome);
     else if (room > 0 && sight.unseen !== null) await goRound(ctx, outcome, sight.unseen);
     else if (room > 0 && picks.length === 0 && state.circle !== null) {
@@ -136,6 +140,20 @@ export const forget = internalMutation({
     await Counters.forget(ctx, range);
     return null;
   },
+});
+
+/** One thing to do about budgets, in a sub-transaction of its own. */
+export const budgetWork = internalMutation({
+  args: { work: v.id("budgetWork"), now: v.number() },
+  returns: v.array(v.id("budgets")),
+  handler: (ctx, { work, now }) => handleBudgetWork(ctx, work, now),
+});
+
+/** Those go on that wait for something that was given back. */
+export const budgetsGoOn = internalMutation({
+  args: { touched: v.array(v.id("budgets")), now: v.number() },
+  returns: v.number(),
+  handler: (ctx, { touched, now }) => goOnWithBudgets(ctx, new Set(touched), now),
 });
 
 const vSticky = v.object({ tenant: v.string(), sticky: v.string() });
@@ -255,6 +273,10 @@ async function goRound(
  */
 async function sleepOrGoOn(ctx: MutationCtx, outcome: Outcome, room: number): Promise<void> {
   const { row, next, now } = outcome;
+  if ((await ctx.db.query("budgetWork").first()) !== null) {
+    await goOn(ctx, outcome);
+    return;
+  }
   if ((await ctx.db.query("ready").withIndex("by_lane_and_rank").first()) === null) {
     await sleep(ctx, { ...outcome, nextAt: null }, false);
     return;

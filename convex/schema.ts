@@ -1,6 +1,7 @@
 import { defineSchema, defineTable } from "convex/server";
 import { v } from "convex/values";
 import { vApprovalState, vApprovalWhy } from "./approval.validators";
+import { vAllotment, vAmounts, vBudget, vBudgetWork, vCaps, vSpending } from "./budget.validators";
 import { vCondition, vWebhookScheme, vWebhookTarget } from "./trigger.validators";
 import { vModelCall, vModelReport } from "./model.validators";
 import { vCatchUp, vOverlap, vTemplate, vWhen } from "./schedule.validators";
@@ -122,6 +123,8 @@ export default defineSchema({
     dedupUntil: v.optional(v.number()), // from then on the key is free again
     gathers: v.optional(v.boolean()), // its input is the array of its batchItems
     parent: v.optional(v.id("tasks")), // the task that spawned it
+    stack: v.optional(v.string()), // the application that it belongs to; budgets know it
+    budgeted: v.optional(v.literal(true)), // it has a budget of its own
     run: v.union(v.id("runs"), v.null()), // the live or the last run
     cancelRequested: v.boolean(),
     pauseRequested: v.optional(v.boolean()), // it is paused when it next comes in line
@@ -178,9 +181,14 @@ export default defineSchema({
   // In: submit, timers, the end of a run. Out: dispatch, cancel.
   ready: defineTable(waiting).index("by_lane_and_rank", ["lane", "rank"]).index("by_task", ["task"]),
 
-  // In: submit, the end of a run. Out: timers, cancel.
-  delayed: defineTable({ ...waiting, dueAt: v.number() })
+  // In: submit, the end of a run, dispatch for want of a budget. Out: timers, cancel, dispatch.
+  delayed: defineTable({
+    ...waiting,
+    dueAt: v.number(),
+    budget: v.optional(v.id("budgets")), // it waits for this one, and comes again at `dueAt` to look
+  })
     .index("by_dueAt", ["dueAt"])
+    .index("by_budget_and_rank", ["budget", "rank"])
     .index("by_task", ["task"]),
 
   // What is to be done at which times. Written by: whoever sets, pauses, resumes or removes it.
@@ -328,6 +336,7 @@ export default defineSchema({
     sandboxed: v.optional(v.literal(true)), // of a fork: it has no effects
     consumed: v.optional(v.number()), // signals that this run has taken
     outputId: v.optional(v.id("outputs")), // uploaded before its end, being too large for a sync
+    budgeted: v.optional(v.literal(true)), // it holds a reservation
   })
     .index("by_session_and_state", ["session", "state"])
     .index("by_task_and_attempt", ["task", "attempt"])
@@ -362,6 +371,47 @@ export default defineSchema({
     .index("by_kind_and_name", ["kind", "name"])
     .index("by_restsAt", ["restsAt"]),
 
+  // How much may be spent. Written by: the operator, and submit for a task's own.
+  budgets: defineTable(vBudget).index("by_task_and_kind_and_name", ["task", "kind", "name"]),
+
+  // Written by: dispatch only. What is spent of a budget in a period, and what live runs hold of it. `scope`: who spends it,
+  // for a budget that each spends by itself.
+  balances: defineTable({
+    budget: v.id("budgets"),
+    scope: v.string(),
+    from: v.number(),
+    task: v.optional(v.id("tasks")), // whose run alone it is for
+    spent: vAmounts,
+    held: vAmounts,
+    paused: v.boolean(),
+    told: v.boolean(), // an event has told that it is spent
+  })
+    .index("by_budget_and_scope_and_from", ["budget", "scope", "from"])
+    .index("by_task", ["task"]),
+
+  // Written by: dispatch only. What a live run holds of its budgets.
+  reservations: defineTable({
+    run: v.id("runs"),
+    balances: v.array(v.id("balances")),
+    held: vAmounts,
+    settled: vAmounts, // counted in the balances already
+    granted: vCaps, // all in all, as the run was told
+    want: v.number(), // the last that was answered
+    degraded: v.boolean(),
+    unpriced: v.union(v.number(), v.null()),
+    waiting: v.optional(vSpending), // a wish that waits until others give back
+    since: v.optional(v.number()),
+  })
+    .index("by_run", ["run"])
+    .index("by_since", ["since"]),
+
+  // Written by: the owner's sync only. What a run has spent, and reserved for calls under way. Removed by dispatch with the
+  // run's reservation.
+  spendings: defineTable({ run: v.id("runs"), spent: vAmounts, reserved: vAmounts }).index("by_run", ["run"]),
+
+  // In: the owner's sync, the end of a run, the operator. Out: dispatch.
+  budgetWork: defineTable({ work: vBudgetWork }),
+
   // Written by: dispatch only. Which worker ran a sticky key last.
   stickies: defineTable({ tenant: v.string(), sticky: v.string(), worker: v.id("workers"), at: v.number() })
     .index("by_tenant_and_sticky", ["tenant", "sticky"])
@@ -374,6 +424,7 @@ export default defineSchema({
     run: v.union(v.id("runs"), v.null()),
     reason: v.string(),
     signal: v.optional(v.id("signals")),
+    allotment: v.optional(vAllotment),
   }).index("by_session", ["session"]),
 
   // What a task has done for good. In: the owner's sync, the end of a run that waits. The result of a wait is filled in by
@@ -675,7 +726,7 @@ export default defineSchema({
   // What happened in a minute: rows for all of it, each tenant, each queue, each agent. Written by: the rollup; retention
   // removes old ones.
   stats: defineTable({
-    scope: v.string(), // all, tenant:NAME, queue:NAME, agent:NAME
+    scope: v.string(), // all, tenant:NAME, queue:NAME, agent:NAME, stack:NAME
     bucket: v.number(), // when the minute began
     ...vCounters.fields,
   }).index("by_scope_and_bucket", ["scope", "bucket"]),

@@ -5,6 +5,7 @@ import { api, internal } from "./_generated/api";
 import type { CallReport, ModelReport } from "./model.validators";
 import type { Id } from "./_generated/dataModel";
 import { sha256 } from "./model/text";
+import type { Spending } from "./budget.validators";
 import type { Emission } from "./trigger.validators";
 import { startBackend, type Backend } from "./backends.testing";
 import type { Clocks, Finished, Outcome, ProgressReport, StepReport, TaskSpec } from "./validators";
@@ -214,6 +215,7 @@ export class TestWorker {
     clocks?: Clocks;
     calls?: CallReport[];
     models?: ModelReport[];
+    spending?: Spending[];
   }) {
     return this.t.mutation(api.worker.sync, { key: KEYS.worker, ...body });
   }

@@ -187,7 +187,7 @@ async function reviveDispatch(ctx: MutationCtx): Promise<void> {
   if (!row.running) {
     // Asleep, and rightly so: but a wake-up that got lost, by whatever defect, costs no more than a minute.
     const waits = await ctx.db.query("ready").withIndex("by_lane_and_rank").first();
-    if (waits !== null) await wakeDispatch(ctx);
+    if (waits !== null || (await ctx.db.query("budgetWork").first()) !== null) await wakeDispatch(ctx);
     return;
   }
   const state = await stateOf(ctx, row);

@@ -3,6 +3,7 @@ import { vModelState } from "./model.validators";
 import { v, type Infer } from "convex/values";
 import { vAsk } from "./approval.validators";
 import { llmFields } from "./llm.validators";
+import { vAllotment, vSpending, vTaskBudget } from "./budget.validators";
 import { stepFields } from "./step.validators";
 import { vForkTold } from "./fork.validators";
 import { vVersion } from "./version.validators";
@@ -55,6 +56,7 @@ export const vUsage = v.object({
   calls: v.number(),
   inputTokens: v.union(v.number(), v.null()), // null: the provider did not tell
   outputTokens: v.union(v.number(), v.null()),
+  costMicros: v.optional(v.number()), // micro-dollars, of failed and cancelled calls too; absent: no call had a price
 });
 export type Usage = Infer<typeof vUsage>;
 
@@ -177,6 +179,8 @@ export const vTaskSpec = v.object({
   onComplete: v.optional(vOnComplete), // called once when it has ended
   sticky: v.optional(v.string()), // prefer the worker that ran a task with this text last
   traceparent: v.optional(v.string()), // of W3C Trace Context: the span under which its runs belong
+  stack: v.optional(v.string()), // the application that it belongs to; default: its parent's
+  budget: v.optional(vTaskBudget), // of its own, for all of its runs
 });
 export type TaskSpec = Infer<typeof vTaskSpec>;
 
@@ -228,6 +232,7 @@ export const vReason = v.object({
         "scope_counting",
         "scope_limit",
         "scope_rate",
+        "budget",
         "no_worker",
         "no_worker_for_queue",
         "no_worker_for_agent",
@@ -395,6 +400,7 @@ export const vFinished = v.object({
   run: v.id("runs"),
   outcome: vOutcome,
   usage: v.union(vUsage, v.null()),
+  spending: v.optional(vSpending), // of a run that holds an allotment, its last word
 });
 export type Finished = Infer<typeof vFinished>;
 
@@ -414,6 +420,7 @@ export const vAssignment = v.object({
   pinned: v.optional(vVersion), // what the steps of earlier runs were taken by
   fork: v.optional(vForkTold), // the task goes on from a step of another one
   traceparent: v.optional(v.string()),
+  allotment: v.optional(vAllotment), // none: no budget applies
 });
 export type Assignment = Infer<typeof vAssignment>;
 
@@ -422,6 +429,7 @@ export const vControlKind = v.union(
   v.literal("drain"),
   v.literal("pause"),
   v.literal("signal"),
+  v.literal("allotment"),
 );
 
 export const vControl = v.object({
@@ -430,6 +438,7 @@ export const vControl = v.object({
   run: v.union(v.id("runs"), v.null()),
   reason: v.string(),
   signal: v.union(vSignal, v.null()), // kind "signal" only
+  allotment: v.optional(vAllotment), // kind "allotment" only
 });
 
 export const vInbox = v.object({
@@ -592,6 +601,7 @@ export const vEventType = v.union(
   v.literal("task_signalled"),
   v.literal("approval_asked"),
   v.literal("approval_decided"), // or expired
+  v.literal("budget_breached"), // a budget that its run spends from is spent
   v.literal("cancel_requested"),
   v.literal("run_assigned"),
   v.literal("run_refused"),
@@ -752,6 +762,7 @@ export const vCounters = v.object({
   modelCalls: v.number(),
   inputTokens: v.number(),
   outputTokens: v.number(),
+  costMicros: v.optional(v.number()),
 });
 export type Counters = Infer<typeof vCounters>;
 

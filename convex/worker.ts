@@ -1,5 +1,6 @@
 import { v } from "convex/values";
 import type { Doc, Id } from "./_generated/dataModel";
+import { vSpending } from "./budget.validators";
 import { internalQuery, type QueryCtx } from "./_generated/server";
 import { refuse } from "./errors";
 import { workerMutation, workerQuery } from "./functions";
@@ -75,6 +76,7 @@ export const sync = workerMutation({
     clocks: v.optional(vClocks),
     calls: v.optional(v.array(vCallReport)),
     models: v.optional(v.array(vModelReport)),
+    spending: v.optional(v.array(vSpending)),
   },
   returns: vSynced,
   handler: (ctx, body) => syncOnce(ctx, ctx.caller, body),

@@ -138,3 +138,12 @@ async def oom(ctx: Context, input: Any) -> None:
 async def say(ctx: Context, value: Any) -> Any:
     """Give back what it was given, or a text of so many characters."""
     return "x" * value if isinstance(value, int) else value
+
+
+@agent("spender")
+async def spender(ctx: Context, value: dict[str, Any]) -> int:
+    """Ask a model so many times, one after the other."""
+    for number in range(value["calls"]):
+        prompt = f"Say {number}. {value.get('script', '')}"
+        await ctx.complete([{"role": "user", "content": prompt}], max_output_tokens=8)
+    return int(value["calls"])

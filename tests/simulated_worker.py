@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from pydantic import SecretStr
@@ -18,6 +18,7 @@ from worker.models import (
     Outcome,
     ProgressReport,
     RegisterRequest,
+    Spending,
     StepReport,
     Succeeded,
     SyncReply,
@@ -82,12 +83,21 @@ class SimulatedWorker:
         *,
         steps: Iterable[StepReport] | None = None,
         progress: Iterable[ProgressReport] | None = None,
+        spending: Iterable[Spending] | None = None,
+        last: Mapping[str, Spending] | None = None,
     ) -> SyncReply:
-        """Accept what was assigned, report what is done and finished, and take in what is new."""
+        """Accept what was assigned, report what is done and finished, and take in what is new.
+
+        `last` is what runs that are finished have spent.
+        """
         self.seq += 1
         accepted, self.waiting = self.waiting, {}
         controls, self._controls = self._controls, []
-        done = [Finished(run=run, outcome=outcome, usage=None) for run, outcome in finished]
+        final = last or {}
+        done = [
+            Finished(run=run, outcome=outcome, usage=None, spending=final.get(run))
+            for run, outcome in finished
+        ]
         body = SyncRequest(
             session=self.session,
             seq=self.seq,
@@ -97,6 +107,7 @@ class SimulatedWorker:
             acknowledged=controls,
             steps=None if steps is None else list(steps),
             progress=None if progress is None else list(progress),
+            spending=None if spending is None else list(spending),
         )
         reply = await self._send(body)
         self.live = reply.live

@@ -15,9 +15,11 @@ import pytest
 from tests.deployment import Deployment, deployed
 from tests.simulated_worker import SimulatedWorker
 from worker.backend import Backend
+from worker.budgets import BudgetSpec
 from worker.client import Submitted, TaskSpec
 from worker.groups import After
 from worker.models import (
+    Amounts,
     Ask,
     Failed,
     Outcome,
@@ -25,12 +27,14 @@ from worker.models import (
     ProgressReport,
     Released,
     RunError,
+    Spending,
     StepReport,
     Succeeded,
     Suspended,
     UntilApprovals,
     UntilEvent,
     UntilTime,
+    Want,
 )
 
 pytestmark = pytest.mark.timeout(180)
@@ -191,7 +195,10 @@ ALLOWED: dict[tuple[str, str], set[str]] = {
         "loops",
         "freed",
         "ready",
-    },  # the same; a run that is handed back is in line again
+        "budgetWork",
+        "spendings",
+        "runs",
+    },  # the same, and what was left for it about budgets; a run that is handed back is in line again
     ("dispatch:pass", "settle:pass"): {"loops", "ready"},  # a dependent is released
     ("worker:sync", "dispatch:pass"): {"loops"},  # room is told to a dispatch that sleeps
     ("worker:sync", "tasks:submit"): {"loops"},
@@ -299,6 +306,34 @@ async def test_ends_that_others_wait_for_write_no_common_row(tmp_path: Path) -> 
             await stage.pass_time()
             done = await at.client.group(group)
             assert done is not None and done.result == "success"
+        found = await matrix(at)
+    check(found["pairs"])
+
+
+async def test_runs_that_spend_and_ask_for_more_write_no_common_row(tmp_path: Path) -> None:
+    async with deployed(tmp_path, synchronous="normal", flags=["--record", "--clock", "virtual"]) as at:
+        async with Backend(at.host.url) as backend:
+            first, second = [
+                await SimulatedWorker.register(backend, at.keys["worker"], name, capacity=50)
+                for name in ("first", "second")
+            ]
+            await at.client.budgets.set(BudgetSpec(kind="all", caps={"micros": 100_000}))
+            stage = Stage(at, first, second)
+            await stage.hold(4)
+            await clear(at)
+            want = Want(number=1, need=Amounts(micros=5_000))
+            for worker in (first, second):
+                await worker.sync(
+                    spending=[
+                        Spending(run=run, spent=Amounts(micros=7), reserved=Amounts(), want=want)
+                        for run in worker.held
+                    ]
+                )
+            await stage.pass_time()
+            await finishes(stage)
+            await stage.pass_time()
+            (stands,) = (await at.client.budgets.get("all")).balances
+            assert (stands.spent.micros, stands.held.micros) == (4 * 7, 0)
         found = await matrix(at)
     check(found["pairs"])
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from worker import (
     approvals,
+    budgets,
     bulk,
     client,
     endpoints,
@@ -134,6 +135,9 @@ def only(shape: Any, kind: str) -> Any:
         ("models:clear", None, model_limits.ModelView),
         ("models:list", None, model_limits.ModelPage),
         ("models:calls", None, model_limits.CallsPage),
+        ("budgets:set", None, budgets.Budget),
+        ("budgets:list", None, budgets.BudgetPage),
+        ("budgets:get", None, budgets.Statement),
     ],
 )
 def test_a_model_and_its_validator_say_the_same(
@@ -235,6 +239,7 @@ def test_every_public_function_is_called_by_one_of_the_two_clients() -> None:
         Path(module.__file__ or "").read_text(encoding="utf-8")
         for module in (
             approvals,
+            budgets,
             bulk,
             client,
             endpoints,

@@ -14,6 +14,7 @@ from worker.coordinator import Session, register
 from worker.coordinator.session import MAX_GATHERED_BYTES, Remembered
 from worker.models import (
     AgentOffer,
+    Allotment,
     Assignment,
     ModelReport,
     ModelState,
@@ -21,6 +22,7 @@ from worker.models import (
     RunResult,
     Signal,
     Silence,
+    Spending,
     Succeeded,
     SyncReply,
     SyncRequest,
@@ -61,6 +63,12 @@ class Recorder:
         """None of these runs calls a model."""
 
     def model_reports(self) -> list[ModelReport]:
+        return []
+
+    def allotted(self, run: str, allotment: Allotment) -> None:
+        self._note("allotted", run, allotment.verdict)
+
+    def spending(self) -> list[Spending]:
         return []
 
     def silent(self) -> list[Silence]:

@@ -13,6 +13,7 @@ from pydantic import Field, SecretStr
 
 from worker.approvals import Approvals
 from worker.backend import Backend, Json, retry
+from worker.budgets import Budgets, TaskBudget
 from worker.bulk import Bulk
 from worker.endpoints import Endpoints, Executor
 from worker.errors import PayloadTooLarge, function_error
@@ -66,7 +67,8 @@ class TaskSpec(Wire):
 
     It runs on a worker that carries all its `labels`, preferably on the one that ran a task with the same
     `sticky` text last, and counts against the limits of its queue, agent, tenant and `key`. It fails if it
-    has not begun or ended within the times given, from its submission.
+    has not begun or ended within the times given, from its submission. It spends from the budgets of its
+    tenant, `stack` and agent, of what has spawned it, and from its own.
     """
 
     agent: str | None = None
@@ -94,6 +96,8 @@ class TaskSpec(Wire):
     on_complete: OnComplete | None = None
     sticky: str | None = None
     traceparent: str | None = None
+    stack: str | None = None
+    budget: TaskBudget | None = None
 
 
 class Submitted(Wire):
@@ -502,6 +506,11 @@ class Client(Bulk, Forks, Groups, Schedules, Triggers, Endpoints, Upkeep):
     def approvals(self) -> Approvals:
         """What tasks ask of people; deciding needs an operator key."""
         return Approvals(self._query, self._mutation)
+
+    @property
+    def budgets(self) -> Budgets:
+        """The budgets of the deployment; changing them needs an operator key."""
+        return Budgets(self._query, self._mutation)
 
     @property
     def limits(self) -> Limits:

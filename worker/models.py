@@ -97,6 +97,56 @@ class Fork(Wire):
     change: ForkChanges | None = OMITTED
 
 
+class Amounts(Wire):
+    """What is spent: micro-dollars, tokens, calls of models, milliseconds in a worker."""
+
+    micros: int = 0
+    tokens: int = 0
+    calls: int = 0
+    ms: int = 0
+
+
+class Caps(Wire):
+    """Limits of the same; None: not limited."""
+
+    micros: int | None = None
+    tokens: int | None = None
+    calls: int | None = None
+    ms: int | None = None
+
+
+class Allotment(Wire):
+    """What a run may spend, all in all since it began; `why` says which budget is spent, `ask` what to ask.
+
+    `want` is the last wish that this answers. `unpriced` is what a token counts of a model without a price;
+    None: such a model is refused where money is limited.
+    """
+
+    want: int
+    verdict: Literal["granted", "paused", "asked", "exceeded"]
+    granted: Caps
+    degraded: bool
+    unpriced: float | None
+    why: str | None
+    ask: str | None = OMITTED
+
+
+class Want(Wire):
+    """A wish for so much more."""
+
+    number: int
+    need: Amounts
+
+
+class Spending(Wire):
+    """What a run has spent so far, and reserved for calls under way."""
+
+    run: str
+    spent: Amounts
+    reserved: Amounts
+    want: Want | None
+
+
 class Assignment(Wire):
     """A run given to this worker: one attempt at a task.
 
@@ -119,6 +169,7 @@ class Assignment(Wire):
     pinned: AgentVersion | None = OMITTED
     fork: Fork | None = OMITTED
     traceparent: str | None = OMITTED
+    allotment: Allotment | None = OMITTED
 
 
 class Signal(Wire):
@@ -136,10 +187,11 @@ class Control(Wire):
     """
 
     control: str
-    kind: Literal["cancel", "drain", "pause", "signal"]
+    kind: Literal["cancel", "drain", "pause", "signal", "allotment"]
     run: str | None
     reason: str
     signal: Signal | None = None
+    allotment: Allotment | None = OMITTED
 
 
 class AgentOffer(Wire):
@@ -302,12 +354,17 @@ class RetryPolicy(Wire):
 
 
 class Usage(Wire):
-    """What a run's model calls used; None where the provider did not tell."""
+    """What a run's model calls used; None where the provider did not tell, or no call had a price.
+
+    The cost counts every attempt, also those that failed or were cancelled, as far as it is known or
+    estimated.
+    """
 
     model: str | None
     calls: int
     input_tokens: int | None
     output_tokens: int | None
+    cost_micros: int | None = OMITTED
 
 
 class Finished(Wire):
@@ -316,6 +373,7 @@ class Finished(Wire):
     run: str
     outcome: Outcome
     usage: Usage | None
+    spending: Spending | None = OMITTED
 
 
 Effect = Literal["pure", "idempotent", "keyed", "reconcilable", "unsafe"]
@@ -514,6 +572,7 @@ class SyncRequest(Wire):
     clocks: Clocks | None = OMITTED
     calls: list[CallReport] | None = OMITTED
     models: list[ModelReport] | None = OMITTED
+    spending: list[Spending] | None = OMITTED
 
 
 class RunResult(Wire):

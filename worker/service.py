@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import NoReturn, Protocol, TypeVar
 
 import anyio
@@ -25,6 +26,7 @@ from worker.coordinator import ControlPlane, Ending, Opened, Session, register
 from worker.errors import BackendError, Unauthorized
 from worker.models import (
     AgentOffer,
+    Allotment,
     Assignment,
     Inbox,
     ModelReport,
@@ -34,6 +36,7 @@ from worker.models import (
     RunResult,
     Signal,
     Silence,
+    Spending,
 )
 from worker.router import Standing
 from worker.routing import caller, report_of, state_of
@@ -49,6 +52,7 @@ logger = logging.getLogger(__name__)
 A = TypeVar("A")
 T = TypeVar("T")
 
+MAX_SPENDINGS = 256  # runs of which one sync tells what they have spent; the others wait for the next
 START_S = 60.0  # for the first registration; later ones have no end
 REPORT_S = 5.0  # after the grace period: for cancelled runs to end and be reported
 SIGN_OFF_S = 3.0
@@ -140,7 +144,7 @@ class SessionRuns:
             session.accept(run.id)
             report = await run.play()
             if report is not None:
-                session.finish(run.id, report.outcome, report.usage)
+                session.finish(run.id, report.outcome, report.usage, report.spending)
         except Exception as error:
             logger.exception("a run could not be played", extra={"action": "run_crashed", "run": run.id})
             # Never released: without a burnt attempt it would come back for ever.
@@ -192,6 +196,16 @@ class SessionRuns:
         """Return what has happened with models since the last call."""
         standing, redact = self._standing, self._environment.redact
         return [] if standing is None else [report_of(report, redact) for report in standing.reports()]
+
+    def allotted(self, run: str, allotment: Allotment) -> None:
+        """Tell a run what it may spend."""
+        if (active := self._active.get(run)) is not None:
+            active.allotted(allotment)
+
+    def spending(self) -> list[Spending]:
+        """Return what runs have spent since this was last asked."""
+        told = (run.spending() for run in self._active.values())
+        return list(islice((news for news in told if news is not None), MAX_SPENDINGS))
 
     def silent(self) -> list[Silence]:
         """Return the runs that have not moved for long, the longest silent first."""

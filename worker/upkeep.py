@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from worker.backend import Json
-from worker.models import Wire
+from worker.models import OMITTED, Wire
 
 MINUTE_MS = 60_000
 PARTS = ("runs", "steps", "signals", "deps", "children", "members", "batchItems", "events")  # of a task
@@ -35,6 +35,7 @@ class Minute(Wire):
     model_calls: float
     input_tokens: float
     output_tokens: float
+    cost_micros: float | None = OMITTED
 
 
 class Demand(Wire):
@@ -145,7 +146,7 @@ class Upkeep:
         """Return the minutes in which something happened, oldest first; the last whole one comes within two.
 
         Args:
-            scope: all, tenant:NAME, queue:NAME or agent:NAME.
+            scope: all, tenant:NAME, queue:NAME, agent:NAME or stack:NAME.
             since_ms: From then on, in milliseconds since the epoch.
             until_ms: Before then.
         """

@@ -5,6 +5,8 @@ import { AHEAD_SHOWN, BACKLOG_QUEUES, BACKLOG_ROWS, FREED_BATCH, LAG_RUNS, LINKS
 import { refuse } from "../errors";
 import type { Backlog, Why } from "../validators";
 import { openOf as questionsOf } from "./approvals";
+import { decideStart, drawsOf } from "./allot";
+import { told } from "./budget.text";
 import { Books, liveWorkers, settled } from "./look";
 import { isDead, type LoopName } from "./loops";
 import { clocksOf } from "./progress";
@@ -22,6 +24,7 @@ export async function why(ctx: QueryCtx, id: Id<"tasks">, now: number): Promise<
 
 async function factsOf(ctx: QueryCtx, task: Doc<"tasks">, lane: string, now: number): Promise<Facts> {
   const run = await liveRun(ctx, task);
+  const delayed = await delayOf(ctx, task);
   const waits = task.endedAt === null && run === null;
   return {
     now,
@@ -29,7 +32,9 @@ async function factsOf(ctx: QueryCtx, task: Doc<"tasks">, lane: string, now: num
     version: versionOf(task),
     lane,
     ahead: task.status === "pending" ? await aheadOf(ctx, task._id) : null,
-    delayed: await delayOf(ctx, task),
+    delayed,
+    budget:
+      delayed?.budget === true || task.status === "pending" ? await budgetOf(ctx, task, delayed, now) : null,
     after: task.status === "waiting" ? await openOf(ctx, task._id) : null,
     wait: task.status === "waiting_event" ? await eventOf(ctx, task) : null,
     asked: task.status === "waiting_approval" ? await questionsOfTask(ctx, task._id) : [],
@@ -79,7 +84,24 @@ async function delayOf(ctx: QueryCtx, task: Doc<"tasks">): Promise<Facts["delaye
     .order("desc")
     .first();
   const aside = last?.type === "task_set_aside" ? String(last.data["reason"]) : null;
-  return { dueAt: row.dueAt, setAside: aside };
+  return { dueAt: row.dueAt, setAside: aside, budget: row.budget !== undefined };
+}
+
+/** The budget that has no room for a task. One that waits for a budget is told of it until it is in line again. */
+async function budgetOf(
+  ctx: QueryCtx,
+  task: Doc<"tasks">,
+  delayed: Facts["delayed"],
+  now: number,
+): Promise<NonNullable<Facts["budget"]> | null> {
+  const draws = await drawsOf(ctx, task, now);
+  const decision = decideStart(draws);
+  if (decision.kind !== "granted") {
+    const draw = draws[decision.at]!;
+    return { message: told(draw), held: decision.kind === "wait", until: draw.until };
+  }
+  if (delayed === null) return null;
+  return { message: "It waited for a budget that has room now.", held: false, until: null };
 }
 
 async function openOf(ctx: QueryCtx, task: Id<"tasks">): Promise<Facts["after"]> {

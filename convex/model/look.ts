@@ -2,6 +2,7 @@
 import type { Doc, Id } from "../_generated/dataModel";
 import type { QueryCtx } from "../_generated/server";
 import {
+  BUDGET_WORK,
   DISPATCH_HINTS,
   DISPATCH_LANES,
   DISPATCH_STEPS,
@@ -31,6 +32,7 @@ export type Stand = {
 
 export type Sight = {
   freed: { _id: Id<"freed">; session: Id<"sessions">; lane: string; at: bigint }[];
+  budgetWork: Id<"budgetWork">[];
   live: Id<"sessions">[];
   pools: Pool[]; // the workers that may be given work, with the room that they have now that `freed` is settled
   limits: Limit[]; // those that touch the lanes seen or freed
@@ -56,6 +58,7 @@ export async function look(ctx: QueryCtx, stand: Stand, freedLimit = FREED_BATCH
     .query("freed")
     .withIndex("by_at", (q) => q.gte("at", stand.freedFrom))
     .take(freedLimit);
+  const work = await ctx.db.query("budgetWork").take(BUDGET_WORK);
   const workers = await liveWorkers(ctx);
   const pools = poolsOf(workers, settled(stand.inUse, freed));
   const books = await Books.open(ctx, stand);
@@ -66,6 +69,7 @@ export async function look(ctx: QueryCtx, stand: Stand, freedLimit = FREED_BATCH
   const waiting = await lanesInUse(ctx, stand, pools, books, freed);
   return {
     freed: freed.map(({ _id, session, lane, at }) => ({ _id, session, lane, at: at as bigint })),
+    budgetWork: work.map(({ _id }) => _id),
     live: workers.flatMap(({ session }) => session ?? []),
     pools,
     ...waiting,

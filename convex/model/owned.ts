@@ -22,6 +22,8 @@ export const OF_RUN: readonly Owned[] = [
   of("progress", "by_run", "run"),
   of("watches", "by_run", "run"),
   of("pushes", "by_run", "run"),
+  of("reservations", "by_run", "run"),
+  of("spendings", "by_run", "run"),
 ];
 
 /** Found through a task, in the order in which they are deleted; the task itself goes last. */
@@ -42,6 +44,8 @@ export const OF_TASK: readonly Owned[] = [
   of("blocked", "by_task", "task"),
   of("waits", "by_task", "task"),
   archived(of("approvals", "by_task", "task")),
+  of("balances", "by_task", "task"),
+  of("budgets", "by_task_and_kind_and_name", "task"),
   archived(of("events", "by_task_and_at", "task")),
 ];
 
@@ -77,6 +81,7 @@ export const KEPT: Partial<Record<TableNames, string>> = {
   loops: "never: one for each loop",
   loopState: "never: one for each loop",
   upkeep: "never: one for each kind",
+  budgetWork: "when dispatch is done with it",
   freed: "when dispatch has settled them",
   controls: "when they are acknowledged, or their session ends",
   settlements: "when the settle loop is done with them",

@@ -50,12 +50,13 @@ function ofRun(run: Ran | null): Partial<Counters> {
     modelCalls: usage?.calls ?? 0,
     inputTokens: usage?.inputTokens ?? 0,
     outputTokens: usage?.outputTokens ?? 0,
+    costMicros: usage?.costMicros ?? 0,
   };
 }
 
 export function sum(a: Counters, b: Partial<Counters>): Counters {
   const total = { ...a };
-  for (const name of Object.keys(b) as (keyof Counters)[]) total[name] += b[name] ?? 0;
+  for (const name of Object.keys(b) as (keyof Counters)[]) total[name] = (total[name] ?? 0) + (b[name] ?? 0);
   return total;
 }
 
@@ -94,11 +95,17 @@ export async function rollUp(
   return { cursor: last === undefined ? cursor : past(last), more: page.length === ROLLUP_EVENTS };
 }
 
-export const scopesOf = ({ tenant, queue, agent }: Pick<Doc<"tasks">, "tenant" | "queue" | "agent">) => [
+export const scopesOf = ({
+  tenant,
+  queue,
+  agent,
+  stack,
+}: Pick<Doc<"tasks">, "tenant" | "queue" | "agent" | "stack">) => [
   "all",
   `tenant:${tenant}`,
   `queue:${queue}`,
   `agent:${agent}`,
+  ...(stack === undefined ? [] : [`stack:${stack}`]),
 ];
 
 async function add(
@@ -130,9 +137,12 @@ export async function read(
       `from and to: at most ${hours} hours in a call; ask for them one after the other.`,
     );
   }
-  if (!/^(all|(tenant|queue|agent):.{1,64})$/.test(scope)) {
+  if (!/^(all|(tenant|queue|agent|stack):.{1,64})$/.test(scope)) {
     const shown = JSON.stringify(scope.slice(0, 80));
-    throw refuse("invalid_argument", `scope: ${shown}; give all, tenant:NAME, queue:NAME or agent:NAME.`);
+    throw refuse(
+      "invalid_argument",
+      `scope: ${shown}; give all, or tenant:, queue:, agent: or stack: and a name.`,
+    );
   }
   const rows = await ctx.db
     .query("stats")

@@ -4,6 +4,8 @@ import type { MutationCtx, QueryCtx } from "../_generated/server";
 import { ACCEPT_MS, MAX_LINE_CHARS, MAX_WATCH_MS, TAIL_CHUNKS, TIMEOUT_GRACE_MS } from "../constants";
 import { refuse } from "../errors";
 import type { Assignment, Chunk, Fault, RunState, TaskView, Usage } from "../validators";
+import { allotmentOf, decideStart, drawsOf, holdBack, reserve } from "./allot";
+import { leaveBudgetWork } from "./budget.work";
 import { record } from "./events";
 import { wakeTimersBy } from "./loops";
 import type { Assignable } from "./plan";
@@ -23,7 +25,7 @@ import { suspend, type Suspension } from "./waits";
  * @param worker - the pick's worker as this transaction reads it
  * @param known - agents that this transaction has read
  * @returns whether it was assigned: not when the task or the worker went away since the loop looked, nor when the task
- *   cannot go on
+ *   cannot go on, nor without room in its budgets; then it waits for them
  */
 export async function assign(
   ctx: MutationCtx,
@@ -39,6 +41,12 @@ export async function assign(
   if (pinned === null) {
     await ctx.db.delete("ready", ready._id);
     await close(ctx, task, "failed", null, { code: "version_gone" }, { error: settingsGone(task) });
+    return false;
+  }
+  const draws = await drawsOf(ctx, task, now);
+  const budget = decideStart(draws);
+  if (budget.kind !== "granted") {
+    await holdBack(ctx, ready, task, draws, budget, now);
     return false;
   }
   const attempt = task.attempt + 1;
@@ -58,7 +66,9 @@ export async function assign(
     ...(task.steps === undefined ? {} : { steps: task.steps }),
     ...(pinned && { pinned }),
     ...(task.fork && (await isSandboxed(ctx, task.fork)) && { sandboxed: true as const }),
+    ...(draws.length > 0 && { budgeted: true as const }),
   });
+  if (draws.length > 0) await reserve(ctx, task, run, draws, budget);
   await ctx.db.delete("ready", ready._id);
   await ctx.db.patch("tasks", task._id, {
     status: "running",
@@ -104,6 +114,7 @@ export async function end(
   const state: RunState = ending.kind; // the states in which a run ends are the ways in which it can
   await ctx.db.patch("runs", run._id, { state, endedAt: now, usage, error });
   await ctx.db.insert("freed", { session: run.session, lane: run.lane, at: ctx.db.vars.commitTs });
+  if (run.budgeted === true) await leaveBudgetWork(ctx, { kind: "ended", run: run._id });
   const task = await ctx.db.get("tasks", run.task);
   if (task === null) return; // removed by hand: there is nothing to follow
   const verdict = judge(ending, task, Math.random());
@@ -197,6 +208,11 @@ function shortened({ code, message }: Fault): Fault {
   return { code: code.slice(0, 100), message: message.slice(0, MAX_LINE_CHARS) };
 }
 
+function costOf(total: Usage, more: Usage): Pick<Usage, "costMicros"> {
+  if (total.costMicros === undefined && more.costMicros === undefined) return {};
+  return { costMicros: (total.costMicros ?? 0) + (more.costMicros ?? 0) };
+}
+
 function add(total: Usage, more: Usage | null): Usage {
   if (more === null) return total;
   const sum = (a: number | null, b: number | null) => (a === null ? b : b === null ? a : a + b);
@@ -205,6 +221,7 @@ function add(total: Usage, more: Usage | null): Usage {
     calls: total.calls + more.calls,
     inputTokens: sum(total.inputTokens, more.inputTokens),
     outputTokens: sum(total.outputTokens, more.outputTokens),
+    ...costOf(total, more),
   };
 }
 
@@ -217,6 +234,7 @@ export async function assignment(ctx: QueryCtx, run: Doc<"runs">, agents: Known)
   if (task === null || task.cancelRequested) return null;
   // What a Python agent should be, its worker knows.
   const llm = task.kind === "llm" ? await settingsOf(ctx, task.agent, run.pinned?.version, agents) : null;
+  const allotment = await allotmentOf(ctx, run);
   return {
     run: run._id,
     task: task._id,
@@ -233,6 +251,7 @@ export async function assignment(ctx: QueryCtx, run: Doc<"runs">, agents: Known)
     ...(task.pinned && { pinned: task.pinned }),
     ...(task.fork && (await forkTold(ctx, task, task.fork))),
     ...(task.traceparent !== undefined && { traceparent: task.traceparent }),
+    ...(allotment !== undefined && { allotment }),
   };
 }
 

@@ -218,10 +218,11 @@ async function inboxWith(ctx: QueryCtx, session: Id<"sessions">, runs: Doc<"runs
   };
 }
 
-async function controlView(ctx: QueryCtx, { _id, kind, run, reason, signal: id }: Doc<"controls">) {
-  const row = id === undefined ? null : await ctx.db.get("signals", id);
-  const signal = row === null ? null : { signal: row._id, name: row.name, data: row.data };
-  return { control: _id, kind, run, reason, signal: row?.taken === true ? null : signal };
+async function controlView(ctx: QueryCtx, row: Doc<"controls">) {
+  const { _id, kind, run, reason, signal: id, allotment } = row;
+  const sent = id === undefined ? null : await ctx.db.get("signals", id);
+  const signal = sent === null || sent.taken ? null : { signal: sent._id, name: sent.name, data: sent.data };
+  return { control: _id, kind, run, reason, signal, ...(allotment !== undefined && { allotment }) };
 }
 
 /**

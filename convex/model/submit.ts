@@ -4,6 +4,7 @@ import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
 import { MAX_DELAY_MS, MAX_EDGES, MAX_PRIORITY, MAX_SUBMIT, MAX_SUBMIT_BYTES } from "../constants";
 import { refuse, type Refusal } from "../errors";
+import type { Budget } from "../budget.validators";
 import type { Submitted, TaskSpec } from "../validators";
 import { arrange } from "./after";
 import { findAgent, listAgents, retryPolicy } from "./agents";
@@ -13,6 +14,7 @@ import { adopt } from "./children";
 import * as collect from "./collect";
 import { checkWish, dueTimeOf, type Wish } from "./collect";
 import { record } from "./events";
+import { ofTask } from "./budgets";
 import { checkOnComplete } from "./groups";
 import { checkScope, type Caller } from "./keys";
 import { checkLinks, Followed, link as linkUp, linkedFields } from "./links";
@@ -115,12 +117,13 @@ export async function checkSpec(ctx: QueryCtx, caller: Caller | null, spec: Task
 /** Each agent that a call names, read once. */
 type Agents = Map<string, Doc<"agents"> | null>;
 
-/** A child belongs to its parent's tenant, and to its queue unless it names another. */
-function asChild(spec: TaskSpec, { tenant, queue, traceparent }: Doc<"tasks">): TaskSpec {
+/** A child belongs to its parent's tenant, and to its queue and its stack unless it names another. */
+function asChild(spec: TaskSpec, { tenant, queue, stack, traceparent }: Doc<"tasks">): TaskSpec {
   if (spec.tenant !== undefined && spec.tenant !== tenant) {
     throw refuse("forbidden", `tenant: a child of a task of ${tenant} belongs there too.`);
   }
-  return { queue, ...(traceparent !== undefined && { traceparent }), ...spec, tenant };
+  const from = { ...(stack !== undefined && { stack }), ...(traceparent !== undefined && { traceparent }) };
+  return { queue, ...from, ...spec, tenant };
 }
 
 /** Refuse a spec that could not be submitted now. */
@@ -144,9 +147,10 @@ type Checked = Pick<
   | "sticky"
   | "dueAt"
 > &
-  Partial<Pick<Doc<"tasks">, "traceparent" | "dedupKey" | "dedupUntil" | "gathers">> & {
+  Partial<Pick<Doc<"tasks">, "traceparent" | "dedupKey" | "dedupUntil" | "gathers" | "stack">> & {
     input: string;
     wish: Wish | null;
+    budget: Budget | null; // its own
   };
 
 async function check(
@@ -180,6 +184,8 @@ async function check(
     ...(spec.traceparent === undefined
       ? {}
       : { traceparent: checkTraceparent("traceparent", spec.traceparent) }),
+    ...(spec.stack === undefined ? {} : { stack: checkName("stack", spec.stack) }),
+    budget: spec.budget === undefined ? null : ofTask(spec.budget),
     dueAt: wish === null ? dueTime(spec, now) : dueTimeOf(wish, now),
     wish,
     ...(wish?.kind === "batch" && { gathers: true }),
@@ -235,7 +241,7 @@ async function duplicateOf(
 
 async function insert(
   ctx: MutationCtx,
-  { input, wish, ...checked }: Checked,
+  { input, wish, budget, ...checked }: Checked,
   link: Link,
   linked: Partial<Doc<"tasks">>,
   inLine: boolean,
@@ -246,6 +252,7 @@ async function insert(
     ...checked,
     ...link,
     ...linked,
+    ...(budget !== null && { budgeted: true as const }),
     input: kept.inline,
     inputId: kept.id,
     status: !inLine ? "waiting" : checked.dueAt > now ? "delayed" : "pending",
@@ -265,6 +272,7 @@ async function insert(
     updated: ctx.db.vars.commitTs,
   });
   const { tenant, agent, queue, dueAt, startBy, endBy } = checked;
+  if (budget !== null) await ctx.db.insert("budgets", { ...budget, task: id });
   if (startBy !== null) await setAlarm(ctx, "startBy", id, startBy);
   if (endBy !== null) await setAlarm(ctx, "endBy", id, endBy);
   if (inLine) await putInLine(ctx, { ...checked, _id: id }, dueAt, now);

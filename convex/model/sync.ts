@@ -7,10 +7,12 @@ import {
   MAX_CHUNK_BYTES,
   MAX_NEXT,
   MAX_SILENT,
+  MAX_SPENDINGS,
   MAX_SYNC_BYTES,
   MAX_SYNC_ITEMS,
   WATCHED_SYNC_MS,
 } from "../constants";
+import type { Spending } from "../budget.validators";
 import { refuse } from "../errors";
 import type { CallReport, ModelReport } from "../model.validators";
 import type {
@@ -24,6 +26,7 @@ import type {
   StepReport,
   Synced,
 } from "../validators";
+import { keepSpending, tellSpending } from "./budget.work";
 import { record } from "./events";
 import { leaveLoopsAlone, wakeIfStarved } from "./loops";
 import { keepProgress } from "./progress";
@@ -49,6 +52,7 @@ export type Body = {
   clocks?: Clocks;
   calls?: CallReport[];
   models?: ModelReport[];
+  spending?: Spending[];
 };
 
 const FENCED = "the run is no longer this session's";
@@ -101,6 +105,10 @@ export async function sync(ctx: MutationCtx, caller: Caller, body: Body): Promis
     await keepCalls(ctx, body.calls ?? [], (id) => runs.own(id)?.task);
     for (const report of body.models ?? []) {
       await reportLater(ctx, report.model, { session: session._id, report });
+    }
+    for (const report of body.spending ?? []) {
+      const run = runs.live(report.run);
+      if (run !== undefined) await tellSpending(ctx, run, report);
     }
     if (finishing.length > 0) await wakeIfStarved(ctx);
     for (const id of body.acknowledged) {
@@ -167,6 +175,9 @@ function checkShape(body: Body): void {
     // Else a run would be refused its next tasks because of its neighbours'. The worker sends fewer ends at a time.
     throw refuse("payload_too_large", `finished: ${next} next tasks, at most ${MAX_NEXT} in a request.`);
   }
+  if ((body.spending?.length ?? 0) > MAX_SPENDINGS) {
+    throw refuse("invalid_argument", `spending: of at most ${MAX_SPENDINGS} runs in a request.`);
+  }
   if ((body.clocks?.silent.length ?? 0) > MAX_SILENT) {
     throw refuse("invalid_argument", `clocks: at most ${MAX_SILENT} silent runs are told.`);
   }
@@ -224,6 +235,7 @@ class Runs {
       body.progress ?? [],
       body.calls ?? [],
       body.finished,
+      body.spending ?? [],
     ].flat();
     const byId = new Map<Id<"runs">, Doc<"runs"> | null>();
     for (const id of [...body.accepted, ...named.map(({ run }) => run)]) {
@@ -294,7 +306,7 @@ const unretryable = (error: Fault): Outcome => ({
 async function finish(
   ctx: MutationCtx,
   runs: Runs,
-  { run: id, outcome, usage }: Finished,
+  { run: id, outcome, usage, spending }: Finished,
   fresh: boolean,
   now: number,
 ): Promise<string | null> {
@@ -316,6 +328,7 @@ async function finish(
             (await submitNext(ctx, run.task, kept.next)))
           : null;
     if (fault !== null) kept = unretryable(fault);
+    if (spending !== undefined) await keepSpending(ctx, run, spending);
     await end(ctx, run, kept, usage, now);
     runs.ended(run, kept.kind);
     if (fault !== null) return `the run has ended: ${kept.kind}`;
@@ -352,7 +365,14 @@ async function refuseAll(
     await ctx.db.patch("heartbeats", heartbeat._id, { seq: body.seq });
     for (const { run } of body.finished) await recordRefusal(ctx, await ctx.db.get("runs", run));
   }
-  const named = [body.chunks, body.steps ?? [], body.progress ?? [], body.calls ?? [], body.finished].flat();
+  const named = [
+    body.chunks,
+    body.steps ?? [],
+    body.progress ?? [],
+    body.calls ?? [],
+    body.finished,
+    body.spending ?? [],
+  ].flat();
   const mentioned = [...body.accepted, ...named.map(({ run }) => run)];
   return {
     live: false,

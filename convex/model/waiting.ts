@@ -95,10 +95,27 @@ export async function wakeFor(ctx: MutationCtx, dueAts: readonly number[], now: 
 export async function moveToReady(ctx: MutationCtx, id: Id<"delayed">): Promise<void> {
   const row = await ctx.db.get("delayed", id);
   if (row === null) return;
-  await ctx.db.delete("delayed", id);
+  await putBack(ctx, row);
+  await wakeDispatch(ctx);
+}
+
+/** The same for dispatch itself, which is awake. */
+export async function putBack(ctx: MutationCtx, row: Doc<"delayed">): Promise<void> {
+  await ctx.db.delete("delayed", row._id);
   await ctx.db.insert("ready", waitingOf(row));
   await ctx.db.patch("tasks", row.task, { status: "pending", updated: ctx.db.vars.commitTs });
-  await wakeDispatch(ctx);
+}
+
+/** A task leaves the line until a budget has room for it, and looks again at `dueAt`. */
+export async function delayFor(
+  ctx: MutationCtx,
+  ready: Doc<"ready">,
+  budget: Id<"budgets">,
+  dueAt: number,
+): Promise<void> {
+  await ctx.db.delete("ready", ready._id);
+  await ctx.db.insert("delayed", { ...waitingOf(ready), dueAt, budget });
+  await ctx.db.patch("tasks", ready.task, { status: "delayed", updated: ctx.db.vars.commitTs });
 }
 
 type Row = Omit<Doc<"ready">, "_id" | "_creationTime" | "version" | "fork"> & {

@@ -28,8 +28,10 @@ export type Facts = {
   lane: string;
   /** Its place in line, `more`: there are more before it than were counted; null when it is in none. */
   ahead: { count: number; more: boolean } | null;
-  /** The row that holds it until a time, and why it was set aside if it was. */
-  delayed: { dueAt: number; setAside: string | null } | null;
+  /** The row that holds it until a time, why it was set aside if it was, and whether it waits for a budget. */
+  delayed: { dueAt: number; setAside: string | null; budget?: boolean } | null;
+  /** The budget without which it cannot start. held: runs hold what is left. until: when its period is over. */
+  budget?: { message: string; held: boolean; until: number | null } | null;
   /** What it comes after and has not ended. */
   after: { tasks: string[]; more: boolean; mode: "all" | "any" } | null;
   wait: { event: string; until: number | null } | null;
@@ -69,6 +71,7 @@ export function reasons(facts: Facts): Reason[] {
   return [
     ...asked,
     ...own(facts),
+    ...budget(facts),
     ...dead(facts),
     ...facts.blocks.map(block),
     ...workers(facts),
@@ -114,6 +117,7 @@ function own({ task, delayed, after, wait, asked }: Facts): Reason[] {
         const message = `It was set aside, since dispatch could not handle it: ${delayed.setAside}`;
         return [reason("set_aside", message, "Time, or mending what it says.", at)];
       }
+      if (delayed?.budget === true) return [];
       return task.status === "delayed"
         ? [reason("delayed", "It is due later.", "Time.", at)]
         : [reason("sleeping", "It sleeps between two runs.", "Time.", at)];
@@ -156,6 +160,17 @@ function preparing(what: "restart" | "fork"): Reason {
 
 /** What of a task its labels have not to do with has been looked at. */
 const asLine = ({ queue, agent, kind, labels }: Facts["task"]) => ({ queue, agent, kind, labels });
+
+function budget({ budget: short }: Facts): Reason[] {
+  if (short == null) return [];
+  const { message, held, until } = short;
+  const clears = [
+    ...(held ? ["The end of a run that holds some of it"] : []),
+    ...(until === null ? [] : ["the end of its period"]),
+    "a higher limit, or signalbox budgets clear.",
+  ].join(", ");
+  return [reason("budget", message, `${clears[0]!.toUpperCase()}${clears.slice(1)}`, until)];
+}
 
 function dead({ dead: loops, task }: Facts): Reason[] {
   const needed = task.status === "pending" ? "dispatch" : "timers";

@@ -11,6 +11,7 @@ from worker import __version__
 from worker.cli import (
     agents,
     approvals,
+    budgets,
     endpoints,
     host,
     keys,
@@ -54,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
         upkeep,
         limits,
         approvals,
+        budgets,
         agents,
         endpoints,
         keys,

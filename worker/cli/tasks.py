@@ -10,7 +10,7 @@ from typing import get_args
 
 import anyio
 
-from worker.cli import bulk, forks, structure, task_state, why
+from worker.cli import budgets, bulk, forks, structure, task_state, why
 from worker.cli.common import (
     Commands,
     add_command,
@@ -28,7 +28,7 @@ from worker.cli.model_limits import call_lines
 from worker.cli.reading import Reading, StartsOver
 from worker.client import ENDED, Batch, Debounce, RetryPolicy, StreamUpdate, TaskSpec, TaskView
 from worker.errors import SettingsError
-from worker.models import TaskStatus
+from worker.models import TaskStatus, Usage
 
 STATUSES = list(get_args(TaskStatus))
 _PAGE = 100  # tasks in a call, as the control plane bounds it
@@ -108,6 +108,7 @@ def add_to(commands: Commands) -> None:
         help="default: the agent's, else 3; 1: never tried again",
     )
     structure.add_to_submit(submit)
+    budgets.add_to_submit(submit)
     submit.add_argument(
         "--follow",
         action="store_true",
@@ -205,6 +206,8 @@ def spec_of(arguments: argparse.Namespace) -> TaskSpec:
         after=arguments.after,
         after_mode="any" if arguments.any else None,
         group=arguments.group,
+        stack=arguments.stack,
+        budget=budgets.of_task(arguments),
     )
 
 
@@ -350,6 +353,8 @@ async def _show(arguments: argparse.Namespace) -> int:
     for field, value in task.model_dump(exclude={"output", "usage", "error"}).items():
         shown = _instant(value) if field.endswith("_at") and value is not None else _plain(value)
         print(f"{field:<13} {shown}")
+    if task.usage.calls:
+        print(f"{'used':<13} {_used(task.usage)}")
     if task.error is not None and task.status in ENDED:
         print(f"{'error':<13} {task.error.code}: {task.error.message}")
     for field, said in task_state.lines(state) if state is not None else ():
@@ -365,6 +370,17 @@ async def _show(arguments: argparse.Namespace) -> int:
         facts = "  ".join(f"{key}={_plain(value)}" for key, value in event.data.items())
         print(f"  {_instant(event.at)}  {event.type:<16} {facts}".rstrip())
     return 0
+
+
+def _used(usage: Usage) -> str:
+    """Return what a task's model calls used in a line; what nobody knows is left out."""
+    tokens = [
+        f"{count} {what} tokens"
+        for count, what in ((usage.input_tokens, "input"), (usage.output_tokens, "output"))
+        if count is not None
+    ]
+    cost = [] if usage.cost_micros is None else [budgets.dollars(usage.cost_micros)]
+    return ", ".join([f"{usage.calls} calls", *tokens, *cost])
 
 
 async def _cancel(arguments: argparse.Namespace) -> int:

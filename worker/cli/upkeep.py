@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 import anyio
 
+from worker.cli.budgets import dollars
 from worker.cli.common import Commands, add_command, client, print_json, print_table, with_json
 from worker.cli.host_aids import duration_ms
 from worker.errors import SettingsError
@@ -46,7 +47,7 @@ def add_to(commands: Commands) -> None:
         "--scope",
         default="all",
         metavar="SCOPE",
-        help="all, tenant:NAME, queue:NAME or agent:NAME; default: all",
+        help="all, tenant:NAME, queue:NAME, agent:NAME or stack:NAME; default: all",
     )
     stats.add_argument("--since", default="1h", metavar="DURATION", help="so long back; default: %(default)s")
     with_json(stats)
@@ -141,7 +142,18 @@ async def _stats(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json([minute.model_dump(by_alias=True) for minute in minutes])
         return 0
-    columns = ("minute", "submitted", "started", "succeeded", "failed", "wait", "run", "calls", "tokens")
+    columns = (
+        "minute",
+        "submitted",
+        "started",
+        "succeeded",
+        "failed",
+        "wait",
+        "run",
+        "calls",
+        "tokens",
+        "cost",
+    )
     print_table([_row(minute) for minute in minutes], columns)
     return 0
 
@@ -158,4 +170,5 @@ def _row(minute: Minute) -> dict[str, object]:
         "run": f"{minute.run_ms / ended / 1000:.2f} s" if ended else None,
         "calls": int(minute.model_calls),
         "tokens": int(minute.input_tokens + minute.output_tokens),
+        "cost": dollars(int(minute.cost_micros)) if minute.cost_micros else None,
     }

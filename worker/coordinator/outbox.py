@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from worker.models import (
@@ -17,6 +18,7 @@ from worker.models import (
     Progress,
     ProgressReport,
     RunError,
+    Spending,
     StepReport,
     SyncRequest,
     Usage,
@@ -226,12 +228,14 @@ class Outbox:
         if self.oldest_told_at is None:
             self.oldest_told_at = now
 
-    def finish(self, run: str, outcome: Outcome, usage: Usage | None) -> None:
+    def finish(
+        self, run: str, outcome: Outcome, usage: Usage | None, spending: Spending | None = None
+    ) -> None:
         """Add a run's result; its chunks go before it or with it."""
         entry = self._run(run)
         if entry.ended is None:
             self._results += 1
-        finished = Finished.model_construct(run=run, outcome=outcome, usage=usage)
+        finished = Finished.model_construct(run=run, outcome=outcome, usage=usage, spending=spending)
         entry.ended = Ended(run, finished, _ITEM_BYTES + _size(outcome))
 
     def acknowledge(self, control: str) -> None:
@@ -270,11 +274,14 @@ class Outbox:
             return False
         return any((entry := self._runs.get(run)) is not None and entry.told is not None for run in runs)
 
-    def take(self, clocks: Clocks | None = None) -> SyncRequest:
+    def take(
+        self, clocks: Clocks | None = None, spending: Callable[[], list[Spending]] = list
+    ) -> SyncRequest:
         """Return what to send: a heartbeat after a failure, else the unacknowledged body, else a new one.
 
         Args:
             clocks: How the worker stands; a body that is sent again keeps what it said.
+            spending: Asked for a new body alone: what runs have spent since it was last asked.
         """
         if self._heartbeat_first:
             self._heartbeat = self._body(self._seq, [], clocks)
@@ -282,7 +289,7 @@ class Outbox:
         if self._frozen is None:
             self._frozen_items = self._split.popleft() if self._split else self._gather()
             self._last_seq += 1
-            self._frozen = self._body(self._last_seq, self._frozen_items, clocks)
+            self._frozen = self._body(self._last_seq, self._frozen_items, clocks, spending())
             self._refusals = 0
         return self._frozen
 
@@ -346,7 +353,9 @@ class Outbox:
             entry = self._runs[run] = _Run()
         return entry
 
-    def _body(self, seq: int, items: list[Item], clocks: Clocks | None) -> SyncRequest:
+    def _body(
+        self, seq: int, items: list[Item], clocks: Clocks | None, spending: list[Spending] | None = None
+    ) -> SyncRequest:
         return SyncRequest.model_construct(
             session=self._session,
             seq=seq,
@@ -359,6 +368,7 @@ class Outbox:
             clocks=clocks,
             calls=[item.report for item in items if isinstance(item, Called)] or None,
             models=[item.report for item in items if isinstance(item, Modelled)] or None,
+            spending=spending or None,
         )
 
     def _gather(self) -> list[Item]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from worker.models import (
+    Allotment,
     Assignment,
     DrainReply,
     Emitted,
@@ -18,6 +19,7 @@ from worker.models import (
     Signal,
     Silence,
     Spawned,
+    Spending,
     StepsPage,
     SyncReply,
     SyncRequest,
@@ -83,6 +85,12 @@ class Runs(Protocol):
 
     def stepped(self, run: str, key: str, refusal: str | None) -> None:
         """A step of this run was acknowledged, or it cannot be kept: `refusal` says why."""
+
+    def allotted(self, run: str, allotment: Allotment) -> None:
+        """Tell a run what it may spend."""
+
+    def spending(self) -> list[Spending]:
+        """Return what runs have spent since this was last asked."""
 
     def silent(self) -> list[Silence]:
         """Return the runs that have not moved for long."""

@@ -45,6 +45,7 @@ from worker.models import (
     RegisterRequest,
     RunError,
     Spawned,
+    Spending,
     StepReport,
     StepsPage,
     SyncReply,
@@ -235,12 +236,14 @@ class Session:
         while self._outbox.text_bytes > MAX_GATHERED_BYTES and self.ending is None:
             await self._exchanged.wait()
 
-    def finish(self, run: str, outcome: Outcome, usage: Usage | None) -> None:
+    def finish(
+        self, run: str, outcome: Outcome, usage: Usage | None, spending: Spending | None = None
+    ) -> None:
         """Report a run's result."""
         if run in self._active:
             self._active.discard(run)
             self._unconfirmed.discard(run)
-            self._outbox.finish(run, outcome, usage)
+            self._outbox.finish(run, outcome, usage, spending)
             self._nudged.set()
 
     def hurry(self) -> None:
@@ -415,7 +418,7 @@ class Session:
         """Send one body and act on what came of it."""
         for report in self._runs.model_reports():
             self._outbox.model(report)
-        body = self._outbox.take(self._clocks())
+        body = self._outbox.take(self._clocks(), self._runs.spending)
         sent_at = self._clock()
         self._pace.sent(sent_at)
         try:
@@ -529,6 +532,8 @@ class Session:
                     self._steer(self._runs.cancel, control.run, control.reason)
                 case "pause":
                     self._steer(self._runs.pause, control.run, control.reason)
+                case "allotment" if control.allotment is not None:
+                    self._steer(self._runs.allotted, control.run, control.allotment)
                 case "signal" if control.signal is not None:
                     self._steer(self._runs.signal, control.run, control.signal)
         self._outbox.acknowledge(control.control)

@@ -64,23 +64,39 @@ class Tally:
         self._model: str | None = None
         self._input: int | None = None
         self._output: int | None = None
+        self._cost: int | None = None
+        self._asked: set[int] = set()  # calls that came to a provider: not those that a budget refused
+
+    def attempted(self, call: int, record: CallRecord) -> None:
+        """Count an attempt, whatever became of it: what failed and what was cancelled has its price too.
+
+        Tokens that the provider did not tell stay unknown; the cost counts the worker's estimate of them.
+        """
+        self._asked.add(call)
+        self._cost = _sum(self._cost, record.cost_micros)
+        if record.usage is not None and not record.estimated:
+            self._input = _sum(self._input, record.usage.input_tokens)
+            self._output = _sum(self._output, record.usage.output_tokens)
+        if self.keep is not None:
+            self.keep(call, record)
 
     def add(self, answer: Answer) -> None:
-        """Count an answered call; tokens that the provider did not tell stay unknown."""
+        """Note who answered a call."""
         completion = answer.completion
         # JSON can escape a lone surrogate, and UTF-8, in which the usage is reported, cannot hold it.
         self._model = completion.model and completion.model.encode("utf-8", "replace").decode()
         self.stay = answer.model
-        if completion.usage is not None:
-            self._input = _sum(self._input, completion.usage.input_tokens)
-            self._output = _sum(self._output, completion.usage.output_tokens)
 
     def usage(self) -> Usage | None:
         """Return what the run used, None if it called no model."""
-        if not self.calls:
+        if not self._asked:
             return None
         return Usage(
-            model=self._model, calls=self.calls, input_tokens=self._input, output_tokens=self._output
+            model=self._model,
+            calls=len(self._asked),
+            input_tokens=self._input,
+            output_tokens=self._output,
+            cost_micros=self._cost,
         )
 
 
@@ -165,8 +181,7 @@ class _RunSink:
 
     def record(self, record: CallRecord) -> None:
         tracing.current.get().attempt(self._call, record)
-        if self._tally.keep is not None:
-            self._tally.keep(self._call, record)
+        self._tally.attempted(self._call, record)
 
 
 class Sole(Catalogue):

@@ -17,6 +17,8 @@ from worker.errors import BackendError, FunctionFailed, TransportError
 from worker.llm import Completion
 from worker.logs import Redactor
 from worker.models import (
+    Allotment,
+    Ask,
     Assignment,
     CallReport,
     Cancelled,
@@ -30,16 +32,20 @@ from worker.models import (
     Signal,
     Silence,
     Spawned,
+    Spending,
     StepReport,
     StepsPage,
     Succeeded,
     Suspended,
+    UntilApprovals,
     Upstream,
     Usage,
 )
+from worker.purse import UNLIMITED, BudgetExceeded, Purse
 from worker.router import Answer, CallRecord, NoModelFree
 from worker.runtime import hooks, isolate, llm_run
 from worker.runtime.agents import Agent, Registry
+from worker.runtime.allotment import Halted, RunPurse
 from worker.runtime.called import call_of
 from worker.runtime.context import Context, concluded
 from worker.runtime.durable import InvalidStepError, Until
@@ -140,6 +146,7 @@ class Report:
 
     outcome: Outcome
     usage: Usage | None
+    spending: Spending | None = None
 
 
 class Run:
@@ -168,6 +175,11 @@ class Run:
         self._signals: list[Signal] = []  # that the agent has not asked for yet
         self._signalled = anyio.Event()
         self._pulse = Pulse()
+        self._broke: Outcome | None = None  # a budget has ended the run
+        self._budget: RunPurse | None = None
+        if assignment.allotment is not None:
+            self._budget = RunPurse(self.id, assignment.allotment, tell=reporter.hurry, halt=self._halted)
+        self.purse: Purse = self._budget or UNLIMITED
 
         self.redact = environment.redact
 
@@ -201,6 +213,26 @@ class Run:
         self._signals.append(signal)
         self._signalled.set()
 
+    def allotted(self, allotment: Allotment) -> None:
+        """Tell the run what it may spend."""
+        if self._budget is not None:
+            self._budget.answered(allotment)
+
+    def spending(self) -> Spending | None:
+        """Return what the run has spent and reserved, if that is news."""
+        return None if self._budget is None else self._budget.changed()
+
+    def _halted(self, allotment: Allotment) -> None:
+        """A budget does not let the run go on: its task waits, for people or for room."""
+        if allotment.ask is None:
+            self.stop("released")
+            return
+        step = f"budget#{self.assignment.attempt}"
+        ask = Ask(step=step, tool="budget", args=allotment.ask, why="spend", about=None, timeout_ms=None)
+        self._suspended = Suspended(step=step, until=UntilApprovals(approvals=[ask]))
+        if self._scope is not None:
+            self._scope.cancel()
+
     def silence(self) -> Silence | None:
         """Return for how long nothing came from the run, once that is long."""
         return self._pulse.silence(self.id)
@@ -217,7 +249,7 @@ class Run:
             trace = self._environment.tracer.run(self.assignment)
             with trace.playing():
                 with anyio.CancelScope(deadline=deadline) as self._scope:
-                    outcome = await self._outcome()
+                    outcome = await self._timed()
                 if self._writer is not None:
                     self._writer.flush()
                 if outcome is None or self._suspended is not None:  # whatever an agent makes of that
@@ -225,7 +257,28 @@ class Run:
                 trace.ended(*_told(outcome))
         else:
             outcome = self._stopped_outcome()
-        return None if outcome is None else Report(outcome, self._tally.usage())
+        spending = None if self._budget is None else self._budget.spending()
+        return None if outcome is None else Report(outcome, self._tally.usage(), spending)
+
+    async def _timed(self) -> Outcome | None:
+        """Return the agent's outcome; under a budget of time, see to it that there is some left meanwhile."""
+        if self._budget is None or not self._budget.limits_time:
+            return await self._outcome()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._keep_time, self._budget)
+            outcome = await self._outcome()
+            tasks.cancel_scope.cancel()
+        return outcome
+
+    async def _keep_time(self, budget: RunPurse) -> None:
+        try:
+            await budget.keep_time()
+        except BudgetExceeded as error:
+            self._broke = failed(error.code, self.redact.line(str(error)), retryable=False)
+            if self._scope is not None:
+                self._scope.cancel()
+        except Halted:
+            pass  # the run has been stopped
 
     def _stopped_outcome(self) -> Outcome | None:
         match self._stopped:
@@ -237,6 +290,8 @@ class Run:
                 return Released()
             case None if self._suspended is not None:
                 return self._suspended
+            case None if self._broke is not None:
+                return self._broke
             case None:
                 limit_s = (self.assignment.timeout_ms or 0) / 1000
                 return failed(
@@ -397,7 +452,7 @@ class Run:
             raise NoModelError("This worker has no model provider: set SIGNALBOX_MODEL_BASE_URL")
         if self._writer is None:
             self._writer = StreamWriter(self._emit, asyncio.get_running_loop().call_later)
-        return await model.answer(prompt, self._writer, self._tally, self._pulse)
+        return await model.answer(prompt, self._writer, self._tally, self._pulse, self.purse)
 
     async def load(self) -> StepsPage:
         """Return what earlier runs of the task have done."""
