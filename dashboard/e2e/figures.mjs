@@ -1,0 +1,184 @@
+/**
+ * What the dashboard costs and how fast it is, measured in a real Chromium on a host of its own; a JSON line for each figure.
+ *
+ *   node dashboard/e2e/figures.mjs [--seconds 600]     how long the calls are counted, quiet and then busy
+ */
+import { parseArgs } from "node:util";
+import { openBrowser } from "./browser.mjs";
+import { Stage } from "./stage.mjs";
+import { until, visit } from "./visit.mjs";
+
+const CHANGES = 60;
+const TOKENS = 60;
+const PANES = 20;
+const BUSY_RUNS = 70;
+
+const { values } = parseArgs({ options: { seconds: { type: "string", default: "600" } } });
+const seconds = Number(values.seconds);
+if (!(seconds > 0)) throw new Error("--seconds takes a number above 0");
+
+const tell = (figure, value) => console.log(JSON.stringify({ figure, ...value }));
+const at = (sorted, share) =>
+  Math.round(sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))]);
+function latencies(figure, found) {
+  const sorted = [...found].sort((a, b) => a - b);
+  tell(figure, { unit: "ms", samples: sorted.length, p50: at(sorted, 0.5), p99: at(sorted, 0.99) });
+}
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** When a condition of the page came true, in milliseconds since the epoch. Looked at with each frame. */
+const when = (page, condition, given) =>
+  page.evaluate(
+    ([source, value]) =>
+      new Promise((resolve) => {
+        const holds = new Function("value", `return ${source}`);
+        const look = () => (holds(value) ? resolve(Date.now()) : requestAnimationFrame(look));
+        look();
+      }),
+    [condition, given],
+  );
+
+async function firstLoad(stage, browser) {
+  let bytes = 0;
+  const context = await browser.newContext({ locale: "en-US" });
+  const page = await context.newPage();
+  page.on("response", async (response) => {
+    if (/\.js$/.test(new URL(response.url()).pathname))
+      bytes += Number(response.headers()["content-length"] ?? 0);
+  });
+  await page.goto(stage.url);
+  await page.getByLabel("Key").fill(stage.key.operator);
+  await page.getByRole("button", { name: "Sign in" }).click();
+  await page.locator(".chart canvas").first().waitFor();
+  tell("first load, compressed JavaScript with the charts", { unit: "bytes", value: bytes, most: 250_000 });
+  await context.close();
+}
+
+async function changes(stage, browser, key) {
+  const task = await stage.submit({ queue: "figures" });
+  await using visitor = await visit(browser, stage.url, { path: `/tasks/${task}`, key });
+  await visitor.page.locator(".heading .badge").waitFor();
+  const found = [];
+  for (let i = 0; i < CHANGES; i++) {
+    const [verb, word] = i % 2 === 0 ? ["tasks:pause", "paused"] : ["tasks:resume", "pending"];
+    const seen = when(visitor.page, `document.querySelector(".heading .badge").textContent === value`, word);
+    const began = Date.now();
+    await stage.mutate(verb, { task });
+    found.push((await seen) - began);
+  }
+  latencies("a task's change, from its call to the DOM", found);
+}
+
+async function tokens(stage, browser, key, worker) {
+  await stage.submit();
+  const [{ task, run }] = await worker.take();
+  await using visitor = await visit(browser, stage.url, { path: `/tasks/${task}`, key });
+  await worker.write(run, "0 ");
+  await visitor.page.locator(".stream").waitFor();
+  const found = [];
+  for (let i = 1; i <= TOKENS; i++) {
+    const seen = when(
+      visitor.page,
+      `document.querySelector(".stream").textContent.includes(value)`,
+      `token${i};`,
+    );
+    const began = Date.now();
+    await worker.write(run, `token${i};`);
+    found.push((await seen) - began);
+  }
+  latencies("a flushed token, from the worker's sync to the DOM", found);
+  await worker.finish(run);
+}
+
+async function panes(stage, browser, key, worker) {
+  await stage.submitMany(PANES);
+  const runs = await worker.take(PANES);
+  await using visitor = await visit(browser, stage.url, { path: "/live", key });
+  await until(
+    () => visitor.page.locator(".pane").count(),
+    (count) => count === PANES,
+  );
+  let writing = true;
+  const writer = (async () => {
+    for (let next = Date.now(); writing; next += 250) {
+      await worker.sync({ chunks: runs.map(({ run }) => worker.chunk(run, "token ".repeat(25))) }); // 100 a second each
+      await pause(Math.max(0, next + 250 - Date.now()));
+    }
+  })();
+  await pause(1_000);
+  const frames = await visitor.page.evaluate(
+    () =>
+      new Promise((resolve) => {
+        let count = 0;
+        const began = performance.now();
+        const frame = (now) => {
+          count += 1;
+          if (now - began < 5_000) requestAnimationFrame(frame);
+          else resolve((count * 1_000) / (now - began));
+        };
+        requestAnimationFrame(frame);
+      }),
+  );
+  writing = false;
+  await writer;
+  tell(`${PANES} panes at 100 tokens a second each`, {
+    unit: "frames a second",
+    value: Math.round(frames),
+    least: 50,
+  });
+  for (const { run } of runs) await worker.finish(run);
+}
+
+/** How often each public function has run, as the host counts it. */
+async function counts(stage) {
+  const text = await (await fetch(`${stage.url}/metrics`)).text();
+  const found = {};
+  for (const [, path, runs] of text.matchAll(/^convex_function_calls_total\{.*path="([^"]+)"\} (\d+)$/gm))
+    found[path] = (found[path] ?? 0) + Number(runs);
+  return found;
+}
+
+async function calls(stage, browser, key, worker, busy) {
+  await using visitor = await visit(browser, stage.url, { path: "/", key });
+  await visitor.page.locator(".chart canvas").first().waitFor();
+  const before = await counts(stage);
+  const end = Date.now() + seconds * 1_000;
+  let runs = 0;
+  for (let next = Date.now(); busy && Date.now() < end; next += (seconds * 1_000) / BUSY_RUNS) {
+    await stage.submit();
+    const [{ run }] = await worker.take();
+    await worker.write(run, "text");
+    await worker.finish(run);
+    runs += 1;
+    await pause(Math.max(0, Math.min(next + (seconds * 1_000) / BUSY_RUNS, end) - Date.now()));
+  }
+  await pause(Math.max(0, end - Date.now()));
+  const after = await counts(stage);
+  const shown = ["dashboard:", "stats:", "agents:list", "tasks:get", "tasks:list", "runs:"];
+  const each = Object.fromEntries(
+    Object.entries(after)
+      .map(([path, count]) => [path, count - (before[path] ?? 0)])
+      .filter(([path, count]) => count > 0 && shown.some((start) => path.startsWith(start))),
+  );
+  const value = Object.values(each).reduce((sum, count) => sum + count, 0);
+  tell(`calls of an open overview in ${seconds} s, ${busy ? `${runs} runs` : "quiet"}`, {
+    unit: "calls",
+    value,
+    each,
+  });
+}
+
+await using stage = await Stage.start();
+const browser = await openBrowser();
+try {
+  const worker = await stage.worker();
+  const key = stage.key.operator;
+  await firstLoad(stage, browser);
+  await changes(stage, browser, key);
+  await tokens(stage, browser, key, worker);
+  await panes(stage, browser, key, worker);
+  await calls(stage, browser, key, worker, false);
+  await calls(stage, browser, key, worker, true);
+} finally {
+  await browser.close();
+}
