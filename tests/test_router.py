@@ -368,3 +368,23 @@ async def test_each_attempt_is_paid_for_and_an_empty_purse_ends_the_call() -> No
         wallet.degraded = True
         assert (await router.complete(ASK, Chain(("dear", "a")), sink=Screen(), purse=wallet)).model == "a"
         assert dict(asked) == {"a": 3}
+
+
+async def test_a_model_that_keeps_failing_is_left_alone_only_where_there_is_another() -> None:
+    answers = {"a": [refuses(500)], "b": [refuses(502)]}
+    async with models(answers) as (catalogue, asked):
+        router = Router(catalogue, draw=lambda: 0.0)
+        for _ in range(3):
+            with pytest.raises(ModelError) as failure:
+                await router.complete(ASK, Chain(("a",)), sink=Screen())
+            assert (failure.value.code, failure.value.retryable) == ("server_error", True)
+        assert asked["a"] == 6
+        for _ in range(2):
+            with pytest.raises(ModelError):
+                await router.complete(ASK, Chain(("a", "b")), sink=Screen())
+        assert dict(asked) == {"a": 6, "b": 3}  # it cools from its third failure on
+        with pytest.raises(ModelError, match="Every model fails: a cools, for") as failure:
+            await router.complete(ASK, Chain(("a", "b")), sink=Screen())
+        assert (failure.value.code, failure.value.retryable) == ("server_error", True)
+        assert not isinstance(failure.value, NoModelFree)
+        assert dict(asked) == {"a": 6, "b": 3}

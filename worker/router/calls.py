@@ -16,7 +16,7 @@ from worker.router.decide import Chain, End, Failure, Option, Try, next_move
 from worker.router.failures import NoCapableModel, NoModelFree, Refused, blocked_by, named
 from worker.router.ports import Sink, Target
 from worker.router.records import CallRecord
-from worker.router.rules import rule_of
+from worker.router.rules import is_soft, rule_of
 from worker.router.standing import Standing, Ticket
 from worker.router.tokens import need_of, size_of
 
@@ -78,11 +78,19 @@ class RoutedCall:
         while isinstance(move := self._next(), Try):
             if move.after_s > 0:
                 await self._wait(move)
-            elif (ticket := self._standing.take(move.model, self._sizes[move.model].most)) is not None:
+            elif (ticket := self._take(move.model)) is not None:
                 completion = await self._attempt(self._targets[move.model], ticket)
                 if completion is not None:
                     return Answer(completion, move.model, tuple(self._calls))
         raise self._error(move)
+
+    @property
+    def _is_alone(self) -> bool:
+        """Whether there is but one model to ask: then the queue's own rules say how often it is tried."""
+        return len(self._targets) - len(self._unpriced) <= 1
+
+    def _take(self, name: str) -> Ticket | None:
+        return self._standing.take(name, self._sizes[name].most, alone=self._is_alone)
 
     async def _wait(self, move: Try) -> None:
         began = self._clock()
@@ -112,7 +120,7 @@ class RoutedCall:
                 continue
             blocked = self._standing.blocked(name)
             able = target.capabilities is None or self._needs <= target.capabilities
-            free_in_s = self._standing.free_in_s(name, self._sizes[name].most)
+            free_in_s = self._standing.free_in_s(name, self._sizes[name].most, alone=self._is_alone)
             options.append(
                 Option(name, free_in_s, target.context_tokens, able, None if blocked is None else blocked[0])
             )
@@ -209,7 +217,7 @@ class RoutedCall:
         if self._failures:
             return self._failures[-1].error
         if end.code == "no_model_free":
-            return NoModelFree(f"No model is free: {'; '.join(self._untried())}")
+            return self._none_free()
         if end.code == "no_capable_model":
             return NoCapableModel(
                 f"None of {', '.join(self._targets)} can do what is asked for: "
@@ -224,6 +232,15 @@ class RoutedCall:
         if (error := next(iter(self._unusable.values()), None)) is not None and error.code == end.code:
             return error
         return blocked_by(end.code, "; ".join(self._untried()))
+
+    def _none_free(self) -> ModelError:
+        """Return the failure of a call that asked none; that all models cool since calls fail burns one."""
+        whys = "; ".join(self._untried())
+        blocked = [self._standing.blocked(name) for name in self._targets]
+        codes = [each[0] for each in blocked if each is not None]
+        if len(codes) == len(blocked) and all(is_soft(code) for code in codes):
+            return blocked_by(codes[0], f"Every model fails: {whys}")
+        return NoModelFree(f"No model is free: {whys}")
 
     def _untried(self) -> list[str]:
         """Return for each model that was not asked why not."""

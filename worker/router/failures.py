@@ -5,7 +5,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from worker.llm.errors import AuthFailed, Misconfigured, ModelError, ModelNotFound, PermissionRefused
+from worker.llm.errors import (
+    AuthFailed,
+    ConnectionFailed,
+    ModelError,
+    ModelNotFound,
+    ModelTimeout,
+    Overloaded,
+    PermissionRefused,
+    ServerError,
+    StreamProtocolError,
+    StreamTruncated,
+)
 
 LINE_CHARS = 300  # of one model's failure in the line for all of them
 
@@ -30,14 +41,25 @@ class Refused(ModelError):
     code = "refusal"
 
 
-_MISCONFIGURED: dict[str, type[Misconfigured]] = {
-    error.code: error for error in (AuthFailed, PermissionRefused, ModelNotFound)
+_CLASSES: dict[str, type[ModelError]] = {
+    error.code: error
+    for error in (
+        AuthFailed,
+        PermissionRefused,
+        ModelNotFound,
+        Overloaded,
+        ServerError,
+        ModelTimeout,
+        ConnectionFailed,
+        StreamTruncated,
+        StreamProtocolError,
+    )
 }
 
 
 def blocked_by(code: str, message: str) -> ModelError:
-    """Return the failure of a call whose models are all broken until somebody configures them."""
-    return _MISCONFIGURED.get(code, ModelNotFound)(message)
+    """Return the failure of a call that asked no model, since all are known to fail by this class."""
+    return _CLASSES.get(code, ServerError)(message)
 
 
 def named(failures: Iterable[tuple[str, str, str]], untried: Iterable[str]) -> str:

@@ -66,6 +66,11 @@ def rule_of(code: str, fallback_on: frozenset[str] = frozenset()) -> Rule:
     return Rule(rule.same, "yes", rule.cools) if code in fallback_on & POLICY else rule
 
 
+def is_soft(code: str) -> bool:
+    """Return whether a model cools because calls fail, and not because it asked to be left alone."""
+    return rule_of(code).cools == "rate"
+
+
 def cooldown_s(code: str, retry_after_s: float | None, *, in_a_row: int, failures: int, calls: int) -> float:
     """Return for how long a model is not to be asked after a failure; inf: until it is configured.
 

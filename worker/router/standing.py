@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import anyio
 
 from worker.llm.errors import ModelError
-from worker.router.rules import WINDOW_S, cooldown_s, rule_of
+from worker.router.rules import WINDOW_S, cooldown_s, is_soft, rule_of
 
 MINUTE_S = 60.0
 SHARE_S = 2.0  # how soon a share may come that has been asked for; it is worth a short wait
@@ -170,13 +170,16 @@ class Standing:
 
     # What a call asks.
 
-    def free_in_s(self, name: str, tokens: int) -> float:
-        """Return when a model can be asked, with so many tokens; inf: not until it is configured."""
+    def free_in_s(self, name: str, tokens: int, *, alone: bool = False) -> float:
+        """Return when a model can be asked, with so many tokens; inf: not until it is configured.
+
+        Args:
+            name: The model.
+            tokens: Of the attempt, at most.
+            alone: There is no other model to ask: that many calls fail is no reason not to try.
+        """
         model = self._models.get(name)
-        if model is None:
-            return 0.0
-        now = self._clock()
-        return max(0.0, model.cool_until - now, _room_in_s(model, tokens, now))
+        return 0.0 if model is None else _free_in_s(model, tokens, self._clock(), alone=alone)
 
     def blocked(self, name: str) -> tuple[str, str] | None:
         """Return the class and line of the failure for which a model cools."""
@@ -185,11 +188,10 @@ class Standing:
             return None
         return model.code, model.message or ""
 
-    def take(self, name: str, tokens: int) -> Ticket | None:
-        """Reserve an attempt of at most so many tokens, or return None: there is no room for it now."""
+    def take(self, name: str, tokens: int, *, alone: bool = False) -> Ticket | None:
+        """Reserve an attempt of at most so many tokens, or return None: the model is not free for it now."""
         model = self._of(name)
-        now = self._clock()
-        if max(model.cool_until - now, _room_in_s(model, tokens, now)) > 0:
+        if _free_in_s(model, tokens, self._clock(), alone=alone) > 0:
             return None
         state = model.state
         if state is not None and state.most_tokens is not None:
@@ -355,6 +357,11 @@ def _counted(model: _Model, now: float, per_s: float) -> tuple[list[float], list
         if tokens_until > now:
             tokens.append((tokens_until, use.tokens))
     return requests, tokens
+
+
+def _free_in_s(model: _Model, tokens: int, now: float, *, alone: bool) -> float:
+    cools_s = 0.0 if alone and model.code is not None and is_soft(model.code) else model.cool_until - now
+    return max(0.0, cools_s, _room_in_s(model, tokens, now))
 
 
 def _room_in_s(model: _Model, tokens: int, now: float) -> float:
