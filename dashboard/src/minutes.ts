@@ -8,9 +8,9 @@ export type Minute = FunctionReturnType<typeof api.stats.read>[number];
 const MINUTE_MS = 60_000;
 const HOUR_MS = 60 * MINUTE_MS;
 
-const NOTHING: Counters = {
+const NOTHING: Required<Counters> = {
   ...{ submitted: 0, started: 0, retried: 0, succeeded: 0, failed: 0, cancelled: 0, skipped: 0 },
-  ...{ waitMs: 0, runMs: 0, modelCalls: 0, inputTokens: 0, outputTokens: 0 },
+  ...{ waitMs: 0, runMs: 0, modelCalls: 0, inputTokens: 0, outputTokens: 0, costMicros: 0 },
 };
 
 /** The last hour in whole minutes, the one that `now` is in included. */
@@ -28,10 +28,10 @@ export function minutesOf(rows: readonly Minute[], from: number, to: number): Mi
   });
 }
 
-export function sumOf(minutes: readonly Counters[]): Counters {
+export function sumOf(minutes: readonly Counters[]): Required<Counters> {
   const sum = { ...NOTHING };
   for (const minute of minutes)
-    for (const name of Object.keys(NOTHING) as (keyof Counters)[]) sum[name] += minute[name];
+    for (const name of Object.keys(NOTHING) as (keyof Counters)[]) sum[name] += minute[name] ?? 0; // minutes of before there was money
   return sum;
 }
 

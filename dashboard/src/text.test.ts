@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { afterVerb } from "./optimistic";
 import { hourOf, minutesOf, perRun, sumOf } from "./minutes";
 import { hrefOf, parseRoute } from "./route";
-import { codeOf, messageOf, pretty, span, visible } from "./text";
+import { codeOf, dollars, messageOf, pretty, span, visible } from "./text";
 
 test.each([
   ["plain text, tabs\tand\nlines", "plain text, tabs\tand\nlines"],
@@ -28,6 +28,16 @@ test.each([
   [-5, "0 ms"],
   [NaN, "?"],
 ])("%d ms is %s", (ms, text) => expect(span(ms)).toBe(text));
+
+test.each([
+  [0, "$0.00"],
+  [1, "$0.000001"],
+  [9_999, "$0.009999"],
+  [10_000, "$0.010"],
+  [999_400, "$0.999"],
+  [1_000_000, "$1.00"],
+  [12_345_678, "$12.35"],
+])("%d micro-dollars are %s", (micros, text) => expect(dollars(micros)).toBe(text));
 
 describe("addresses", () => {
   test.each([

@@ -48,6 +48,12 @@ const NUMBER = new Intl.NumberFormat("en", { maximumFractionDigits: 1, notation:
 
 export const count = (value: number): string => (value < 10_000 ? String(value) : NUMBER.format(value));
 
+/** Money: micro-dollars as dollars, with more digits the less it is. */
+export function dollars(micros: number): string {
+  const value = micros / 1_000_000;
+  return `$${value.toFixed(value === 0 || value >= 1 ? 2 : value >= 0.01 ? 3 : 6)}`;
+}
+
 /** JSON text as it is read best; what is not JSON as it is. */
 export function pretty(json: string): string {
   if (json.length > 200_000) return json;

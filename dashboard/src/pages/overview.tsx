@@ -4,7 +4,7 @@ import { useLive, useNow, useSteady } from "../live";
 import { Ago, Empty, Facts, Loading, Panel, Shown, Table } from "../parts/states";
 import { hourOf, minutesOf, perRun, sumOf, type Minute } from "../minutes";
 import { hrefOf, taskHref } from "../route";
-import { count, span, visible } from "../text";
+import { count, dollars, span, visible } from "../text";
 import { WorkerTable } from "./workers";
 
 const Chart = lazy(() => import("../parts/chart"));
@@ -54,6 +54,7 @@ function Figures({ minutes }: { minutes: Minute[] }) {
           ["Mean wait", sum.started === 0 ? "none began" : span(sum.waitMs / sum.started)],
           ["Mean run", ended === 0 ? "none ended" : span(perRun(sum))],
           ["Model calls", count(sum.modelCalls)],
+          ["Spent", dollars(sum.costMicros)],
           ["Tokens in, out", `${count(sum.inputTokens)}, ${count(sum.outputTokens)}`],
         ]}
       />
