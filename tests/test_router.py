@@ -122,13 +122,14 @@ def refuses(
     return answer
 
 
-def breaks(events: list[bytes], how: str) -> Answer:
-    """Give these events and then fail: by a reset, an early end, silence, an error, or garbage."""
+def breaks(events: list[bytes], how: str, after_s: float = 0.0) -> Answer:
+    """Give these events and, a while later, fail: by a reset, an early end, silence, an error, or garbage."""
 
     async def answer(exchange: Exchange) -> None:
         await exchange.start(chunked=how != "reset")
         for event in events:
             await exchange.send(event)
+        await anyio.sleep(after_s)
         if how == "reset":
             exchange.writer.transport.abort()
         elif how == "error":
