@@ -103,6 +103,13 @@ def code(task: FakeTask) -> str:
     return task.outcome.error.code
 
 
+async def test_the_turns_of_a_conversation_with_tools_share_a_cache_key() -> None:
+    task, model = await played(ALL, asks(("add", {"a": 1})), says("done"))
+    assert [request.cache_key for request in model.requests] == [task.id, task.id]
+    _, model = await played(LlmAgent(prompt="Be brief."), says("done"))
+    assert [request.cache_key for request in model.requests] == [None]
+
+
 ALL = LlmAgent(prompt="Be brief.", tools=("add", "fail", "hang", "block", "huge", "odd"))
 
 

@@ -11,7 +11,7 @@ from types import TracebackType
 from pydantic import SecretStr
 
 from worker import models as wire
-from worker.llm import ChatClient
+from worker.llm import ChatClient, Timeouts
 from worker.llm.connect import connect
 from worker.llm.providers import Catalogue, cost_micros
 from worker.logs import Redactor
@@ -19,6 +19,9 @@ from worker.router import ModelReport, ModelState, Router, Target
 from worker.runtime import ModelCaller
 from worker.runtime.called import error_of
 from worker.settings import environment
+
+# Reasoning models may think for minutes before, and in the middle of, what they say.
+PATIENT = Timeouts(first_event_s=300.0, idle_s=120.0)
 
 
 class Providers:
@@ -70,6 +73,7 @@ class Providers:
             max_output_tokens=info.max_output_tokens,
             # The table says what a model is known to do; of one that it does not list nothing is known.
             capabilities=frozenset(info.capabilities) or None,
+            timeouts=PATIENT if "reasoning" in info.capabilities else Timeouts(),
             cost_micros=functools.partial(cost_micros, info),
         )
 

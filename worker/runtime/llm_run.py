@@ -182,6 +182,8 @@ class _LlmRun:
                 max_output_tokens=agent.max_output_tokens,
                 tools=self._described,
                 response_format=self._format,
+                # Without tools there is one turn: nothing would be read from what it wrote to a cache.
+                cache_key=self._place.task if self._described else None,
             )
         )
         completion = answer.completion

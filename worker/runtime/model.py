@@ -34,7 +34,7 @@ class Prompt:
         max_output_tokens: Its longest.
         models: The models to ask, in order.
         fallback_on: "content_filter" and "refusal": that the next model is asked after these too.
-        tools, tool_choice, response_format, stop, extra: As in `ChatRequest`.
+        tools, tool_choice, response_format, stop, cache_key, extra: As in `ChatRequest`.
     """
 
     messages: list[dict[str, Any]]
@@ -47,6 +47,7 @@ class Prompt:
     tool_choice: str | Mapping[str, Any] | None = None
     response_format: Mapping[str, Any] | None = None
     stop: Sequence[str] = ()
+    cache_key: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -143,6 +144,7 @@ class ModelCaller:
             tool_choice=prompt.tool_choice,
             response_format=prompt.response_format,
             stop=prompt.stop,
+            cache_key=prompt.cache_key,
             extra=prompt.extra,
         )
         tally.calls += 1
