@@ -298,8 +298,9 @@ def first_of(group: BaseExceptionGroup[Exception]) -> Exception:
 
 
 if __name__ == "__main__":
-    # What was started is stopped in either case.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    # What was started is stopped in either case, also in the background, where a shell has SIGINT ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         sys.exit(main())
     except (SignalboxError, RuntimeError, OSError, httpx.HTTPError) as error:
