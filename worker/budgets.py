@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from worker.backend import Json
 from worker.models import Amounts, Caps, Wire
+from worker.paging import pages
 
 BudgetKind = Literal["all", "tenant", "stack", "agent", "task"]
 Period = Literal["total", "day", "month", "run"]
@@ -146,14 +147,11 @@ class Budgets:
 
     async def list(self) -> list[Listed]:
         """Return all budgets but those of single tasks, by kind and name."""
-        found: list[Listed] = []
-        cursor: str | None = None
-        while True:
-            page = BudgetPage.model_validate(await self._query("budgets:list", {"cursor": cursor}))
-            found.extend(page.budgets)
-            cursor = page.cursor
-            if cursor is None:
-                return found
+
+        async def fetch(at: str | None) -> BudgetPage:
+            return BudgetPage.model_validate(await self._query("budgets:list", {"cursor": at}))
+
+        return [item for page in await pages(fetch) for item in page.budgets]
 
     async def get(
         self,

@@ -23,6 +23,7 @@ from worker.limits import Limits
 from worker.model_limits import Models
 from worker.models import Chunk, LlmSpec, Progress, RunError, RunKind, TaskStatus, Usage, WaitsOn, Wire
 from worker.models import RetryPolicy as RetryPolicy  # noqa: PLC0414 - who submits takes it from here
+from worker.paging import pages
 from worker.schedules import Schedules
 from worker.triggers import Triggers
 from worker.upkeep import Upkeep
@@ -429,16 +430,11 @@ class Client(Bulk, Forks, Groups, Schedules, Triggers, Endpoints, Upkeep):
 
     async def history(self, task: str) -> list[Event]:
         """Return everything that happened to a task, oldest first."""
-        events: list[Event] = []
-        cursor: str | None = None
-        while True:
-            page = _History.model_validate(
-                await self._query("tasks:history", {"task": task, "cursor": cursor})
-            )
-            events.extend(page.events)
-            cursor = page.cursor
-            if cursor is None:
-                return events
+
+        async def fetch(at: str | None) -> _History:
+            return _History.model_validate(await self._query("tasks:history", {"task": task, "cursor": at}))
+
+        return [event for page in await pages(fetch) for event in page.events]
 
     async def run_state(self, run: str) -> str:
         """Return whether a run is assigned, running, or how it ended."""

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from worker.backend import Json
 from worker.models import Wire
+from worker.paging import pages
 
 ScopeKind = Literal["system", "queue", "agent", "tenant", "key", "lane"]
 EACH = "*"  # the name of a kind's default, which holds for each name by itself
@@ -87,11 +88,8 @@ class Limits:
 
     async def list(self) -> list[Limit]:
         """Return all limits by kind and name."""
-        limits: list[Limit] = []
-        cursor: str | None = None
-        while True:
-            page = LimitPage.model_validate(await self._query("limits:list", {"cursor": cursor}))
-            limits.extend(page.limits)
-            cursor = page.cursor
-            if cursor is None:
-                return limits
+
+        async def fetch(at: str | None) -> LimitPage:
+            return LimitPage.model_validate(await self._query("limits:list", {"cursor": at}))
+
+        return [item for page in await pages(fetch) for item in page.limits]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal
+from typing import Any
 
 from worker.backend import Json
-from worker.models import CallTokens, RunError, Wire
+from worker.models import CallReport, RunError, Wire
+from worker.paging import pages
 
 _Call = Callable[[str, dict[str, Any]], Awaitable[Json]]
 
@@ -45,22 +46,10 @@ class ModelPage(Wire):
     cursor: str | None
 
 
-class ModelCall(Wire):
-    """An attempt at a model call of a run."""
+class ModelCall(CallReport):
+    """An attempt at a model call of a run of a task."""
 
-    run: str
     task: str
-    call: int
-    attempt: int
-    model: str
-    provider: str
-    started_ms: float
-    ms: float
-    state: Literal["succeeded", "failed", "superseded", "cancelled"]
-    error: RunError | None
-    usage: CallTokens | None
-    cost_micros: int | None
-    estimated: bool
 
 
 class CallsPage(Wire):
@@ -98,24 +87,16 @@ class Models:
 
     async def calls(self, task: str) -> list[ModelCall]:
         """Return every attempt of a task's model calls, in the order in which they were reported."""
-        calls: list[ModelCall] = []
-        cursor: str | None = None
-        while True:
-            page = CallsPage.model_validate(
-                await self._query("models:calls", {"task": task, "cursor": cursor})
-            )
-            calls.extend(page.calls)
-            cursor = page.cursor
-            if cursor is None:
-                return calls
+
+        async def fetch(at: str | None) -> CallsPage:
+            return CallsPage.model_validate(await self._query("models:calls", {"task": task, "cursor": at}))
+
+        return [item for page in await pages(fetch) for item in page.calls]
 
     async def list(self) -> list[ModelView]:
         """Return every model that workers have asked lately or that has limits, by name."""
-        models: list[ModelView] = []
-        cursor: str | None = None
-        while True:
-            page = ModelPage.model_validate(await self._query("models:list", {"cursor": cursor}))
-            models.extend(page.models)
-            cursor = page.cursor
-            if cursor is None:
-                return models
+
+        async def fetch(at: str | None) -> ModelPage:
+            return ModelPage.model_validate(await self._query("models:list", {"cursor": at}))
+
+        return [item for page in await pages(fetch) for item in page.models]

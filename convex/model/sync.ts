@@ -221,6 +221,19 @@ async function lastSeq(ctx: QueryCtx, run: Id<"runs">): Promise<number> {
   return last?.seq ?? -1;
 }
 
+/** The runs that a request mentions, each once. */
+function mentioned(body: Body): Id<"runs">[] {
+  const named = [
+    body.chunks,
+    body.steps ?? [],
+    body.progress ?? [],
+    body.calls ?? [],
+    body.finished,
+    body.spending ?? [],
+  ].flat();
+  return [...new Set([...body.accepted, ...named.map(({ run }) => run)])];
+}
+
 /** The runs that a request mentions, each read once. */
 class Runs {
   private constructor(
@@ -229,17 +242,9 @@ class Runs {
   ) {}
 
   static async of(ctx: MutationCtx, session: Id<"sessions">, body: Body): Promise<Runs> {
-    const named = [
-      body.chunks,
-      body.steps ?? [],
-      body.progress ?? [],
-      body.calls ?? [],
-      body.finished,
-      body.spending ?? [],
-    ].flat();
     const byId = new Map<Id<"runs">, Doc<"runs"> | null>();
-    for (const id of [...body.accepted, ...named.map(({ run }) => run)]) {
-      if (!byId.has(id)) byId.set(id, await ctx.db.get("runs", id));
+    for (const id of mentioned(body)) {
+      byId.set(id, await ctx.db.get("runs", id));
     }
     return new Runs(session, byId);
   }
@@ -365,20 +370,11 @@ async function refuseAll(
     await ctx.db.patch("heartbeats", heartbeat._id, { seq: body.seq });
     for (const { run } of body.finished) await recordRefusal(ctx, await ctx.db.get("runs", run));
   }
-  const named = [
-    body.chunks,
-    body.steps ?? [],
-    body.progress ?? [],
-    body.calls ?? [],
-    body.finished,
-    body.spending ?? [],
-  ].flat();
-  const mentioned = [...body.accepted, ...named.map(({ run }) => run)];
   return {
     live: false,
     ended,
     assigned: [],
-    lost: [...new Set(mentioned)],
+    lost: mentioned(body),
     controls: [],
     watched: [],
     results: body.finished.map(({ run }) => ({ run, accepted: false, reason: FENCED })),

@@ -12,13 +12,21 @@ from typing import get_args
 import anyio
 
 from worker.budgets import Balance, Budget, BudgetKind, BudgetSpec, OnBreach, Period, TaskBudget
-from worker.cli.common import Commands, add_command, client, print_json, print_table, with_json
+from worker.cli.common import (
+    UNIT_MS,
+    Commands,
+    add_command,
+    client,
+    count_or_none,
+    print_json,
+    print_table,
+    with_json,
+)
 from worker.models import Amounts, Caps
 
 _KINDS: Sequence[BudgetKind] = ("tenant", "stack", "agent", "task")
 _EACH = "The name * is a budget that each of the kind has for itself. Without a scope it is everything."
 _TIME = re.compile(r"(\d{1,9})(ms|s|m|h|d)")
-_UNITS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _COLUMNS = ["scope", "name", "period", "on breach", "limit", "spent", "held", "state"]
 
 
@@ -33,8 +41,8 @@ def add_to(commands: Commands) -> None:
     setting.add_argument(
         "--money", type=_dollars, metavar="DOLLARS", help="such as 10 or 0.05; none: no limit"
     )
-    setting.add_argument("--tokens", type=_count, metavar="N", help="input and output, or none")
-    setting.add_argument("--calls", type=_count, metavar="N", help="calls of models, or none")
+    setting.add_argument("--tokens", type=count_or_none, metavar="N", help="input and output, or none")
+    setting.add_argument("--calls", type=count_or_none, metavar="N", help="calls of models, or none")
     setting.add_argument(
         "--time", type=_time, metavar="TIME", help="time in workers: 90s, 30m, 2h; none: no limit"
     )
@@ -123,22 +131,13 @@ def _decimal(text: str) -> Decimal:
     return value
 
 
-def _count(text: str) -> int | str:
-    if text == "none":
-        return text
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a whole number nor none") from None
-
-
 def _time(text: str) -> int | str:
     if text == "none":
         return text
     found = _TIME.fullmatch(text)
     if found is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no time such as 90s, 30m or 2h, nor none")
-    return int(found[1]) * _UNITS[found[2]]
+    return int(found[1]) * UNIT_MS[found[2]]
 
 
 def _scope(arguments: argparse.Namespace) -> tuple[BudgetKind, str | None]:

@@ -7,10 +7,10 @@ import ipaddress
 import json
 import math
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol, TypeAlias, TypeVar
+from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
@@ -22,20 +22,10 @@ from worker.local import DEVELOPMENT_ADMIN_KEY
 from worker.settings import Settings, environment
 
 _FIRST_MS = 1e11  # the year 5138 in seconds, 1973 in milliseconds
+UNIT_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _PATIENCE_S = 10.0  # of somebody at a terminal
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
-
-
-class Page(Protocol):
-    """A page of a list; `cursor` is None on the last."""
-
-    @property
-    def cursor(self) -> str | None:
-        """Where the next page begins."""
-
-
-P = TypeVar("P", bound=Page)
 
 
 def add_command(commands: Commands, name: str, what: str, more: str = "") -> argparse.ArgumentParser:
@@ -176,12 +166,14 @@ def read_json(option: str, argument: str) -> str:
     return text
 
 
-async def pages(fetch: Callable[[str | None], Awaitable[P]]) -> list[P]:
-    """Return all pages of a list, the first of them for the cursor None."""
-    found = [await fetch(None)]
-    while (cursor := found[-1].cursor) is not None:
-        found.append(await fetch(cursor))
-    return found
+def count_or_none(text: str) -> int | str:
+    """Return a whole number, or the word that takes a limit away."""
+    if text == "none":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a whole number nor none") from None
 
 
 def moment(ms: float) -> str:

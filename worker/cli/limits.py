@@ -8,11 +8,19 @@ from collections.abc import Sequence
 
 import anyio
 
-from worker.cli.common import Commands, add_command, client, print_json, print_table, with_json
+from worker.cli.common import (
+    UNIT_MS,
+    Commands,
+    add_command,
+    client,
+    count_or_none,
+    print_json,
+    print_table,
+    with_json,
+)
 from worker.limits import Limit, Rate, ScopeKind
 
 _KINDS: Sequence[ScopeKind] = ("queue", "agent", "tenant", "key", "lane")
-_UNITS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _RATE = re.compile(r"(\d{1,9})/(\d{0,9})(ms|s|m|h|d)")
 _EACH = "The name * is a default, for each name by itself."
 
@@ -29,7 +37,7 @@ def add_to(commands: Commands) -> None:
         f"What is not given stays as it is. {_EACH} Without a scope it is the whole system.",
     )
     setting.add_argument(
-        "--limit", type=_count, metavar="N", help="runs at once; 0 starts none; none: no limit"
+        "--limit", type=count_or_none, metavar="N", help="runs at once; 0 starts none; none: no limit"
     )
     setting.add_argument(
         "--rate", type=_rate, metavar="N/TIME", help="starts in a time: 100/m, 5/10s, 1/500ms; none: no rate"
@@ -39,7 +47,7 @@ def add_to(commands: Commands) -> None:
     )
     setting.add_argument(
         "--weight",
-        type=_count,
+        type=count_or_none,
         metavar="N",
         help="tasks in one turn of a lane (default: 1); none: as if unset",
     )
@@ -76,15 +84,6 @@ def _scope(arguments: argparse.Namespace) -> tuple[ScopeKind, str]:
     return "system", ""
 
 
-def _count(text: str) -> int | str:
-    if text == "none":
-        return text
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a whole number nor none") from None
-
-
 def _rate(text: str) -> Rate | str:
     if text == "none":
         return text
@@ -92,7 +91,7 @@ def _rate(text: str) -> Rate | str:
     if found is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not a rate such as 100/m, 5/10s or 1/500ms, or none")
     count, times, unit = found.groups()
-    return Rate(count=int(count), per_ms=int(times or 1) * _UNITS[unit], burst=int(count))
+    return Rate(count=int(count), per_ms=int(times or 1) * UNIT_MS[unit], burst=int(count))
 
 
 def _checked_set(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
@@ -168,7 +167,7 @@ def _row(limit: Limit) -> dict[str, object]:
 
 
 def _told(rate: Rate) -> str:
-    unit, ms = max((each for each in _UNITS.items() if rate.per_ms % each[1] == 0), key=lambda each: each[1])
+    unit, ms = max((each for each in UNIT_MS.items() if rate.per_ms % each[1] == 0), key=lambda each: each[1])
     times = rate.per_ms // ms
     burst = "" if rate.burst == rate.count else f", burst {rate.burst}"
     return f"{rate.count}/{'' if times == 1 else times}{unit}{burst}"

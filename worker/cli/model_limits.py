@@ -8,10 +8,18 @@ from collections.abc import Iterator, Sequence
 
 import anyio
 
-from worker.cli.common import Commands, add_command, client, print_json, print_table, with_json
+from worker.cli.common import (
+    UNIT_MS,
+    Commands,
+    add_command,
+    client,
+    count_or_none,
+    print_json,
+    print_table,
+    with_json,
+)
 from worker.model_limits import ModelCall, ModelView
 
-_UNITS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000}
 _TIME = re.compile(r"(\d{1,9})(ms|s|m|h)")
 _MESSAGE_CHARS = 60
 _COLUMNS = ["model", "requests", "tokens", "per", "cools", "minute", "failed", "total", "last failure"]
@@ -28,8 +36,12 @@ def add_to(commands: Commands) -> None:
         "limit the requests and tokens of a model",
         "All workers keep to a limit together. What is not given stays as it is.",
     )
-    setting.add_argument("--requests", type=_count, metavar="N", help="requests in the time; none: no limit")
-    setting.add_argument("--tokens", type=_count, metavar="N", help="tokens in the time; none: no limit")
+    setting.add_argument(
+        "--requests", type=count_or_none, metavar="N", help="requests in the time; none: no limit"
+    )
+    setting.add_argument(
+        "--tokens", type=count_or_none, metavar="N", help="tokens in the time; none: no limit"
+    )
     setting.add_argument("--per", type=_time, metavar="TIME", help="such as 1m (default), 10s, 1h")
     clearing = add_command(verbs, "clear", "let a model be asked again at once, by all workers")
     for verb in (setting, clearing):
@@ -41,20 +53,11 @@ def add_to(commands: Commands) -> None:
     clearing.set_defaults(run=lambda a: anyio.run(_clear, a))
 
 
-def _count(text: str) -> int | str:
-    if text == "none":
-        return text
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a whole number nor none") from None
-
-
 def _time(text: str) -> int:
     found = _TIME.fullmatch(text)
     if found is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 1m, 10s or 500ms")
-    return int(found[1]) * _UNITS[found[2]]
+    return int(found[1]) * UNIT_MS[found[2]]
 
 
 def _checked_set(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:

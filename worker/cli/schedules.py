@@ -14,7 +14,6 @@ from worker.cli.common import (
     client,
     moment,
     number,
-    pages,
     positive,
     print_json,
     print_table,
@@ -24,6 +23,7 @@ from worker.cli.common import (
 from worker.cli.host_aids import duration_ms
 from worker.errors import SettingsError
 from worker.models import RetryPolicy
+from worker.paging import pages
 from worker.schedules import (
     CatchUpPolicy,
     CatchUpSpec,

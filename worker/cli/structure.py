@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 import anyio
 
-from worker.cli.common import Commands, add_command, client, pages, print_json, print_table, with_json
+from worker.cli.common import Commands, add_command, client, print_json, print_table, with_json
 from worker.client import Client, TaskLinks, TaskView
 from worker.errors import SettingsError
 from worker.groups import After, GroupView
+from worker.paging import pages
 
 _POLICIES = ("skip", "run", "fail")
 _TREE_TASKS = 1_000  # that a tree shows

@@ -13,12 +13,12 @@ from worker.cli.common import (
     add_command,
     client,
     number,
-    pages,
     print_json,
     print_table,
     read_json,
     with_json,
 )
+from worker.paging import pages
 from worker.schedules import Template
 from worker.triggers import (
     Condition,

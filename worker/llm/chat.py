@@ -12,7 +12,7 @@ from typing import Any
 
 from worker.llm.chat_quirks import Quirks, quirks_of
 from worker.llm.classify import from_error
-from worker.llm.dialect import Reader
+from worker.llm.dialect import Reader, key_headers
 from worker.llm.errors import Overloaded, ServerError, StreamProtocolError, StreamTruncated
 from worker.llm.gathered import Gathered
 from worker.llm.history import (
@@ -64,10 +64,8 @@ class OpenAIChat:
         self._key_header = key_header
 
     def headers(self, key: str | None) -> dict[str, str]:
-        """Return the bearer's header; servers such as Ollama want none."""
-        if key is None:
-            return {}
-        return {self._key_header: key} if self._key_header else {"authorization": f"Bearer {key}"}
+        """Return the header that carries the key, if there is one."""
+        return key_headers(key, self._key_header)
 
     def body(self, request: ChatRequest, host: str) -> dict[str, Any]:
         """Return the request's body; a field that `extra` sets to None is left out.

@@ -44,6 +44,13 @@ class Reader(Protocol):
         """
 
 
+def key_headers(key: str | None, key_header: str | None) -> dict[str, str]:
+    """Return the header that carries a key: alone in `key_header`, else as a bearer's."""
+    if key is None:
+        return {}
+    return {key_header: key} if key_header else {"authorization": f"Bearer {key}"}
+
+
 class Dialect(Protocol):
     """How a provider is asked."""
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from worker.llm.dialect import Reader
+from worker.llm.dialect import Reader, key_headers
 from worker.llm.errors import BadRequest
 from worker.llm.history import (
     CallIds,
@@ -49,10 +49,8 @@ class OpenAIResponses:
         self._key_header = key_header
 
     def headers(self, key: str | None) -> dict[str, str]:
-        """Return the header that carries the key."""
-        if key is None:
-            return {}
-        return {self._key_header: key} if self._key_header else {"authorization": f"Bearer {key}"}
+        """Return the header that carries the key, if there is one."""
+        return key_headers(key, self._key_header)
 
     def body(self, request: ChatRequest, host: str) -> dict[str, Any]:
         """Return the request's body; a field that `extra` sets to None is left out.
