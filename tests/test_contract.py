@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -261,6 +262,20 @@ def test_every_function_of_the_dashboard_is_called_by_it() -> None:
     source = "".join(path.read_text(encoding="utf-8") for path in folder.rglob("*.ts*"))
     own = [name for name in CONTRACT if name.startswith("dashboard:")]
     assert [name for name in own if f"api.{name.replace(':', '.')}" not in source] == []
+
+
+def test_the_architecture_names_every_field_between_worker_and_control_plane() -> None:
+    text = (Path(__file__).resolve().parent.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    wire_text = text.partition("## The wire between worker and control plane")[2].partition("\n## ")[0]
+    inbox = CONTRACT["worker:inbox"]["returns"]["value"]
+    said = [
+        CONTRACT[f"worker:{name}"][side]
+        for name in ("register", "inbox", "sync")
+        for side in ("args", "returns")
+    ]
+    said += [inbox[name]["fieldType"]["value"] for name in ("assigned", "controls")]
+    names = {name for shape in said for name in shape["value"]}
+    assert {name for name in names if not re.search(rf"\b{name}\b", wire_text)} == set()
 
 
 def test_a_difference_is_found() -> None:
