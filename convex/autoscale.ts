@@ -5,7 +5,7 @@ import { httpAction } from "./_generated/server";
 import type { ErrorCode, Refusal } from "./errors";
 import { viewerQuery } from "./functions";
 import { demandOf } from "./model/autoscale";
-import { vDemand } from "./validators";
+import { vDemand } from "./upkeep.validators";
 
 export const read = viewerQuery({
   args: { queue: v.string() },

@@ -5,7 +5,8 @@ import type { Id } from "./_generated/dataModel";
 import { BULK_PAGE, FAILURES_PAGE } from "./constants";
 import { sha256 } from "./model/text";
 import { Deployment, KEYS } from "./setup.testing";
-import type { Filter, TaskSpec } from "./validators";
+import type { Filter } from "./bulk.validators";
+import type { TaskSpec } from "./validators";
 
 let at: Deployment;
 

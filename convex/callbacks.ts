@@ -12,7 +12,7 @@
  *     export const ready = internalMutation({ args: vGroupSummary.fields, returns: v.null(), handler: ... });
  */
 import type { FunctionReference } from "convex/server";
-import type { GroupSummary } from "./validators";
+import type { GroupSummary } from "./group.validators";
 
 export type Callbacks = Record<string, FunctionReference<"mutation", "internal", GroupSummary, null>>;
 

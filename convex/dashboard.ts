@@ -13,7 +13,7 @@ import {
   vTaskRow,
   vWorkerRow,
 } from "./dashboard.validators";
-import { vFailures } from "./validators";
+import { vFailures } from "./bulk.validators";
 
 /** Whose key this is. Open subscriptions to it end with the key. */
 export const caller = viewerQuery({

@@ -1,6 +1,7 @@
 /** What the dashboard is shown, beside what everybody can read of tasks, schedules, agents and statistics. */
 import { v, type Infer } from "convex/values";
-import { vClocks, vFault, vFilter, vRole, vRunState, vStepKind, vTaskStatus, vUsage } from "./validators";
+import { vFilter } from "./bulk.validators";
+import { vClocks, vFault, vRole, vRunState, vStepKind, vTaskStatus, vUsage } from "./validators";
 
 export const vCallerView = v.object({
   role: vRole,

@@ -28,7 +28,7 @@ import { goOn as goOnWithBudgets } from "./model/allot";
 import { assign } from "./model/runs";
 import { keepSticky } from "./model/stickies";
 import { setAside } from "./model/waiting";
-import { vScopeKind } from "./validators";
+import { vScopeKind } from "./limit.validators";
 
 /** One pass of the loop; it schedules the next while there is something to do, and falls asleep when there is not. */
 export const pass = internalMutation({

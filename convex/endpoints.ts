@@ -1,7 +1,7 @@
 import { v } from "convex/values";
 import { operatorMutation, operatorQuery } from "./functions";
 import * as Endpoints from "./model/endpoints";
-import { vEndpointSpec, vEndpointView } from "./validators";
+import { vEndpointSpec, vEndpointView } from "./endpoint.validators";
 
 export const set = operatorMutation({
   args: vEndpointSpec.fields,

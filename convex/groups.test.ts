@@ -4,7 +4,8 @@ import type { Id } from "./_generated/dataModel";
 import { CALLBACK_RETRY, CALLBACK_TRIES, CANCEL_PAGE, INLINE_BYTES, SET_ASIDE_MS } from "./constants";
 import { sha256 } from "./model/text";
 import { Deployment, KEYS, probe, type TestWorker } from "./setup.testing";
-import type { GroupSummary, OnComplete, Outcome, TaskSpec } from "./validators";
+import type { GroupSummary } from "./group.validators";
+import type { OnComplete, Outcome, TaskSpec } from "./validators";
 
 vi.mock("./callbacks", () => import("./callbacks.testing"));
 

@@ -4,7 +4,8 @@ import { submitMutation, viewerQuery } from "./functions";
 import * as Groups from "./model/groups";
 import { checkTask } from "./model/submit";
 import { knownId } from "./model/text";
-import { vGroupView, vOnComplete } from "./validators";
+import { vGroupView } from "./group.validators";
+import { vOnComplete } from "./validators";
 
 export const create = submitMutation({
   args: {

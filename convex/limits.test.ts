@@ -3,7 +3,8 @@ import { api } from "./_generated/api";
 import { DISPATCH_STEPS, MAX_LIMIT, MAX_WEIGHT } from "./constants";
 import { scopesOf } from "./model/limits";
 import { Deployment, KEYS, probe, type TestWorker } from "./setup.testing";
-import type { ScopeKind, TaskSpec } from "./validators";
+import type { ScopeKind } from "./limit.validators";
+import type { TaskSpec } from "./validators";
 
 let at: Deployment;
 

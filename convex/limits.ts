@@ -2,7 +2,7 @@ import { v } from "convex/values";
 import { operatorMutation, operatorQuery } from "./functions";
 import { MAX_LIST } from "./constants";
 import * as Rules from "./model/rules";
-import { vLimitView, vRate, vScopeKind } from "./validators";
+import { vLimitView, vRate, vScopeKind } from "./limit.validators";
 
 const scope = { kind: vScopeKind, name: v.optional(v.string()) };
 

@@ -12,7 +12,7 @@ import { vEmission } from "./trigger.validators";
 import { completeIfDone } from "./model/groups";
 import { loop, stateOf } from "./model/loops";
 import { firstSettlement } from "./model/settlements";
-import { vGroupSummary, type GroupSummary } from "./validators";
+import { vGroupSummary, type GroupSummary } from "./group.validators";
 
 export const removeTask = internalMutation({
   args: { task: v.id("tasks") },

@@ -8,31 +8,27 @@ import { vCatchUp, vOverlap, vTemplate, vWhen } from "./schedule.validators";
 import { stepFields } from "./step.validators";
 import { vForkChanges, vForkEffects } from "./fork.validators";
 import { vVersion } from "./version.validators";
+import { vEndpointMode } from "./endpoint.validators";
+import { vCallbackState, vGroupResult, vSettlement } from "./group.validators";
+import { vRate, vScopeKind } from "./limit.validators";
+import { vCounters, vPosition } from "./upkeep.validators";
 import {
   vAfterMode,
   vAlarmKind,
-  vCallbackState,
   vChunk,
   vClocks,
   vControlKind,
-  vEndpointMode,
-  vCounters,
   vEventData,
   vEventType,
   vExecutor,
   vFault,
-  vGroupResult,
   vLlm,
   vOnComplete,
   vOnFailure,
-  vRate,
-  vPosition,
   vRetry,
   vRole,
   vRunKind,
   vRunState,
-  vScopeKind,
-  vSettlement,
   vStepKind,
   vTaskStatus,
   vUsage,

@@ -30,7 +30,8 @@ import { continueFork } from "./model/forks";
 import { continueRestart } from "./model/restart";
 import { submit } from "./model/submit";
 import { wakePage } from "./model/waits";
-import { vTaskSpec, type Settlement } from "./validators";
+import { type Settlement } from "./group.validators";
+import { vTaskSpec } from "./validators";
 
 /** One pass of the loop; it schedules the next while there is something to do, and falls asleep when there is not. */
 export const pass = internalMutation({

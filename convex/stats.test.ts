@@ -4,7 +4,8 @@ import { api, internal } from "./_generated/api";
 import { MAX_BUCKETS, MINUTE_MS } from "./constants";
 import { sum } from "./model/rollup";
 import { Deployment, KEYS, type TestWorker } from "./setup.testing";
-import type { Counters, Outcome } from "./validators";
+import type { Counters } from "./upkeep.validators";
+import type { Outcome } from "./validators";
 
 const ON_HOST = import.meta.env.SIGNALBOX_TEST_BACKEND === "host";
 

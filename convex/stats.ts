@@ -1,7 +1,7 @@
 import { v } from "convex/values";
 import { viewerQuery } from "./functions";
 import * as Rollup from "./model/rollup";
-import { vCounters } from "./validators";
+import { vCounters } from "./upkeep.validators";
 
 export const read = viewerQuery({
   args: { scope: v.string(), from: v.number(), to: v.number() },

@@ -20,21 +20,10 @@ import { stateOf } from "./model/progress";
 import { send } from "./model/send";
 import * as Tasks from "./model/tasks";
 import { knownId } from "./model/text";
-import {
-  vBacklog,
-  vBulk,
-  vCause,
-  vEventView,
-  vFailures,
-  vFilter,
-  vSubmitted,
-  vTaskLinks,
-  vTaskSpec,
-  vTaskState,
-  vTaskStatus,
-  vTaskView,
-  vWhy,
-} from "./validators";
+import { vBulk, vCause, vFailures, vFilter } from "./bulk.validators";
+import { vTaskLinks } from "./group.validators";
+import { vBacklog, vWhy } from "./limit.validators";
+import { vEventView, vSubmitted, vTaskSpec, vTaskState, vTaskStatus, vTaskView } from "./validators";
 
 export const submit = submitMutation({
   args: { tasks: v.array(vTaskSpec) },

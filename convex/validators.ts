@@ -1,9 +1,12 @@
-/** Validators shared by schema, arguments and types. The worker's models are held to them by a contract test. */
-import { vModelState } from "./model.validators";
+/**
+ * Validators of tasks, runs and the wire, shared by schema, arguments and types; each other area has a file of its own. The
+ * worker's models are held to them by a contract test.
+ */
 import { v, type Infer } from "convex/values";
 import { vAsk } from "./approval.validators";
 import { llmFields } from "./llm.validators";
 import { vAllotment, vSpending, vTaskBudget } from "./budget.validators";
+import { vModelState } from "./model.validators";
 import { stepFields } from "./step.validators";
 import { vForkTold } from "./fork.validators";
 import { vVersion } from "./version.validators";
@@ -78,6 +81,7 @@ export const vLlm = v.object({
 
 // Who plays an agent. poll: workers that hold a session. http: these, and an endpoint to which its runs are pushed.
 const vPoll = v.object({ kind: v.literal("poll") });
+
 const http = {
   kind: v.literal("http"),
   endpoint: v.string(), // its name in the operator's list
@@ -85,8 +89,10 @@ const http = {
   healthEveryMs: v.number(),
   timeoutMs: v.number(), // for the endpoint's answer to a run that it is given
 };
+
 export const vExecutor = v.union(vPoll, v.object(http));
 export type Executor = Infer<typeof vExecutor>;
+
 export const vExecutorSpec = v.union(
   vPoll,
   v.object({
@@ -183,98 +189,6 @@ export const vTaskSpec = v.object({
   budget: v.optional(vTaskBudget), // of its own, for all of its runs
 });
 export type TaskSpec = Infer<typeof vTaskSpec>;
-
-// What a limit is for. key: the submitter's own; lane: all that constrains a task, as `tasks:why` names it.
-export const vScopeKind = v.union(
-  v.literal("system"),
-  v.literal("queue"),
-  v.literal("agent"),
-  v.literal("tenant"),
-  v.literal("key"),
-  v.literal("lane"),
-);
-export type ScopeKind = Infer<typeof vScopeKind>;
-
-// A token bucket: `count` starts in `perMs`, and `burst` of them at once when it was idle.
-export const vRate = v.object({ count: v.number(), perMs: v.number(), burst: v.number() });
-export type Rate = Infer<typeof vRate>;
-
-export const vLimitView = v.object({
-  kind: vScopeKind,
-  name: v.string(), // "" for the system; "*": a default, for each name by itself
-  limit: v.union(v.number(), v.null()), // runs at once; null: no limit of its own
-  rate: v.union(vRate, v.null()),
-  weight: v.union(v.number(), v.null()),
-  paused: v.boolean(),
-});
-export type LimitView = Infer<typeof vLimitView>;
-
-// Why a task does not run now, what would change that, and when time alone does.
-export const vReason = v.object({
-  code: v.union(
-    ...(
-      [
-        "ended",
-        "running",
-        "assigned",
-        "cancel_requested",
-        "pause_requested",
-        "paused",
-        "preparing",
-        "delayed",
-        "set_aside",
-        "sleeping",
-        "waiting_event",
-        "waiting_approval",
-        "waiting",
-        "loop_dead",
-        "scope_paused",
-        "scope_counting",
-        "scope_limit",
-        "scope_rate",
-        "budget",
-        "no_worker",
-        "no_worker_for_queue",
-        "no_worker_for_agent",
-        "no_worker_for_version",
-        "no_worker_for_fork",
-        "no_worker_for_labels",
-        "draining",
-        "full",
-        "in_line",
-      ] as const
-    ).map((code) => v.literal(code)),
-  ),
-  message: v.string(),
-  clears: v.string(),
-  at: v.union(v.number(), v.null()), // milliseconds since the epoch; of an ended task, when it ended
-});
-export type Reason = Infer<typeof vReason>;
-
-export const vWhy = v.object({
-  task: v.id("tasks"),
-  status: vTaskStatus,
-  lane: v.string(), // to be named to limits:pause
-  reasons: v.array(vReason),
-});
-export type Why = Infer<typeof vWhy>;
-
-export const vBacklog = v.object({
-  queues: v.array(
-    v.object({
-      queue: v.string(),
-      waiting: v.number(), // in line, `more`: at least
-      more: v.boolean(),
-      oldestMs: v.number(), // how long the oldest that was counted has been in line
-    }),
-  ),
-  more: v.boolean(), // there are queues that were not counted
-  startLag: v.union(
-    v.object({ runs: v.number(), p50Ms: v.number(), p95Ms: v.number(), maxMs: v.number() }),
-    v.null(), // nothing ever ran
-  ),
-});
-export type Backlog = Infer<typeof vBacklog>;
 
 // What rings at a time, beside delayed tasks, deadlines of runs and leases.
 export const vAlarmKind = v.union(
@@ -499,86 +413,6 @@ export const vTaskView = v.object({
 });
 export type TaskView = Infer<typeof vTaskView>;
 
-// push: it is given runs, and answers or calls back. wake: it is told that work waits, and starts a worker.
-export const vEndpointMode = v.union(v.literal("push"), v.literal("wake"));
-
-export const vEndpointSpec = v.object({
-  name: v.string(),
-  url: v.string(),
-  healthUrl: v.optional(v.string()), // left out: `url` is asked, and any answer below 500 counts
-  mode: v.optional(vEndpointMode),
-  queues: v.optional(v.array(v.string())),
-  labels: v.optional(v.array(v.string())), // that it carries, as a worker does
-  secretVariable: v.string(), // the deployment's variable that holds the secret of its signatures
-  enabled: v.optional(v.boolean()),
-});
-export type EndpointSpec = Infer<typeof vEndpointSpec>;
-
-export const vEndpointView = v.object({
-  name: v.string(),
-  url: v.string(),
-  healthUrl: v.union(v.string(), v.null()),
-  mode: vEndpointMode,
-  queues: v.array(v.string()),
-  labels: v.array(v.string()),
-  secretVariable: v.string(),
-  enabled: v.boolean(),
-  live: v.boolean(), // runs are pushed to it
-  misses: v.number(), // in a row: checks or calls that it did not answer
-  error: v.union(v.string(), v.null()), // of the last of these
-});
-export type EndpointView = Infer<typeof vEndpointView>;
-
-// Which tasks a bulk operation is for; what is left out does not narrow it.
-export const vFilter = v.object({
-  tenant: v.optional(v.string()), // default: default
-  status: v.optional(vTaskStatus),
-  queue: v.optional(v.string()),
-  agent: v.optional(v.string()),
-  code: v.optional(v.string()), // of the error
-  submittedAfter: v.optional(v.number()), // milliseconds since the epoch, included
-  submittedBefore: v.optional(v.number()), // not included
-});
-export type Filter = Infer<typeof vFilter>;
-
-export const vBulk = v.object({
-  matched: v.number(), // tasks of this page
-  changed: v.number(),
-  cursor: v.union(v.string(), v.null()), // null: there are no more
-});
-export type Bulk = Infer<typeof vBulk>;
-
-export const vFailures = v.object({
-  causes: v.array(
-    v.object({
-      code: v.string(),
-      count: v.number(),
-      newest: v.array(
-        v.object({
-          task: v.id("tasks"),
-          agent: v.string(),
-          attempt: v.number(),
-          message: v.string(),
-          endedAt: v.union(v.number(), v.null()),
-        }),
-      ),
-    }),
-  ),
-  counted: v.number(), // tasks in this page
-  cursor: v.union(v.string(), v.null()),
-});
-export type Failures = Infer<typeof vFailures>;
-
-export const vCause = v.object({
-  code: v.string(),
-  count: v.number(), // attempts
-  message: v.string(), // of the last of them
-  state: vRunState,
-  lastAttempt: v.number(),
-  lastAt: v.union(v.number(), v.null()),
-});
-export type Cause = Infer<typeof vCause>;
-
 export const vEventType = v.union(
   v.literal("task_submitted"),
   v.literal("schedule_fired"), // what submitted it, and the next two
@@ -619,108 +453,6 @@ export const vEventView = v.object({
 });
 export type EventView = Infer<typeof vEventView>;
 
-export const vCounts = v.object({
-  total: v.number(),
-  succeeded: v.number(),
-  failed: v.number(),
-  cancelled: v.number(),
-  skipped: v.number(),
-});
-export type Counts = Infer<typeof vCounts>;
-
-// failed: some task of it failed. canceled: none failed, some were cancelled. success: else; skipped tasks count as done.
-export const vGroupResult = v.union(v.literal("success"), v.literal("failed"), v.literal("canceled"));
-export type GroupResult = Infer<typeof vGroupResult>;
-
-export const vCallbackState = v.union(
-  v.literal("none"),
-  v.literal("pending"),
-  v.literal("done"),
-  v.literal("failed"),
-);
-
-/** What a callback is told, and the input of a follow-up task. */
-export const vGroupSummary = v.object({
-  group: v.id("groups"),
-  name: v.union(v.string(), v.null()),
-  task: v.union(v.id("tasks"), v.null()), // the one task, when the group was made for it
-  counts: vCounts,
-  result: vGroupResult,
-  context: v.union(v.string(), v.null()), // JSON text
-});
-export type GroupSummary = Infer<typeof vGroupSummary>;
-
-export const vGroupView = v.object({
-  group: v.id("groups"),
-  tenant: v.string(),
-  name: v.union(v.string(), v.null()),
-  counts: vCounts, // as far as it has been counted; exact once the group is complete
-  sealed: v.boolean(),
-  result: v.union(vGroupResult, v.null()), // null until it is complete
-  callback: v.object({
-    state: vCallbackState,
-    name: v.union(v.string(), v.null()), // the callback, or the follow-up task's agent
-    tries: v.number(),
-    error: v.union(v.string(), v.null()), // of the last try
-    task: v.union(v.id("tasks"), v.null()), // the follow-up
-  }),
-  createdAt: v.number(),
-  completedAt: v.union(v.number(), v.null()),
-});
-export type GroupView = Infer<typeof vGroupView>;
-
-/** A task that another one waits for, or that waits for it. */
-export const vDependency = v.object({
-  task: v.id("tasks"),
-  ref: v.union(v.string(), v.null()),
-  agent: v.string(),
-  status: vTaskStatus,
-  onFailure: vOnFailure,
-});
-export type Dependency = Infer<typeof vDependency>;
-
-/** What a task hangs together with; of each list the first, `more` says whether something was left out. */
-export const vTaskLinks = v.object({
-  parent: v.union(v.id("tasks"), v.null()),
-  waitsFor: v.number(), // how many of `after` are open, while it waits
-  after: v.array(vDependency),
-  dependents: v.array(vDependency),
-  children: v.array(v.object({ task: v.id("tasks"), agent: v.string(), status: vTaskStatus })),
-  groups: v.array(v.id("groups")),
-  more: v.boolean(),
-});
-export type TaskLinks = Infer<typeof vTaskLinks>;
-
-export const vUpstream = v.object({
-  task: v.id("tasks"),
-  ref: v.union(v.string(), v.null()),
-  status: vTaskStatus,
-  output: v.union(v.string(), v.null()), // JSON text
-  error: v.union(vFault, v.null()),
-});
-export type Upstream = Infer<typeof vUpstream>;
-
-// What the settle loop is to do. `after`: how far it has come, the creation time of the last row that it took.
-export const vSettlement = v.union(
-  v.object({ kind: v.literal("ended"), task: v.id("tasks"), status: vTaskStatus }),
-  v.object({ kind: v.literal("joined"), group: v.id("groups"), tasks: v.number() }),
-  v.object({ kind: v.literal("sealed"), group: v.id("groups") }),
-  v.object({
-    kind: v.literal("woken"), // the next page of those that wait for an event
-    tenant: v.string(),
-    name: v.string(),
-    inline: v.union(v.string(), v.null()),
-    id: v.union(v.id("outputs"), v.null()),
-    before: v.number(),
-  }),
-  v.object({ kind: v.literal("cancelTree"), task: v.id("tasks"), after: v.number() }),
-  v.object({ kind: v.literal("cancelGroup"), group: v.id("groups"), after: v.number() }),
-  v.object({ kind: v.literal("restart"), task: v.id("tasks") }), // the next page of its steps goes
-  v.object({ kind: v.literal("fork"), task: v.id("tasks") }), // the next page of its steps comes
-);
-export type Settlement = Infer<typeof vSettlement>;
-
-/** How a task stands between its steps. */
 export const vTaskState = v.object({
   task: v.id("tasks"),
   status: vTaskStatus,
@@ -749,35 +481,3 @@ export const vTaskState = v.object({
 export type TaskState = Infer<typeof vTaskState>;
 
 /** What happened in a minute. Times in milliseconds, summed. */
-export const vCounters = v.object({
-  submitted: v.number(),
-  started: v.number(), // runs that were assigned
-  retried: v.number(), // runs after which their task went back in line
-  succeeded: v.number(),
-  failed: v.number(),
-  cancelled: v.number(),
-  skipped: v.number(),
-  waitMs: v.number(), // of the runs that started: how long they had stood in line
-  runMs: v.number(), // of the runs that ended: from their acceptance on
-  modelCalls: v.number(),
-  inputTokens: v.number(),
-  outputTokens: v.number(),
-  costMicros: v.optional(v.number()),
-});
-export type Counters = Infer<typeof vCounters>;
-
-/** A place in the history: behind a commit's first events, up to the one with this creation time. */
-export const vPosition = v.object({ at: v.int64(), within: v.number() });
-export type Position = Infer<typeof vPosition>;
-
-/** What a queue could use. */
-export const vDemand = v.object({
-  queue: v.string(),
-  waiting: v.number(), // for a worker, now
-  more: v.boolean(), // it is at least that
-  oldestWaitingMs: v.number(), // of those that were counted
-  running: v.number(), // runs that the workers hold which serve the queue
-  slots: v.number(), // of these workers, all together
-  wanted: v.number(), // slots with which nothing would wait
-});
-export type Demand = Infer<typeof vDemand>;

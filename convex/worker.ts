@@ -14,6 +14,7 @@ import * as Sessions from "./model/sessions";
 import { emitOnce, outcomesOf, spawn as spawnOnce } from "./model/spawn";
 import { readSteps } from "./model/steps";
 import { sync as syncOnce } from "./model/sync";
+import { vUpstream } from "./group.validators";
 import {
   vAgentOffer,
   vChunk,
@@ -27,7 +28,6 @@ import {
   vStepView,
   vSynced,
   vTaskSpec,
-  vUpstream,
 } from "./validators";
 
 export const register = workerMutation({

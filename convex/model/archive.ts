@@ -4,7 +4,7 @@ import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
 import { ARCHIVE_BYTES, ARCHIVE_EVENTS, ARCHIVE_ROWS } from "../constants";
 import { refuse } from "../errors";
-import type { Position } from "../validators";
+import type { Position } from "../upkeep.validators";
 import { OF_TASK, rowsOf } from "./owned";
 import { behind, ENDS, eventsFrom, past, START, toCommit } from "./retention";
 

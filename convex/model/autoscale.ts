@@ -1,7 +1,7 @@
 /** What a queue could use, for whoever starts and stops workers. */
 import type { QueryCtx } from "../_generated/server";
 import { BACKLOG_ROWS } from "../constants";
-import type { Demand } from "../validators";
+import type { Demand } from "../upkeep.validators";
 import { checkScope, type Caller } from "./keys";
 import { liveWorkers } from "./look";
 import { checkName } from "./text";

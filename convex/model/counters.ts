@@ -3,7 +3,7 @@ import { internal } from "../_generated/api";
 import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
 import { CENSUS_AGAIN_MS, CENSUS_NAMES, CENSUS_RUNS } from "../constants";
-import type { ScopeKind } from "../validators";
+import type { ScopeKind } from "../limit.validators";
 import { countFor, idOf, rulesOf, type Counter, type Ledger, type Limit, type Scope } from "./limits";
 
 const SWEEP = 16; // counters at rest that a pass removes: more than it adds in the long run

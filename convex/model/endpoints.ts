@@ -19,7 +19,8 @@ import {
   VERSION,
 } from "../constants";
 import { refuse } from "../errors";
-import type { AgentSpec, EndpointSpec, EndpointView, Executor } from "../validators";
+import type { EndpointSpec, EndpointView } from "../endpoint.validators";
+import type { AgentSpec, Executor } from "../validators";
 import { checkAddress } from "./addresses";
 import { clearAlarm } from "./alarms";
 import { wakeIfStarved } from "./loops";

@@ -3,7 +3,7 @@ import type { Doc, Id } from "../_generated/dataModel";
 import type { QueryCtx } from "../_generated/server";
 import { AHEAD_SHOWN, BACKLOG_QUEUES, BACKLOG_ROWS, FREED_BATCH, LAG_RUNS, LINKS_SHOWN } from "../constants";
 import { refuse } from "../errors";
-import type { Backlog, Why } from "../validators";
+import type { Backlog, Why } from "../limit.validators";
 import { openOf as questionsOf } from "./approvals";
 import { decideStart, drawsOf } from "./allot";
 import { told } from "./budget.text";

@@ -13,16 +13,8 @@ import {
   MAX_LIST,
 } from "../constants";
 import { refuse } from "../errors";
-import type {
-  Counts,
-  GroupResult,
-  GroupSummary,
-  GroupView,
-  OnComplete,
-  Settlement,
-  TaskSpec,
-  TaskStatus,
-} from "../validators";
+import type { Counts, GroupResult, GroupSummary, GroupView, Settlement } from "../group.validators";
+import type { OnComplete, TaskSpec, TaskStatus } from "../validators";
 import { clearAlarm, setAlarm } from "./alarms";
 import { groupMs, purgeLater } from "./keeping";
 import { backoffMs } from "./retry";

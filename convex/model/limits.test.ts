@@ -11,7 +11,7 @@ import {
   type Counter,
   type Limit,
 } from "./limits";
-import type { Rate } from "../validators";
+import type { Rate } from "../limit.validators";
 import { laneOf } from "./waiting";
 
 const NOW = 1_000_000;

@@ -1,7 +1,7 @@
 /** What holds a lane back: limits, rates and pauses, and how many turns it gets. Pure: rows and time are passed in. */
 import type { Doc } from "../_generated/dataModel";
 import { MAX_WEIGHT } from "../constants";
-import type { Rate, ScopeKind } from "../validators";
+import type { Rate, ScopeKind } from "../limit.validators";
 
 export type Scope = { kind: ScopeKind; name: string };
 export type Limit = Pick<

@@ -14,7 +14,8 @@ import {
   RETENTION_ROWS,
   RETENTION_TOUCHES,
 } from "../constants";
-import type { EventType, Position } from "../validators";
+import type { Position } from "../upkeep.validators";
+import type { EventType } from "../validators";
 import { archiveFirst, duePurges, keepMs, purgeLater } from "./keeping";
 import { OF_RUN, OF_TASK, rowsOf } from "./owned";
 import { hasEnded } from "./tasks";

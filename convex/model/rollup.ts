@@ -3,7 +3,7 @@ import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
 import { MAX_BUCKETS, MINUTE_MS, ROLLUP_EVENTS } from "../constants";
 import { refuse } from "../errors";
-import { vCounters, type Counters, type Position } from "../validators";
+import { vCounters, type Counters, type Position } from "../upkeep.validators";
 import { eventsFrom, past, toCommit } from "./retention";
 
 const ZERO = Object.fromEntries(Object.keys(vCounters.fields).map((name) => [name, 0])) as Counters;

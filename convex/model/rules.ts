@@ -4,7 +4,7 @@ import type { Doc } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
 import { MAX_DELAY_MS, MAX_LIMIT, MAX_LIST, MAX_WEIGHT } from "../constants";
 import { refuse } from "../errors";
-import type { LimitView, Rate, ScopeKind } from "../validators";
+import type { LimitView, Rate, ScopeKind } from "../limit.validators";
 import { limitOf, needsCounter } from "./counters";
 import { EACH, type Scope } from "./limits";
 import { limitsChanged } from "./loops";

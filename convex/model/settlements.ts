@@ -3,7 +3,7 @@ import { internal } from "../_generated/api";
 import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
 import { SET_ASIDE_MS } from "../constants";
-import type { Settlement } from "../validators";
+import type { Settlement } from "../group.validators";
 import { isDead, loop, stateOf } from "./loops";
 
 /** The transactions that have seen to the wake-up already. */

@@ -6,7 +6,7 @@ import { internal } from "../_generated/api";
 import type { Doc } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
 import { UPKEEP_BUSY_MS } from "../constants";
-import type { Position } from "../validators";
+import type { Position } from "../upkeep.validators";
 import { hasOldRows, START } from "./retention";
 import { hasUncounted } from "./rollup";
 

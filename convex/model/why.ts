@@ -1,7 +1,7 @@
 /** Why a task does not run now: all true reasons, in the order in which they stand in its way. Pure. */
 import type { Doc } from "../_generated/dataModel";
 import type { ApprovalWhy } from "../approval.validators";
-import type { Reason } from "../validators";
+import type { Reason } from "../limit.validators";
 import type { Block, Scope } from "./limits";
 import { canRun } from "./plan";
 import { short, waysOut } from "./versions";

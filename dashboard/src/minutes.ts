@@ -1,7 +1,7 @@
 /** What the minutes of the statistics add up to. Pure. */
 import type { FunctionReturnType } from "convex/server";
 import type { api } from "../../convex/_generated/api";
-import type { Counters } from "../../convex/validators";
+import type { Counters } from "../../convex/upkeep.validators";
 
 export type Minute = FunctionReturnType<typeof api.stats.read>[number];
 

@@ -1,7 +1,8 @@
 import { useState } from "react";
 import { api } from "../../../convex/_generated/api";
 import type { AttemptView, StepRow } from "../../../convex/dashboard.validators";
-import type { EventView, TaskLinks, TaskView } from "../../../convex/validators";
+import type { TaskLinks } from "../../../convex/group.validators";
+import type { EventView, TaskView } from "../../../convex/validators";
 import { useStream } from "../../hooks";
 import { Approvals } from "../parts/approvals";
 import { useLive, useVerb } from "../live";

@@ -2,7 +2,7 @@ import { useMutation } from "convex/react";
 import { useState } from "react";
 import { api } from "../../../convex/_generated/api";
 import type { ListFilter } from "../../../convex/dashboard.validators";
-import type { Bulk } from "../../../convex/validators";
+import type { Bulk } from "../../../convex/bulk.validators";
 import { useSession } from "../session";
 import { messageOf, visible } from "../text";
 import { Confirm } from "./confirm";
