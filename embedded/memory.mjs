@@ -12,7 +12,7 @@ export const SMALL_HEAP = { maxYoungGenerationSizeMb: 12 };
 
 /** Call it when everything is loaded: V8 takes no compiled code from a cache, Node's own modules included, once flags are others than they were for it. */
 export function keepSmall() {
-  for (const flag of ["--optimize-for-size", "--semi-space-growth-factor=1", "--max-semi-space-size=4"]) {
+  for (const flag of ["--semi-space-growth-factor=1", "--max-semi-space-size=4"]) {
     v8.setFlagsFromString(flag);
   }
 }
