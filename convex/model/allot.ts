@@ -50,28 +50,34 @@ export type Draw = {
 /** Budgets by their place, each looked up once in a transaction: dispatch asks for those of a hundred tasks. */
 const known = new WeakMap<object, Map<string, Doc<"budgets">[]>>();
 
-async function budgetsAt(
+async function lookedUp(
+  ctx: QueryCtx,
+  place: string,
+  look: () => Promise<Doc<"budgets">[]>,
+): Promise<Doc<"budgets">[]> {
+  let cache = known.get(ctx);
+  if (cache === undefined) known.set(ctx, (cache = new Map<string, Doc<"budgets">[]>()));
+  let found = cache.get(place);
+  if (found === undefined) cache.set(place, (found = await look()));
+  return found;
+}
+
+function budgetsAt(
   ctx: QueryCtx,
   task: Id<"tasks"> | undefined,
   kind: Doc<"budgets">["kind"],
   name: string,
 ): Promise<Doc<"budgets">[]> {
-  let cache = known.get(ctx);
-  if (cache === undefined) known.set(ctx, (cache = new Map<string, Doc<"budgets">[]>()));
-  const place = `${task ?? ""}/${kind}/${name}`;
-  let found = cache.get(place);
-  if (found === undefined) {
-    found = await ctx.db
+  return lookedUp(ctx, `${task ?? ""}/${kind}/${name}`, () =>
+    ctx.db
       .query("budgets")
       .withIndex("by_task_and_kind_and_name", (q) => q.eq("task", task).eq("kind", kind).eq("name", name))
-      .take(BUDGETS_OF_SCOPE);
-    cache.set(place, found);
-  }
-  return found;
+      .take(BUDGETS_OF_SCOPE),
+  );
 }
 
 async function thereAreNone(ctx: QueryCtx): Promise<boolean> {
-  return (await ctx.db.query("budgets").first()) === null;
+  return (await lookedUp(ctx, "anywhere", () => ctx.db.query("budgets").take(1))).length === 0;
 }
 
 /** The budgets that hold for a task by what it is, with the name under which it spends from each. */

@@ -200,17 +200,18 @@ async function agentOf(
   where: { queue: string; labels: string[] },
   agents: Agents,
 ): Promise<Doc<"agents">> {
-  const refusal = refuse("invalid_argument", "agent and capability: give one of them.");
+  const given = name ?? capability;
+  if (given === undefined || (name !== undefined && capability !== undefined)) {
+    throw refuse("invalid_argument", "agent and capability: give one of them.");
+  }
   if (name !== undefined) {
-    if (capability !== undefined) throw refusal;
     if (!agents.has(name)) agents.set(name, await findAgent(ctx, name));
     const found = agents.get(name);
     if (!found) throw await unknownAgent(ctx, name);
     return found;
   }
-  if (capability === undefined) throw refusal;
-  const wanted = JSON.stringify([capability, where]); // no agent has such a name
-  if (!agents.has(wanted)) agents.set(wanted, await agentWith(ctx, capability, where));
+  const wanted = JSON.stringify([given, where]); // no agent has such a name
+  if (!agents.has(wanted)) agents.set(wanted, await agentWith(ctx, given, where));
   return agents.get(wanted)!;
 }
 

@@ -10,7 +10,7 @@ import { checkArgs, checkReturns } from "./call-values.mjs";
 import { CallError, endText, uncaughtText } from "./errors.mjs";
 import { Usage } from "./limits.mjs";
 import { answerSyscall } from "./syscalls/index.mjs";
-import { encodeInt64 } from "./values.mjs";
+import { resolveCommitTsInText, textContainsCommitTs } from "./values.mjs";
 
 /**
  * @typedef {import("./functions.mjs").FunctionEntry & { kind: "query" | "mutation" }} Callable
@@ -38,8 +38,6 @@ import { encodeInt64 } from "./values.mjs";
  * @property {boolean} journaled  its page is what the subscription's journal tells of
  * @property {Reads | null} reads
  */
-
-const COMMIT_TS = '{"$commitTs":null}'; // no text inside a JSON string can look like this: its quotes would be escaped
 
 export class Call {
   /**
@@ -109,13 +107,9 @@ export class Call {
     for (const warning of this.usage.warnings(argsBytes, valueBytes, this.app.limits)) {
       this.logLines.push(formatLogLine("WARN", [warning]));
     }
-    return value.includes(COMMIT_TS) ? value.replaceAll(COMMIT_TS, this.#commitTs()) : value;
-  }
-
-  /** @returns {string} JSON text of the timestamp at which this call is committed; one that wrote nothing has that of what it read */
-  #commitTs() {
+    if (!textContainsCommitTs(value)) return value;
     const { log, ts } = this.app.store;
-    return JSON.stringify(encodeInt64(log.length > this.#logStart ? this.ts : ts));
+    return resolveCommitTsInText(value, log.length > this.#logStart ? this.ts : ts); // one that wrote nothing has that of what it read
   }
 
   /**

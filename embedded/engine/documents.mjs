@@ -24,6 +24,8 @@ import { PLACES } from "./tables.mjs";
 
 const PLACE_BYTES = 5;
 const PAGE = 256; // rows read at a time where all are read
+const KEPT_ROWS = 256;
+const KEPT_ROW_LENGTH = 4096; // characters; so all of them take 2 MB at most
 const EMPTY_KEY = Buffer.alloc(0);
 const LAST_KEY = Buffer.from([0xff]); // no key begins with this byte
 
@@ -39,6 +41,8 @@ export class Documents {
 
   #statements;
   #tableNumbered;
+  /** Rows as they are stored, the last ones used: what is read is often written next. @type {Map<number, Row>} */
+  #kept = new Map();
 
   /** @param {string} id @returns {{ table: Table, pk: number } | null} null for what is no id of a table here; the document may be gone */
   locate(id) {
@@ -66,7 +70,29 @@ export class Documents {
 
   /** @param {number} pk @returns {Row | undefined} */
   rowAt(pk) {
-    return /** @type {Row | undefined} */ (/** @type {unknown} */ (this.#statements.getDoc.get(pk)));
+    const kept = this.#kept.get(pk);
+    if (kept !== undefined) return kept;
+    const row = /** @type {Row | undefined} */ (/** @type {unknown} */ (this.#statements.getDoc.get(pk)));
+    if (row !== undefined) this.keepRow(row);
+    return row;
+  }
+
+  /** Note a row as it is stored from now on. @param {Row} row */
+  keepRow(row) {
+    this.#kept.delete(row.pk);
+    if (row.json.length > KEPT_ROW_LENGTH) return;
+    this.#kept.set(row.pk, row);
+    if (this.#kept.size <= KEPT_ROWS) return;
+    for (const oldest of this.#kept.keys()) {
+      this.#kept.delete(oldest);
+      return;
+    }
+  }
+
+  /** @param {number} [pk]  of a row that is not stored any more; left out: any may have changed */
+  forgetRows(pk) {
+    if (pk === undefined) this.#kept.clear();
+    else this.#kept.delete(pk);
   }
 
   /**

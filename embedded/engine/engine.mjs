@@ -349,7 +349,11 @@ export class Engine {
     const writes = this.#store.settle(ts);
     this.#documents?.follow(writes);
     const touched = writes.length > 0 ? this.#subscriptions.touch(writes) : 0;
-    this.#recorder?.commit(this.#store.ts, writes.map(toWrite), touched);
+    this.#recorder?.commit(
+      this.#store.ts,
+      writes.map((write) => toWrite(write)),
+      touched,
+    );
   }
 
   #prune() {

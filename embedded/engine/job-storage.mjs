@@ -1,6 +1,7 @@
 /** Keeps the scheduler's jobs and crons as documents of system tables. */
 
 import { inFieldOrder } from "./field-order.mjs";
+import { versionOf } from "./store.mjs";
 import { encodeIndexKey, keySuccessor } from "./values.mjs";
 
 /**
@@ -166,7 +167,7 @@ export class JobDocuments {
    */
   #insert(table, fields) {
     const document = this.#store.newDocument(table, /** @type {any} */ (fields));
-    this.#store.insert(table, document);
+    this.#store.insert(table, versionOf(document));
     return document._id;
   }
 
@@ -178,10 +179,10 @@ export class JobDocuments {
     const place = this.#store.locate(id);
     const row = place === null ? undefined : this.#store.get(place, id);
     if (place === null || row === undefined) return;
-    const document =
+    const version =
       fields === null
         ? null
-        : inFieldOrder(/** @type {Document} */ ({ ...fields, _creationTime: row.ct, _id: id }));
-    this.#store.replace(place.table, row, document);
+        : versionOf(inFieldOrder(/** @type {Document} */ ({ ...fields, _creationTime: row.ct, _id: id })));
+    this.#store.replace(place.table, row, version);
   }
 }

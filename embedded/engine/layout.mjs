@@ -113,6 +113,7 @@ export function prepareAll(database) {
       `SELECT pk, id, ct, json FROM docs WHERE pk >= ? AND pk < ? ORDER BY pk DESC LIMIT ${COUNT}`,
     ),
     insertKey: sql("INSERT INTO ix (i, k, pk) VALUES (?, ?, ?)"),
+    moveKey: sql("UPDATE ix SET k = ? WHERE i = ? AND k = ?"),
     deleteKey: sql("DELETE FROM ix WHERE i = ? AND k = ?"),
     scanUp: sql(`${scanned} WHERE ix.i = ? AND ix.k >= ? AND ix.k < ? ORDER BY ix.k LIMIT ${COUNT}`),
     scanUpAfter: sql(`${scanned} WHERE ix.i = ? AND ix.k > ? AND ix.k < ? ORDER BY ix.k LIMIT ${COUNT}`),

@@ -137,8 +137,13 @@ export class ReadSetRegistry {
     }
   }
 
+  /** @param {number} indexId @returns {boolean} whether any token has read in that index, so that the keys of a write matter */
+  readsIndex(indexId) {
+    return this.#trees.has(indexId);
+  }
+
   /**
-   * @param {Iterable<Write>} writes
+   * @param {Iterable<Write>} writes  with their keys in the indexes that are read at least
    * @returns {Set<T>} the tokens that may have read something else, had they run after these writes
    */
   touchedBy(writes) {

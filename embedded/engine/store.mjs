@@ -30,11 +30,21 @@ import { Transaction } from "./transaction.mjs";
  * @property {string | null} jsonBefore
  * @property {string | null} jsonAfter
  * @property {string | undefined} visibleBefore  see `Store.visible`
+ *
+ * @typedef {object} Version  of a document, to be stored
+ * @property {Document} document  with resolved timestamps
+ * @property {string} json  its text
+ * @property {string} [visible]  its text as the writing mutation sees it, if that differs
  */
 
 const CREATION_TIME_STEP = 1 / 4096; // ms; between documents that are made within one ms
 const NS_PER_MS = 1_000_000n;
 const CLOCKS = "clocks"; // "<newest timestamp> <newest creation time>"
+
+/** @param {Document} document  with resolved timestamps, its fields in order @returns {Version} */
+export function versionOf(document) {
+  return { document, json: JSON.stringify(document) };
+}
 
 export class Store extends Documents {
   /**
@@ -105,6 +115,7 @@ export class Store extends Documents {
    */
   rollback(mark) {
     if (!this.#transaction.rollback()) return;
+    this.forgetRows();
     for (const write of this.log.splice(mark.log).reverse()) this.#restoreVisible(write);
     if (this.#tables.changed) this.#tables.reload();
     this.version += 1;
@@ -137,6 +148,7 @@ export class Store extends Documents {
   /** Drop everything since the last commit. */
   abort() {
     this.#transaction.abort();
+    this.forgetRows();
     this.#tables.changed = false;
     this.log = [];
     this.visible.clear();
@@ -223,21 +235,20 @@ export class Store extends Documents {
 
   /**
    * @param {Table} table
-   * @param {Document} after  from `newDocument`, with resolved timestamps
-   * @param {string} [visible]  its text as the writing mutation sees it, if that differs
+   * @param {Version} after  of a document from `newDocument`
    */
-  insert(table, after, visible) {
-    const place = /** @type {{ pk: number }} */ (this.locate(after._id));
+  insert(table, { document, json, visible }) {
+    const place = /** @type {{ pk: number }} */ (this.locate(document._id));
     this.#write(
       {
         table,
         pk: place.pk,
-        id: after._id,
-        ct: after._creationTime,
+        id: document._id,
+        ct: document._creationTime,
         before: null,
-        after,
+        after: document,
         jsonBefore: null,
-        jsonAfter: JSON.stringify(after),
+        jsonAfter: json,
         visibleBefore: undefined,
       },
       visible,
@@ -247,23 +258,23 @@ export class Store extends Documents {
   /**
    * @param {Table} table
    * @param {Row} row  as it is stored now
-   * @param {Document | null} after  null: delete
-   * @param {string} [visible]
+   * @param {Version | null} after  null: delete
+   * @param {Document} [before]  what is in `row`
    */
-  replace(table, row, after, visible) {
+  replace(table, row, after, before = JSON.parse(row.json)) {
     this.#write(
       {
         table,
         pk: row.pk,
         id: row.id,
         ct: row.ct,
-        before: JSON.parse(row.json),
-        after,
+        before,
+        after: after?.document ?? null,
         jsonBefore: row.json,
-        jsonAfter: after === null ? null : JSON.stringify(after),
+        jsonAfter: after?.json ?? null,
         visibleBefore: this.visible.get(row.id),
       },
-      visible,
+      after?.visible,
     );
   }
 
@@ -288,14 +299,19 @@ export class Store extends Documents {
    * @param {string | null} json  of `to`
    */
   #apply({ table, pk, id, ct }, from, to, json) {
-    const { insertDoc, updateDoc, deleteDoc, insertKey, deleteKey } = this.#statements;
-    if (json === null) deleteDoc.run(pk);
-    else if (from === null) insertDoc.run(pk, id, ct, json);
-    else updateDoc.run(json, pk);
+    const { insertDoc, updateDoc, deleteDoc, insertKey, moveKey, deleteKey } = this.#statements;
+    if (json === null) {
+      this.forgetRows(pk);
+      deleteDoc.run(pk);
+    } else {
+      this.keepRow({ pk, id, ct, json });
+      if (from === null) insertDoc.run(pk, id, ct, json);
+      else updateDoc.run(json, pk);
+    }
     for (const index of table.indexes) {
-      if (from !== null && to !== null && sameKey(index, from, to)) continue;
-      if (from !== null) deleteKey.run(index.id, indexKey(index, from));
-      if (to !== null) insertKey.run(index.id, indexKey(index, to), pk);
+      if (from === null) insertKey.run(index.id, indexKey(index, /** @type {Document} */ (to)), pk);
+      else if (to === null) deleteKey.run(index.id, indexKey(index, from));
+      else if (!sameKey(index, from, to)) moveKey.run(indexKey(index, to), index.id, indexKey(index, from));
     }
     for (const side of table.sides) side.update(pk, from, to);
   }

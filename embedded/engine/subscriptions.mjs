@@ -107,7 +107,9 @@ export class Subscriptions {
       if (!isFirstOfTable(write)) continue; // it may have made the table, and no range covers a table that is not there
       for (const group of this.#watchers.get(write.table.name) ?? []) touched.add(group);
     }
-    for (const group of this.#registry.touchedBy(watched.map(toWrite))) touched.add(group);
+    const isRead = (/** @type {number} */ indexId) => this.#registry.readsIndex(indexId);
+    const keyed = watched.map((write) => toWrite(write, isRead)); // the other keys tell nothing
+    for (const group of this.#registry.touchedBy(keyed)) touched.add(group);
     let subscriptions = 0;
     for (const group of touched) {
       this.#stale.add(group);
@@ -191,27 +193,36 @@ function fingerprint(result, journal) {
     : JSON.stringify([result.message.replace(REQUEST_ID, ""), result.data ?? null, logLines]);
 }
 
-/** @param {StoreWrite} write @returns {import("./read-set.mjs").Write} */
-export function toWrite({ table, id, ct, before, after }) {
-  const fixed = (/** @type {import("./store.mjs").Index} */ index, /** @type {Buffer} */ key) => ({
-    indexId: index.id,
-    oldKey: before === null ? null : key,
-    newKey: after === null ? null : key,
-  });
-  return {
-    id,
-    table: table.name,
-    keys: [
-      fixed(table.byCreationTime, encodeIndexKey([ct])),
-      fixed(table.byId, encodeIndexKey([id])),
-      ...table.indexes.map((index) => ({
-        indexId: index.id,
-        oldKey: before === null ? null : indexKey(index, before),
-        newKey: after === null ? null : indexKey(index, after),
-      })),
-      ...table.sides.flatMap((side) => textKeys(side, before, after)),
-    ],
-  };
+/**
+ * @param {StoreWrite} write
+ * @param {(indexId: number) => boolean} [isWanted]  the indexes in which its keys are to be told
+ * @returns {import("./read-set.mjs").Write}
+ */
+export function toWrite({ table, id, ct, before, after }, isWanted = () => true) {
+  /** @type {import("./read-set.mjs").KeyChange[]} */
+  const keys = [];
+  for (const [index, value] of /** @type {const} */ ([
+    [table.byCreationTime, ct],
+    [table.byId, id],
+  ])) {
+    if (!isWanted(index.id)) continue;
+    const key = encodeIndexKey([value]);
+    keys.push({
+      indexId: index.id,
+      oldKey: before === null ? null : key,
+      newKey: after === null ? null : key,
+    });
+  }
+  for (const index of table.indexes) {
+    if (!isWanted(index.id)) continue;
+    keys.push({
+      indexId: index.id,
+      oldKey: before === null ? null : indexKey(index, before),
+      newKey: after === null ? null : indexKey(index, after),
+    });
+  }
+  for (const side of table.sides) keys.push(...textKeys(side, before, after));
+  return { id, table: table.name, keys };
 }
 
 /**

@@ -282,6 +282,23 @@ function utf8Length(text) {
   return bytes;
 }
 
+/** A placeholder in JSON text. No text inside a string can look like this: its quotes would be escaped. */
+const COMMIT_TS = '{"$commitTs":null}';
+
+/** @param {string} json  of a value @returns {boolean} whether a commit timestamp's placeholder is in it */
+export function textContainsCommitTs(json) {
+  return json.includes(COMMIT_TS);
+}
+
+/**
+ * @param {string} json  of a value
+ * @param {bigint} ts  nanoseconds since the epoch
+ * @returns {string} with the timestamp in place of each placeholder
+ */
+export function resolveCommitTsInText(json, ts) {
+  return json.replaceAll(COMMIT_TS, JSON.stringify(encodeInt64(ts)));
+}
+
 /**
  * @param {Encoded} value
  * @returns {boolean} whether a commit timestamp's placeholder is in it
@@ -298,15 +315,28 @@ export function containsCommitTs(value) {
 /**
  * @param {Encoded} value
  * @param {bigint} ts  nanoseconds since the epoch
- * @returns {Encoded} a copy with the timestamp in place of each placeholder
+ * @returns {Encoded} with the timestamp in place of each placeholder: a copy as far as they reach, `value` itself where there is none
  */
 export function resolveCommitTs(value, ts) {
   if (typeof value !== "object" || value === null) return value;
-  if (Array.isArray(value)) return value.map((member) => resolveCommitTs(member, ts));
-  if ("$commitTs" in value) return encodeInt64(ts);
-  return Object.fromEntries(
-    Object.entries(value).map(([field, member]) => [field, resolveCommitTs(member, ts)]),
-  );
+  if (Array.isArray(value)) {
+    const members = value.map((member) => resolveCommitTs(member, ts));
+    return members.every((member, i) => member === value[i]) ? value : members;
+  }
+  /** @type {EncodedObject | null} */
+  let copy = null;
+  for (const field in value) {
+    if (field === "$commitTs") return encodeInt64(ts);
+    const member = /** @type {Encoded} */ (value[field]);
+    if (typeof member !== "object" || member === null) continue;
+    const resolved = resolveCommitTs(member, ts);
+    if (resolved === member) continue;
+    copy ??= { ...value };
+    // Assigned, a field of that name would become the prototype.
+    if (field === "__proto__") Object.defineProperty(copy, field, { value: resolved });
+    else copy[field] = resolved;
+  }
+  return copy ?? value;
 }
 
 /** @param {object} value @returns {boolean} whether it encodes a scalar */

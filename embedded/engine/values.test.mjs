@@ -11,6 +11,8 @@ import {
   encodeInt64,
   formatValue,
   resolveCommitTs,
+  resolveCommitTsInText,
+  textContainsCommitTs,
   ValueError,
   valueSize,
 } from "./values.mjs";
@@ -178,5 +180,19 @@ describe("the commit timestamp's placeholder", () => {
     expect(containsCommitTs(document)).toBe(true);
     expect(containsCommitTs(resolved)).toBe(false);
     expect(containsCommitTs(document.list)).toBe(true);
+  });
+
+  test("is replaced in a text as in the value, and not in a string that looks like it", () => {
+    const value = { ...document, quoted: '{"$commitTs":null}', ["__proto__"]: { at: { $commitTs: null } } };
+    const text = JSON.stringify(value);
+    expect(textContainsCommitTs(text)).toBe(true);
+    expect(resolveCommitTsInText(text, 99n)).toBe(JSON.stringify(resolveCommitTs(value, 99n)));
+    expect(textContainsCommitTs(JSON.stringify({ quoted: value.quoted }))).toBe(false);
+  });
+
+  test("leaves what has none of it as it is", () => {
+    expect(resolveCommitTs(document, 99n)).not.toBe(document);
+    const without = { list: [{ at: 1 }], other: null };
+    expect(resolveCommitTs(without, 99n)).toBe(without);
   });
 });

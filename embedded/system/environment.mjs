@@ -1,6 +1,7 @@
 /** The environment variables that are kept in the file: what may be set, and what functions see. */
 
 import { OperatorError } from "../engine/errors.mjs";
+import { versionOf } from "../engine/store.mjs";
 import { OWN_NAMES } from "../env.mjs";
 
 /**
@@ -46,7 +47,7 @@ export function changeEnvironment(store, changes, required) {
   for (const { name, value } of changes) {
     const known = storedVariables(store).get(name);
     if (known !== undefined) store.replace(table, known.row, null);
-    if (value !== null) store.insert(table, store.newDocument(table, { name, value }));
+    if (value !== null) store.insert(table, versionOf(store.newDocument(table, { name, value })));
   }
   checkTotal(readEnvironment(store));
 }

@@ -8,9 +8,10 @@ import { checkDocument } from "../schema.mjs";
 import {
   checkStored,
   checkValue,
-  containsCommitTs,
   isSpecial,
   resolveCommitTs,
+  resolveCommitTsInText,
+  textContainsCommitTs,
   ValueError,
 } from "../values.mjs";
 import { argument, tableName } from "./arguments.mjs";
@@ -36,22 +37,21 @@ export const WRITE_SYSCALLS = {
     const table = store.ensureTable(name);
     const document = store.newDocument(table, value);
     matchSystemFields(document, value);
-    const { stored, visible } = admit(call, table, document);
-    store.insert(table, stored, visible);
+    store.insert(table, admit(call, table, document, JSON.stringify(document)));
     return `{"_id":"${document._id}"}`;
   },
 
   "1.0/shallowMerge": (call, { id, value, table: tableName }) => {
     const { table, row } = existing(call, "patch", "Update", id, tableName, () => checkPatch(value));
     const text = visibleText(call, row);
-    const document = JSON.parse(text);
-    const { _id, _creationTime } = document;
-    for (const [field, member] of Object.entries(value)) {
-      if (isUndefined(member)) delete document[field];
-      else document[field] = member;
-    }
+    const before = JSON.parse(text);
+    const document = { ...before, ...value };
+    for (const field in value) if (isUndefined(value[field])) delete document[field];
+    const { _id, _creationTime } = before;
     matchSystemFields({ _id, _creationTime }, document);
-    return write(call, table, row, { ...document, _id, _creationTime }, text);
+    document._id = _id;
+    document._creationTime = _creationTime;
+    return write(call, table, row, document, text, text === row.json ? before : undefined);
   },
 
   "1.0/replace": (call, { id, value, table: tableName }) => {
@@ -99,13 +99,14 @@ function existing(call, name, verb, id, tableName, checkRest) {
  * @param {Table} table
  * @param {Row} row
  * @param {Document} value  whole
- * @param {string} before  the document as this mutation saw it
+ * @param {string} seen  the document's text as this mutation saw it
+ * @param {Document} [before]  what is in `row`, if it is known
  */
-function write(call, table, row, value, before) {
+function write(call, table, row, value, seen, before) {
   const document = inFieldOrder(value);
-  if (before === JSON.stringify(document)) return WRITTEN; // also when it was asked for what is there
-  const { stored, visible } = admit(call, table, document);
-  call.app.store.replace(table, row, stored, visible);
+  const json = JSON.stringify(document);
+  if (seen === json) return WRITTEN; // also when it was asked for what is there
+  call.app.store.replace(table, row, admit(call, table, document, json), before);
   return WRITTEN;
 }
 
@@ -115,18 +116,20 @@ function write(call, table, row, value, before) {
  * @param {Call} call
  * @param {Table} table
  * @param {Document} document
- * @returns {{ stored: Document, visible: string | undefined }} visible: as this mutation will read it, if that differs
+ * @param {string} json  its text
+ * @returns {import("../store.mjs").Version}
  */
-function admit(call, table, document) {
+function admit(call, table, document, json) {
   const { store, schema } = call.app;
   const bytes = checkStored(document);
   const error = checkDocument(schema, table.name, document, store);
   if (error !== null) throw new CallError(error);
   call.frame.usage.writeDocument(bytes);
-  if (!containsCommitTs(document)) return { stored: document, visible: undefined };
+  if (!textContainsCommitTs(json)) return { document, json };
   return {
-    stored: /** @type {Document} */ (resolveCommitTs(document, call.ts)),
-    visible: JSON.stringify(document),
+    document: /** @type {Document} */ (resolveCommitTs(document, call.ts)),
+    json: resolveCommitTsInText(json, call.ts),
+    visible: json,
   };
 }
 
