@@ -113,6 +113,21 @@ async def test_a_recording_counts_once_for_the_same_arguments_alone() -> None:
     assert outside.touched == ["unsafe a", "keyed b"]
 
 
+async def test_a_fork_of_a_fork_knows_the_calls_of_both() -> None:
+    outside = Outside()
+    control, task = await original(outside, script(), LLM)
+    model = ScriptedModel(
+        call("keyed", what="c"), "first", Says(calls=[("keyed", {"what": w}) for w in "bc"]), "ok"
+    )
+    async with working(LLM, model=model, tools=outside.tools, control=control) as at:
+        first = control.fork(task, effects="allow")
+        await at.settled(first)
+        await at.settled(control.fork(first))
+    assert outside.touched == ["unsafe a", "keyed b", "keyed c"]
+    told = [message["content"] for message in model.asked[-1]["messages"][-2:]]
+    assert told == ["touched b 2", "touched c 3"]
+
+
 async def test_a_pure_tool_that_asks_people_is_not_called() -> None:
     outside = Outside()
 

@@ -71,6 +71,7 @@ class Books:
         self._sessions: dict[str, Session] = {}
         self._controls: dict[str, tuple[str, Control]] = {}
         self._pending: list[FakeTask] = []
+        self._timed: dict[str, FakeTask] = {}  # that wait, or have waited, for some time
         self._groups: dict[str, tuple[FakeTask, list[str]]] = {}  # who waits for whom
         self._ids = itertools.count(1)
         self._ended = anyio.Event()
@@ -117,6 +118,10 @@ class Books:
         if found is None or found.session != session.id or found.state not in {"assigned", "running"}:
             return None
         return found
+
+    def _held(self, session: Session) -> list[FakeRun]:
+        session.given = [run for run in session.given if self._owned(session, run.id) is not None]
+        return session.given
 
     def _done_by(self, session: Session, run: str) -> bool:
         found = self.runs.get(run)
@@ -197,6 +202,7 @@ class Books:
         task.steps.setdefault(key, Step(key=key, kind=kind, result=None, remaining_ms=None))
         if ms is not None:
             over_at = task.over_at.setdefault(key, self._clock() + ms / 1000)
+            self._timed[task.id] = task
             left_s = max(0.0, over_at - self._clock())
             asyncio.get_running_loop().call_later(left_s + 0.001, self._dispatch)
         task.waits = (key, event)
@@ -226,8 +232,10 @@ class Books:
             self._again(task)
 
     def _end_overdue_waits(self) -> None:
-        for task in self.tasks.values():
-            if task.waits is not None and self._clock() >= task.over_at.get(task.waits[0], math.inf):
+        for task in list(self._timed.values()):
+            if task.waits is None:
+                del self._timed[task.id]
+            elif self._clock() >= task.over_at.get(task.waits[0], math.inf):
                 self._end_wait(task, None if task.waits[1] is None else '{"timeout":true}')
 
     def _result(self, session: Session, finished: Finished) -> RunResult:
@@ -250,15 +258,14 @@ class Books:
 
     def _end_session(self, session: Session, why: str) -> None:
         session.ended = why
-        for run in self.runs.values():
-            if run.session == session.id and run.state in {"assigned", "running"}:
-                never_begun = run.task.max_attempts == 1 and run.state == "assigned"
-                run.state = "released" if why == "signed_off" else "lost"
-                run.task.attempt -= never_begun or why == "signed_off"
-                if run.task.attempt < run.task.max_attempts:
-                    self._again(run.task)
-                else:
-                    self._end_task(run.task, "failed")
+        for run in self._held(session):
+            never_begun = run.task.max_attempts == 1 and run.state == "assigned"
+            run.state = "released" if why == "signed_off" else "lost"
+            run.task.attempt -= never_begun or why == "signed_off"
+            if run.task.attempt < run.task.max_attempts:
+                self._again(run.task)
+            else:
+                self._end_task(run.task, "failed")
         self._notify(session)
         self._dispatch()
 
@@ -278,7 +285,7 @@ class Books:
         for session in self._sessions.values():
             if not session.live or session.draining:
                 continue
-            room = session.capacity - sum(1 for run in self.runs if self._owned(session, run))
+            room = session.capacity - len(self._held(session))
             offers = {agent.name: agent for agent in session.agents}
             for task in [t for t in self._pending if fits(t, offers, session.llm)][:room]:
                 self._pending.remove(task)
@@ -286,6 +293,8 @@ class Books:
                 offered = version_of(offers.get(task.agent))
                 run = FakeRun(self._id("run"), task, session.id, task.attempt, version=offered)
                 self.runs[run.id] = run
+                task.runs.append(run)
+                session.given.append(run)
                 task.status, task.run = "running", run.id
                 self._notify(session)
 
@@ -303,11 +312,7 @@ class Books:
         return Inbox(
             live=True,
             ended=None,
-            assigned=[
-                assignment_of(run)
-                for run in self.runs.values()
-                if run.session == session.id and run.state == "assigned"
-            ],
+            assigned=[assignment_of(run) for run in self._held(session) if run.state == "assigned"],
             controls=[control for owner, control in self._controls.values() if owner == session.id],
             watched=sorted(run for run in self.watched if self._owned(session, run)),
         )

@@ -120,8 +120,7 @@ class FakeControlPlane(People):
             session.seq = request.seq
             self._apply(session, request)
         results = [self._result(session, finished) for finished in request.finished]
-        busy = any(self._owned(session, run) for run in self.runs)
-        lease_s = self._lease_s if busy else self._lease_s * 10
+        lease_s = self._lease_s if self._held(session) else self._lease_s * 10
         session.expires_at = self._clock() + lease_s
         self._dispatch()
         inbox = self._inbox(session)

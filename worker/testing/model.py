@@ -7,6 +7,7 @@ and errors take the way that they take with a provider, but no socket is opened 
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -82,7 +83,7 @@ class ScriptedModel:
 
     def __init__(self, *answers: Answer) -> None:
         self.asked: list[dict[str, Any]] = []
-        self._answers = list(answers)
+        self._answers = deque(answers)
         self._client = ChatClient("http://scripted.invalid/v1", transport=_Script(self))
 
     @property
@@ -99,7 +100,7 @@ class ScriptedModel:
         self.asked.append(body)
         if not self._answers:
             return Fails(400, f"The script has no answer for request {len(self.asked)}")
-        given = self._answers.pop(0)
+        given = self._answers.popleft()
         if callable(given):
             given = given(body)
         return Says(text=given) if isinstance(given, str) else given

@@ -113,16 +113,18 @@ class People(Books):
         new = replace(
             FakeTask(self._id("task"), task.agent, task.input, task.llm, task.timeout_ms, task.max_attempts),
             fork=Fork(task=task.id, effects=effects, change=change),
+            recorded=task.recorded,
         )
         before = at is not None
-        for number, (key, step) in enumerate(task.steps.items()):
+        for key, step in task.steps.items():
             before = before and key != at
             if step.result is None:
                 continue
             if before or step.kind == "recorded":
                 new.steps[key] = step
             elif step.kind == "tool" and step.args_hash is not None:
-                kept = f"%recorded/{number:06}/{step.tool}"
+                kept = f"%recorded/{new.recorded:06}/{step.tool}"
+                new.recorded += 1
                 new.steps[kept] = step.model_copy(update={"key": kept, "kind": "recorded"})
             elif step.kind == "event":
                 kept = f"%recorded/event/{key}"

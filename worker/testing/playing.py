@@ -77,7 +77,6 @@ class AtWork:
     def played(self, task: FakeTask) -> Played:
         """Return how a task stands."""
         outcome = task.outcome
-        runs = [run for run in self.control.runs.values() if run.task is task]
         return Played(
             status=task.status,
             output=json.loads(outcome.output or "null") if isinstance(outcome, Succeeded) else None,
@@ -86,8 +85,8 @@ class AtWork:
                 key: None if step.result is None else json.loads(step.result)
                 for key, step in task.steps.items()
             },
-            text=runs[-1].text() if runs else "",
-            runs=len(runs),
+            text=task.runs[-1].text() if task.runs else "",
+            runs=len(task.runs),
             usage=task.usage,
             task=task,
         )

@@ -43,12 +43,14 @@ class FakeTask:
     attempt: int = 0
     isolate: bool = False
     run: str | None = None
+    runs: list[FakeRun] = field(default_factory=list)
     outcome: Outcome | None = None
     usage: Usage | None = None
     steps: dict[str, Step] = field(default_factory=dict)
     over_at: dict[str, float] = field(default_factory=dict)  # of its waits, by the step's key
     pinned: AgentVersion | None = None  # what took its first steps
     fork: Fork | None = None
+    recorded: int = 0  # calls that its origins have made
     signals: list[Signal] = field(default_factory=list)  # that nobody has taken
     asked: dict[str, Ask] = field(default_factory=dict)  # open questions, by step
     waits: tuple[str, str | None] | None = None  # step and event; no event: it sleeps
@@ -92,6 +94,7 @@ class Session:
     ended: str | None = None
     draining: bool = False
     changed: anyio.Event = field(default_factory=anyio.Event)
+    given: list[FakeRun] = field(default_factory=list)  # what it plays, and some that it has played
 
     @property
     def live(self) -> bool:
