@@ -174,6 +174,7 @@ function refused(request, script, response, tally) {
 function answer(request, script, response, entry) {
   const plan = planAnswer(request.model, request.messages, script, request.maxTokens, request.tools);
   const created = Math.floor(Date.now() / 1000);
+  entry.promptTokens = plan.promptTokens;
   if (request.stream) {
     response.writeHead(200, {
       "content-type": "text/event-stream; charset=utf-8",

@@ -10,6 +10,7 @@ const KEPT = 1_000;
  * @property {string} script
  * @property {boolean} stream
  * @property {number | null} status  null until the answer has begun
+ * @property {number} promptTokens  of the prompt that is answered; 0: it was refused
  * @property {number} chunks    tokens sent so far
  * @property {boolean} done     the answer is over, in whatever way
  * @property {boolean} aborted  the client left before its end
@@ -27,7 +28,8 @@ export class RequestLog {
    * @returns {Entry} to be kept up to date by the caller
    */
   add(request, at) {
-    const entry = { id: ++this.#count, at, ...request, status: null, chunks: 0, done: false, aborted: false };
+    const so = { status: null, promptTokens: 0, chunks: 0, done: false, aborted: false };
+    const entry = { id: ++this.#count, at, ...request, ...so };
     this.#entries.push(entry);
     if (this.#entries.length > KEPT) this.#entries.shift();
     return entry;

@@ -33,7 +33,7 @@ from worker.budgets import BudgetKind, BudgetSpec, TaskBudget
 from worker.client import TaskSpec
 from worker.models import Amounts, Control, Released, Spending, Succeeded, Want
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(1800 if "SIGNALBOX_LONG_MODELS" in os.environ else 300)
 LONG = os.environ.get("SIGNALBOX_LONG_MODELS") is not None
 TENANT_CAP, STACK_CAP, TASK_CAP = 3_000, 2_000, 1_500
 LARGEST = 400  # micro-dollars of one call

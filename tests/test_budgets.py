@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections import Counter
 from pathlib import Path
 
 import anyio
@@ -14,8 +16,10 @@ from tests.scripted_model import scripted_model
 from tests.simulated_worker import SimulatedWorker
 from worker.backend import Backend
 from worker.budgets import Balance, BudgetKind, BudgetSpec, TaskBudget
-from worker.client import TaskSpec
+from worker.client import RetryPolicy, Submitted, TaskSpec
+from worker.llm import ChatRequest
 from worker.models import TaskStatus
+from worker.router.tokens import need_of, size_of
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -60,6 +64,69 @@ async def test_fifty_runs_against_one_budget_never_pass_it(tmp_path: Path) -> No
     assert all(error is not None and error.code == "budget_exceeded" for error in failures)
     assert states.count("succeeded") >= 1
     assert not waits or f"{cap} calls of {cap} calls" in told
+
+
+PRICE_IN, PRICE_OUT = 100, 1_000  # micro-dollars of a token
+PRICES = """
+[providers.house]
+base_url = "{base_url}"
+dialect = "openai-chat"
+key_optional = true
+
+[models."house/scripted-instant"]
+input_per_mtok = {price_in}
+output_per_mtok = {price_out}
+context_tokens = 10_000
+"""
+
+
+async def test_fifty_runs_never_pass_a_budget_in_money_by_more_than_one_reserved_call(tmp_path: Path) -> None:
+    cap, answer = 305_000, 8
+    prompt = "Say 0. [[script: write first=30 every=5]]"
+    request = ChatRequest(model="", messages=[{"role": "user", "content": prompt}], max_output_tokens=answer)
+    size = size_of(request, need_of(request), None)
+    most = (size.usage.input_tokens or 0) * PRICE_IN + answer * PRICE_OUT
+    highest = 0
+    with scripted_model() as model:
+        table = tmp_path / "models.toml"
+        table.write_text(
+            PRICES.format(base_url=model.base_url, price_in=PRICE_IN, price_out=PRICE_OUT), encoding="utf-8"
+        )
+        async with deployed(tmp_path, synchronous="normal") as at, anyio.create_task_group() as group:
+            await at.client.budgets.set(BudgetSpec(kind="all", caps={"micros": cap}))
+            env = {"SIGNALBOX_MODELS": str(table), "SIGNALBOX_MODEL": "house/scripted-instant"}
+            for name in ("w1", "w2"):
+                at.worker(name, "--concurrency", "30", **env)
+            await at.know("spender")
+
+            async def look() -> None:
+                nonlocal highest
+                while True:
+                    highest = max(highest, (await balance(at)).spent.micros)
+                    await anyio.sleep(0.1)
+
+            group.start_soon(look)
+            value = json.dumps({"calls": 2, "script": "[[script: write first=30 every=5]]"})
+            spec = TaskSpec(agent="spender", input=value, retry=RetryPolicy(max_attempts=1))
+            submitted = await at.client.submit_many([spec] * RUNS)
+            tasks = [each.task for each in submitted if isinstance(each, Submitted)]
+            states = await at_rest(at, tasks)
+            asked = model.requests()
+            stands = await balance(at)
+            views = [await at.task(task) for task in tasks]
+            group.cancel_scope.cancel()
+    charged = sum(each["promptTokens"] * PRICE_IN + each["chunks"] * PRICE_OUT for each in asked)
+    told = [view.usage.cost_micros or 0 for view in views]
+    print(
+        f"cap {cap}, charged by the provider {charged} in {len(asked)} calls, highest balance {highest}, "
+        f"one call reserves {most}; {Counter(states)}"
+    )
+    assert charged == stands.spent.micros == sum(told), "each call is counted once, at what it has cost"
+    assert cap - most < charged <= cap + most
+    assert highest <= cap + most
+    assert stands.held.micros == stands.held.tokens == stands.held.calls == 0
+    assert set(states) <= {"succeeded", "failed", "delayed"}
+    assert 1 <= states.count("succeeded") < len(states) == RUNS
 
 
 async def test_a_killed_worker_gives_back_what_it_held_but_for_the_call_under_way(tmp_path: Path) -> None:
