@@ -1,6 +1,9 @@
+import { availableParallelism } from "node:os";
 import { defineConfig } from "vitest/config";
 
 const TIMEOUT_MS = 20_000; // ends what hangs; the longest tests take 4 s alone, and several times that on a loaded machine
+// One less than the cores, which is what Vitest takes, leaves one of two idle: most tests wait for a host at times.
+const WORKERS = Math.max(2, availableParallelism() - 1);
 
 export default defineConfig({
   test: {
@@ -12,6 +15,7 @@ export default defineConfig({
           include: ["convex/**/*.test.ts"],
           environment: "edge-runtime",
           testTimeout: TIMEOUT_MS,
+          maxWorkers: WORKERS,
         },
       },
       {
@@ -22,6 +26,7 @@ export default defineConfig({
           environment: "node",
           env: { SIGNALBOX_TEST_BACKEND: "host" },
           testTimeout: TIMEOUT_MS,
+          maxWorkers: WORKERS,
         },
       },
       {
@@ -31,11 +36,17 @@ export default defineConfig({
           include: ["embedded/**/*.test.mjs", "scripted_model/**/*.test.mjs"],
           environment: "node",
           testTimeout: TIMEOUT_MS,
+          maxWorkers: WORKERS,
         },
       },
       {
         // What the dashboard decides without a browser.
-        test: { name: "dashboard", include: ["dashboard/**/*.test.ts"], environment: "node" },
+        test: {
+          name: "dashboard",
+          include: ["dashboard/**/*.test.ts"],
+          environment: "node",
+          maxWorkers: WORKERS,
+        },
       },
       {
         // The built dashboard in a real Chromium, on a host process: `make e2e`.
@@ -46,7 +57,7 @@ export default defineConfig({
           testTimeout: 60_000, // a browser on a loaded machine
           hookTimeout: 120_000, // the browser is unpacked first
           maxWorkers: 1, // two browsers at once are slower than one after the other
-          sequence: { groupOrder: 2 },
+          sequence: { groupOrder: 1 },
         },
       },
       {
@@ -56,8 +67,7 @@ export default defineConfig({
           include: ["tests/conformance/*.test.{ts,tsx}"],
           environment: "node",
           testTimeout: TIMEOUT_MS,
-          maxWorkers: 2, // most of the time of each file is waiting for a host
-          sequence: { groupOrder: 1 },
+          maxWorkers: WORKERS,
         },
       },
       {
@@ -67,11 +77,12 @@ export default defineConfig({
           include: ["tests/apps/*.test.ts", "tests/packages/*.test.ts"],
           environment: "node",
           testTimeout: TIMEOUT_MS,
+          maxWorkers: WORKERS,
         },
       },
       {
         // A host process that is killed under load; `make soak` for longer.
-        test: { name: "soak", include: ["tests/soak/*.test.mjs"], environment: "node" },
+        test: { name: "soak", include: ["tests/soak/*.test.mjs"], environment: "node", maxWorkers: WORKERS },
       },
     ],
   },
