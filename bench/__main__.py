@@ -28,6 +28,7 @@ NOOP = TaskSpec(agent="bench_noop", input="null")
 SAMPLES = 400
 TASKS = 5_000
 STREAMS = 200
+QUIET_S = 600.0
 SUBMIT_BATCH = 50  # tasks in a call of the live run
 
 
@@ -133,12 +134,30 @@ async def idle() -> AsyncIterator[Figure]:
             yield Figure("idle minute, host CPU", round(cpu_s(stage.host.pid) - host, 2), "s")
 
 
+async def quiet() -> AsyncIterator[Figure]:
+    """Ten minutes in which nothing happens: the calls of the worker, and of all else."""
+    async with staged() as stage:
+        with stage.worker(50):
+            await stage.know("bench_noop")
+            await warm_up(stage)
+            await anyio.sleep(10)
+            before, _ = await stage.metrics()
+            await anyio.sleep(QUIET_S)
+            after, _ = await stage.metrics()
+    calls = {path: after[path] - before.get(path, 0.0) for path in after}
+    of_worker = sum(count for path, count in calls.items() if path.startswith("worker:"))
+    yield Figure("ten idle minutes, calls of the worker", of_worker, "calls", "heartbeats")
+    others = ", ".join(f"{path} {count:.0f}" for path, count in sorted(calls.items()) if count)
+    yield Figure("ten idle minutes, all other calls", sum(calls.values()) - of_worker, "calls", others)
+
+
 BENCHES: dict[str, Callable[[], AsyncIterator[Figure]]] = {
     "latency": latency,
     "waiting": waiting,
     "live": live,
     "streams": streams,
     "idle": idle,
+    "quiet": quiet,
     "recovery": scale.recovery,
     "schedules": schedules.lateness,
     "model-client": model_client.cpu,
@@ -146,7 +165,7 @@ BENCHES: dict[str, Callable[[], AsyncIterator[Figure]]] = {
     "crowd": scale.crowd,
     "backlog": scale.backlog,
 }
-SLOW = {"model-client", "long", "crowd", "backlog"}  # minutes each: by name alone
+SLOW = {"quiet", "model-client", "long", "crowd", "backlog"}  # minutes each: by name alone
 
 
 async def run(names: Sequence[str]) -> None:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 import os
 import random
-import re
 import signal
 import time
 from collections.abc import AsyncIterator
 
 import anyio
-import httpx
 
 from bench.stage import (
     BENCH_AGENT,
@@ -35,18 +33,6 @@ CROWD_S = 120.0
 WAITING_FEW, WAITING_MANY = 1_000, 1_000_000
 LOOKS = 200  # dispatches that are timed at each length of the line
 LONG_RUNS = 70
-_CALLS = re.compile(r'convex_function_calls_total\{[^}]*path="([^"]+)"[^}]*\} (\S+)')
-_SECONDS = re.compile(r'convex_function_seconds_sum\{[^}]*path="([^"]+)"[^}]*\} (\S+)')
-
-
-async def metrics(stage: Stage) -> tuple[dict[str, float], dict[str, float]]:
-    """Return calls and seconds of each function so far."""
-    async with httpx.AsyncClient(timeout=30) as http:
-        text = (await http.get(f"{stage.url}/metrics")).text
-    calls: dict[str, float] = {}
-    for path, value in _CALLS.findall(text):
-        calls[path] = calls.get(path, 0.0) + float(value)
-    return calls, {path: float(value) for path, value in _SECONDS.findall(text)}
 
 
 async def crowd() -> AsyncIterator[Figure]:
@@ -93,7 +79,7 @@ async def crowd() -> AsyncIterator[Figure]:
                 while sum(len(worker.held) for worker in workers) < CROWD * 0.95:
                     await anyio.sleep(0.5)
             # From here on it is full: each run that ends makes room for one that waits.
-            _, seconds = await metrics(stage)
+            _, seconds = await stage.metrics()
             cpu, start, before = cpu_s(stage.host.pid), time.monotonic(), ended
             late.clear()
             while time.monotonic() - start < CROWD_S:
@@ -102,7 +88,7 @@ async def crowd() -> AsyncIterator[Figure]:
                 peak = max(peak, sum(len(worker.held) for worker in workers))
                 await anyio.sleep(1.0)
             wall = time.monotonic() - start
-            _, after = await metrics(stage)
+            _, after = await stage.metrics()
             burnt, done = cpu_s(stage.host.pid) - cpu, ended - before
             memory = rss_mb(stage.host.pid)
             group.cancel_scope.cancel()
