@@ -33,7 +33,15 @@ SUBMIT_BATCH = 50  # tasks in a call of the live run
 
 
 async def latency() -> AsyncIterator[Figure]:
-    """One producer, a no-op every 50 ms, an idle worker: submit call start to handler start."""
+    """One producer, an idle worker: from the call of submit to the handler, with and without a pause."""
+    for pause_s, how in ((0.05, f"{SAMPLES} no-ops, 50 ms apart"), (0.0, f"{SAMPLES} no-ops, no pause")):
+        waits = await latencies(pause_s)
+        for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
+            yield Figure(f"dispatch latency {name}", round(percentile(waits, share), 2), "ms", how)
+
+
+async def latencies(pause_s: float) -> list[float]:
+    """Return the ms from the start of each submit call to the start of its handler."""
     async with staged() as stage:
         with stage.worker(50):
             await stage.know("bench_noop")
@@ -43,17 +51,14 @@ async def latency() -> AsyncIterator[Figure]:
                 start = time.monotonic_ns()
                 task = (await stage.client.submit(NOOP)).task
                 began[task] = start
-                await anyio.sleep(max(0.0, 0.05 - (time.monotonic_ns() - start) / 1e9))
+                await anyio.sleep(max(0.0, pause_s - (time.monotonic_ns() - start) / 1e9))
             await stage.all_ended(SAMPLES, 30)
             waits = []
             for task, start in began.items():
                 view = await stage.client.get(task)
                 assert view is not None and view.output is not None
                 waits.append((json.loads(view.output) - start) / 1e6)
-    for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
-        yield Figure(
-            f"dispatch latency {name}", round(percentile(waits, share), 2), "ms", f"{SAMPLES} no-ops"
-        )
+    return waits
 
 
 async def warm_up(stage: Stage) -> None:
