@@ -1,0 +1,35 @@
+"""Tools for models that tests play: what has happened outside is a line in a file for each call."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from worker.runtime import tool
+
+FOLDER = "SIGNALBOX_TEST_FOLDER"
+
+
+def happened(folder: Path) -> list[str]:
+    """Return what has happened outside, in order."""
+    file = folder / "happened"
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def _note(what: str) -> str:
+    folder = Path(os.environ[FOLDER])
+    with (folder / "happened").open("a") as lines:
+        lines.write(f"{what}\n")
+    return f"{what}, number {len(happened(folder))}"
+
+
+@tool(effect="pure")
+async def look(at: str) -> str:
+    """Look at something."""
+    return _note(f"looked at {at}")
+
+
+@tool(effect="unsafe")
+async def charge(what: str) -> str:
+    """Charge somebody for something."""
+    return _note(f"charged {what}")
