@@ -6,11 +6,12 @@
 import { parseArgs } from "node:util";
 import { openBrowser } from "./browser.mjs";
 import { Stage } from "./stage.mjs";
-import { until, visit } from "./visit.mjs";
+import { until, visit, WIDE } from "./visit.mjs";
 
 const CHANGES = 60;
 const TOKENS = 60;
 const PANES = 20;
+const FRAMES_MS = 5_000;
 const BUSY_RUNS = 70;
 
 const { values } = parseArgs({ options: { seconds: { type: "string", default: "600" } } });
@@ -90,43 +91,93 @@ async function tokens(stage, browser, key, worker) {
   await worker.finish(run);
 }
 
+/** How many frames a second a page draws, and how long its own thread is at work for them. */
+async function frames(page) {
+  const tools = await page.context().newCDPSession(page);
+  await tools.send("Performance.enable", { timeDomain: "threadTicks" });
+  const worked = async () => {
+    const { metrics } = await tools.send("Performance.getMetrics");
+    return metrics.find(({ name }) => name === "TaskDuration").value * 1_000;
+  };
+  const before = await worked();
+  const { count, ms } = await page.evaluate(
+    (most) =>
+      new Promise((resolve) => {
+        let count = 0;
+        const began = performance.now();
+        const frame = () => {
+          count += 1;
+          const ms = performance.now() - began;
+          if (ms < most) requestAnimationFrame(frame);
+          else resolve({ count, ms });
+        };
+        requestAnimationFrame(frame);
+      }),
+    FRAMES_MS,
+  );
+  const seconds = ms / 1_000;
+  const perSecond = (value) => Math.round(value / seconds);
+  return { value: perSecond(count), mainThreadMsPerSecond: perSecond((await worked()) - before) };
+}
+
+const WRITTEN = "token ".repeat(25); // 100 tokens a second
+const WRITTEN_MS = 250;
+
 async function panes(stage, browser, key, worker) {
   await stage.submitMany(PANES);
   const runs = await worker.take(PANES);
+  for (const { run } of runs) await worker.write(run, WRITTEN.repeat(160)); // as if for 40 seconds before
   await using visitor = await visit(browser, stage.url, { path: "/live", key });
   await until(
-    () => visitor.page.locator(".pane").count(),
+    () => visitor.page.locator(".pane .stream").count(),
     (count) => count === PANES,
   );
   let writing = true;
   const writer = (async () => {
-    for (let next = Date.now(); writing; next += 250) {
-      await worker.sync({ chunks: runs.map(({ run }) => worker.chunk(run, "token ".repeat(25))) }); // 100 a second each
-      await pause(Math.max(0, next + 250 - Date.now()));
+    for (let next = Date.now(); writing; next += WRITTEN_MS) {
+      await worker.sync({ chunks: runs.map(({ run }) => worker.chunk(run, WRITTEN)) });
+      await pause(Math.max(0, next + WRITTEN_MS - Date.now()));
     }
   })();
   await pause(1_000);
-  const frames = await visitor.page.evaluate(
-    () =>
-      new Promise((resolve) => {
-        let count = 0;
-        const began = performance.now();
-        const frame = (now) => {
-          count += 1;
-          if (now - began < 5_000) requestAnimationFrame(frame);
-          else resolve((count * 1_000) / (now - began));
-        };
-        requestAnimationFrame(frame);
-      }),
-  );
+  const found = await frames(visitor.page);
   writing = false;
   await writer;
-  tell(`${PANES} panes at 100 tokens a second each`, {
-    unit: "frames a second",
-    value: Math.round(frames),
-    least: 50,
-  });
+  tell(`${PANES} panes at 100 tokens a second each`, { unit: "frames a second", ...found, least: 50 });
   for (const { run } of runs) await worker.finish(run);
+}
+
+/** What the machine has to give: boxes of a page without anything else, as large and as full as the panes' text. */
+async function boxes(browser) {
+  const context = await browser.newContext({ viewport: WIDE });
+  const page = await context.newPage();
+  await page.setContent(
+    `<style>body { display: grid; grid-template-columns: repeat(4, 1fr); gap: 12px }
+      div { height: 176px; overflow: auto; contain: strict; white-space: pre-wrap; font: 14px/1.5 system-ui }</style>
+      ${"<div></div>".repeat(PANES)}`,
+  );
+  await page.evaluate(
+    ([text, ms]) => {
+      const nodes = [...document.querySelectorAll("div")].map((box) => {
+        box.append(text.repeat(10));
+        return box.firstChild;
+      });
+      setInterval(() => {
+        for (const node of nodes) {
+          node.appendData(text);
+          node.deleteData(0, text.length);
+        }
+        for (const { parentNode: box } of nodes) box.scrollTop = box.scrollHeight;
+      }, ms);
+    },
+    [WRITTEN, WRITTEN_MS],
+  );
+  await pause(1_000);
+  tell(`${PANES} boxes of an empty page at 100 tokens a second each`, {
+    unit: "frames a second",
+    ...(await frames(page)),
+  });
+  await context.close();
 }
 
 /** How often each public function has run, as the host counts it. */
@@ -176,6 +227,7 @@ try {
   await firstLoad(stage, browser);
   await changes(stage, browser, key);
   await tokens(stage, browser, key, worker);
+  await boxes(browser);
   await panes(stage, browser, key, worker);
   await calls(stage, browser, key, worker, false);
   await calls(stage, browser, key, worker, true);

@@ -9,6 +9,7 @@ import { useSession } from "../session";
 import { visible } from "../text";
 
 const PANES = 20; // streams side by side
+const PANE_CHARS = 2_000; // of each while its end is followed: some pages of a pane, and what twenty of them can be laid out in a frame
 
 /** What runs now, token by token. */
 export function LivePage() {
@@ -67,7 +68,7 @@ function Pane({ row }: { row: TaskRow }) {
       {segments.length === 0 ? (
         <Empty>Nothing yet.</Empty>
       ) : (
-        <StreamText segments={segments} live label={`What ${row.agent} writes`} />
+        <StreamText segments={segments} live tail={PANE_CHARS} label={`What ${row.agent} writes`} />
       )}
     </article>
   );

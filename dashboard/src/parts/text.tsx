@@ -3,52 +3,90 @@ import { memo, useLayoutEffect, useRef, useState } from "react";
 import type { Segment } from "../../hooks";
 import { pretty, visible, count } from "../text";
 
-const SHOWN_CHARS = 40_000; // of a text; the browser would lay out the rest with every token
+const TAIL_CHARS = 16_000; // of a text whose end is followed; the browser lays all of them out with every token
+const HELD_CHARS = 40_000; // of one that somebody has scrolled up in, until more is asked for
+const MORE_CHARS = 160_000;
 const CODE_CHARS = 10_000; // of an input or output, until the rest is asked for
-const SLICE_CHARS = 4_096; // what is laid out again when a text grows
+const SLICE_CHARS = 512; // how finely a text is cut
 const STICK_PX = 40; // so near to its end a pane follows the text
+
+/** Where a slice of a text begins: neither a character nor the end of a line is cut in two. */
+const edgeOf = (text: string, slice: number): number => {
+  const at = slice * SLICE_CHARS;
+  return /[\r\ud800-\udbff]/.test(text.charAt(at - 1)) ? at + 1 : at;
+};
+
+/** A segment that is shown, whole or from one of its slices on. `index`: its place among all segments. */
+export type ShownSegment = { index: number; firstSlice: number; segment: Segment };
 
 /** The end of the segments, at most `most` characters, and how many are left out before it. Pure. */
 export function endOf(
   segments: readonly Segment[],
   most: number,
-): { shown: readonly Segment[]; left: number } {
+): { shown: readonly ShownSegment[]; left: number } {
+  const shown: ShownSegment[] = [];
   let room = most;
-  for (let at = segments.length - 1; at >= 0; at--) {
-    const { text } = segments[at]!;
-    if (text.length > room) {
-      const before = segments.slice(0, at).reduce((sum, segment) => sum + segment.text.length, 0);
+  for (let index = segments.length - 1; index >= 0; index--) {
+    const segment = segments[index]!;
+    const { length } = segment.text;
+    if (length > room) {
       // In whole slices: else every slice would be another one with each token.
-      const from = Math.ceil((text.length - room) / SLICE_CHARS) * SLICE_CHARS;
-      const start = /[\udc00-\udfff]/.test(text.charAt(from)) ? from + 1 : from;
-      const cut = { ...segments[at]!, text: text.slice(start) };
-      return { shown: [cut, ...segments.slice(at + 1)], left: before + start };
+      const firstSlice = Math.ceil((length - room) / SLICE_CHARS);
+      const cut = Math.min(length, edgeOf(segment.text, firstSlice));
+      if (cut < length) shown.push({ index, firstSlice, segment });
+      return { shown: shown.reverse(), left: lengthOf(segments.slice(0, index)) + cut };
     }
-    room -= text.length;
+    room -= length;
+    shown.push({ index, firstSlice: 0, segment });
   }
-  return { shown: segments, left: 0 };
+  return { shown: shown.reverse(), left: 0 };
 }
 
+const lengthOf = (segments: readonly Segment[]): number =>
+  segments.reduce((sum, { text }) => sum + text.length, 0);
+
 /** A text in pieces of a fixed size, of which only the last grows; no character is cut in two. Pure. */
-export function slicesOf(text: string): string[] {
+export function slicesOf(text: string, firstSlice = 0): string[] {
   const slices: string[] = [];
-  for (let at = 0; at < text.length;) {
-    let end = at + SLICE_CHARS;
-    if (/[\ud800-\udbff]/.test(text.charAt(end - 1))) end += 1;
+  for (let slice = firstSlice, at = edgeOf(text, slice); at < text.length; slice++) {
+    const end = edgeOf(text, slice + 1);
     slices.push(text.slice(at, end));
     at = end;
   }
   return slices;
 }
 
+const grown = new Set<HTMLElement>();
+
+/** Scroll to the end, all panes together once they have grown: a look at the layout between two of them would cost a layout. */
+function scrollToEnd(pane: HTMLElement): void {
+  if (grown.size === 0)
+    queueMicrotask(() => {
+      for (const at of grown) at.scrollTop = at.scrollHeight;
+      grown.clear();
+    });
+  grown.add(pane);
+}
+
+/** One text node. What is added to its end is added in place, so that the browser shapes only that. */
 const Slice = memo(function Slice({ text }: { text: string }) {
-  return <span>{visible(text)}</span>;
+  const at = useRef<HTMLSpanElement>(null);
+  useLayoutEffect(() => {
+    const span = at.current!;
+    const next = visible(text);
+    const node = span.firstChild;
+    // A translation, say, may have put something else there.
+    const isOurs = node instanceof Text && span.lastChild === node && next.startsWith(node.data);
+    if (isOurs) node.appendData(next.slice(node.length));
+    else span.textContent = next;
+  }, [text]);
+  return <span ref={at} />;
 });
 
 const LABELS = { reasoning: "Reasoning", log: "Log" } as const;
 
-const Piece = memo(function Piece({ kind, text }: Pick<Segment, "kind" | "text">) {
-  const slices = slicesOf(text).map((slice, at) => <Slice key={at} text={slice} />);
+const Piece = memo(function Piece({ kind, text, firstSlice }: PieceProps) {
+  const slices = slicesOf(text, firstSlice).map((slice, at) => <Slice key={firstSlice + at} text={slice} />);
   if (kind === "text") return slices;
   return (
     <span className={`aside-text ${kind}`}>
@@ -56,25 +94,36 @@ const Piece = memo(function Piece({ kind, text }: Pick<Segment, "kind" | "text">
     </span>
   );
 });
+type PieceProps = Pick<Segment, "kind" | "text"> & { firstSlice: number };
 
-/** What a run has written, following its end unless somebody has scrolled up. */
+/**
+ * What a run has written, following its end unless somebody has scrolled up: what is looked at then stays until they are back
+ * at the end.
+ *
+ * @param props.tail - how many characters of it are there while its end is followed
+ */
 export function StreamText({
   segments,
   live,
   label,
+  tail = TAIL_CHARS,
 }: {
   segments: readonly Segment[];
   live: boolean;
   label: string;
+  tail?: number;
 }) {
   const pane = useRef<HTMLDivElement>(null);
-  const follows = useRef(true);
-  const [most, setMost] = useState(SHOWN_CHARS);
-  const { shown, left } = endOf(segments, most);
+  const [held, setHeld] = useState<number | null>(null); // how many are left out since the end was left; null: it is followed
+  const [most, setMost] = useState(HELD_CHARS);
+  const follows = live && held === null;
+  const { shown, left } = endOf(
+    segments,
+    held === null ? tail : Math.min(Math.max(lengthOf(segments) - held, tail), most),
+  );
   useLayoutEffect(() => {
-    const { current } = pane;
-    if (current !== null && follows.current && live) current.scrollTop = current.scrollHeight;
-  }, [segments, live]);
+    if (follows && pane.current !== null) scrollToEnd(pane.current);
+  }, [segments, follows]);
   return (
     <div
       ref={pane}
@@ -82,17 +131,24 @@ export function StreamText({
       role="region"
       aria-label={label}
       tabIndex={0}
-      onScroll={({ currentTarget: at }) =>
-        (follows.current = at.scrollHeight - at.scrollTop - at.clientHeight < STICK_PX)
-      }
+      onScroll={({ currentTarget: at }) => {
+        const isAtEnd = at.scrollHeight - at.scrollTop - at.clientHeight < STICK_PX;
+        setHeld((now) => (isAtEnd && live ? null : (now ?? left)));
+      }}
     >
       {left === 0 ? null : (
-        <button className="button quiet" onClick={() => setMost(most + 4 * SHOWN_CHARS)}>
+        <button
+          className="button quiet"
+          onClick={() => {
+            setHeld(Math.max(0, left - MORE_CHARS));
+            setMost(most + MORE_CHARS);
+          }}
+        >
           Show more of the {count(left)} characters before this
         </button>
       )}
-      {shown.map((segment, at) => (
-        <Piece key={at} kind={segment.kind} text={segment.text} />
+      {shown.map(({ index, firstSlice, segment: { kind, text } }) => (
+        <Piece key={index} kind={kind} text={text} firstSlice={firstSlice} />
       ))}
     </div>
   );
