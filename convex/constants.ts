@@ -112,7 +112,9 @@ export const LAG_RUNS = 100; // the last runs, whose waiting is told
 // What the dashboard is shown in one query; each runs again with every change in what it has read.
 export const DASHBOARD_PAGE = 100; // tasks read for a page of the list
 export const DASHBOARD_ATTEMPTS = 50; // the newest of a task
-export const DASHBOARD_STEPS = 200; // of a task
+export const DASHBOARD_STEPS = 200; // the last of a task
+export const DASHBOARD_CALLS = 100; // attempts at model calls, the last of a task
+export const DASHBOARD_FORKS = 20; // the newest of a task
 export const DASHBOARD_STEP_CHARS = 2_000; // of a step's result
 export const DASHBOARD_WORKERS = 100;
 export const DASHBOARD_QUEUES = 20;

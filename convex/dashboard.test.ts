@@ -1,7 +1,15 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { api } from "./_generated/api";
-import { DASHBOARD_PAGE, DASHBOARD_QUEUE_ROWS, DASHBOARD_STEP_CHARS } from "./constants";
+import {
+  DASHBOARD_CALLS,
+  DASHBOARD_FORKS,
+  DASHBOARD_PAGE,
+  DASHBOARD_QUEUE_ROWS,
+  DASHBOARD_STEP_CHARS,
+  DASHBOARD_STEPS,
+} from "./constants";
 import type { ListFilter } from "./dashboard.validators";
+import type { CallReport } from "./model.validators";
 import { Deployment, KEYS, type TestWorker } from "./setup.testing";
 
 let at: Deployment;
@@ -101,6 +109,84 @@ describe("a task", () => {
       ["a", true, true],
     ]);
     expect(steps[1]!.result).toHaveLength(DASHBOARD_STEP_CHARS);
+    expect(steps[0]).toMatchObject({ tool: null, effect: null, state: null, usage: null, copied: false });
+  });
+
+  test("a turn with its usage, a call of a tool with its class and how far it has come", async () => {
+    const task = await at.submit();
+    await at.pass();
+    const { run } = await worker.begin();
+    const usage = { model: "m", inputTokens: 3, outputTokens: 2, cachedInputTokens: null, costMicros: 7 };
+    await worker.step(run, "turn#1", '"text"', { kind: "turn", usage });
+    const effect = { tool: "pay", effect: "unsafe", state: "intended", argsHash: "a".repeat(64) } as const;
+    await worker.step(run, "turn#1/0:pay", "", { kind: "tool", result: null, ...effect });
+    const { steps } = await at.t.query(api.dashboard.steps, { key, task });
+    expect(steps).toMatchObject([
+      { kind: "turn", usage, over: true, state: null },
+      { kind: "tool", tool: "pay", effect: "unsafe", state: "intended", over: false, result: null },
+    ]);
+  });
+
+  test("of more steps than are shown, the last, in the order in which they were kept", async () => {
+    const task = await at.submit();
+    await at.pass();
+    const { run } = await worker.begin();
+    const shown = async () => {
+      const { steps, more } = await at.t.query(api.dashboard.steps, { key, task });
+      return [steps.length, steps[0]!.key, steps.at(-1)!.key, more];
+    };
+    const step = (number: number) =>
+      ({ run, key: `s${number}`, kind: "step", result: "1", signal: null }) as const;
+    await worker.sync({ steps: Array.from({ length: DASHBOARD_STEPS }, (_, number) => step(number)) });
+    expect(await shown()).toEqual([DASHBOARD_STEPS, "s0", `s${DASHBOARD_STEPS - 1}`, false]);
+    await worker.sync({ steps: [step(DASHBOARD_STEPS)] });
+    expect(await shown()).toEqual([DASHBOARD_STEPS, "s1", `s${DASHBOARD_STEPS}`, true]);
+  });
+
+  test("the last attempts at its model calls, each with what became of it", async () => {
+    const task = await at.submit();
+    await at.pass();
+    const { run } = await worker.begin();
+    const attempt = (call: number, more: Partial<CallReport> = {}): CallReport => ({
+      ...{ run, call, attempt: 1, model: "p/m", provider: "p", startedMs: 0, ms: 5, state: "succeeded" },
+      ...{ error: null, usage: null, costMicros: 12, estimated: false },
+      ...more,
+    });
+    const error = { code: "overloaded", message: "529" };
+    await worker.sync({ calls: [attempt(1, { state: "superseded", error }), attempt(1, { attempt: 2 })] });
+    expect(await at.t.query(api.dashboard.calls, { key, task })).toMatchObject({
+      more: false,
+      calls: [
+        { call: 1, attempt: 1, model: "p/m", state: "superseded", error, costMicros: 12 },
+        { call: 1, attempt: 2, state: "succeeded", error: null },
+      ],
+    });
+    const rest = Array.from({ length: DASHBOARD_CALLS - 1 }, (_, number) => attempt(number + 2));
+    await worker.sync({ calls: rest });
+    const { calls, more } = await at.t.query(api.dashboard.calls, { key, task });
+    expect([calls.length, calls[0]!.attempt, more]).toEqual([DASHBOARD_CALLS, 2, true]);
+  });
+
+  test("what it was forked from, and the newest of its forks", async () => {
+    const task = await at.submit({ queue: "nobody" });
+    const fork = async (request: string) =>
+      (await at.t.mutation(api.tasks.fork, { key: KEYS.submit, task, change: { prompt: "p" }, request }))
+        .task;
+    const first = await fork("0");
+    const links = (of: string) => at.t.query(api.dashboard.forks, { key, task: of });
+    expect(await links(first)).toEqual({
+      of: { task, status: "pending", at: null, effects: "forbid", changed: ["prompt"] },
+      ...{ forks: [], more: false },
+    });
+    for (let number = 1; number < DASHBOARD_FORKS; number++) await fork(String(number));
+    const few = await links(task);
+    expect(few).toMatchObject({ of: null, more: false });
+    expect(few.forks).toHaveLength(DASHBOARD_FORKS);
+    expect(few.forks.at(-1)).toEqual({ task: first, status: "pending", at: null });
+    const last = await fork("last");
+    const many = await links(task);
+    expect(many.forks).toHaveLength(DASHBOARD_FORKS);
+    expect([many.forks[0]!.task, many.more]).toEqual([last, true]);
   });
 });
 

@@ -7,6 +7,8 @@ import { knownId } from "./model/text";
 import {
   vAttempt,
   vCallerView,
+  vCallRow,
+  vForkLinks,
   vListFilter,
   vQueueRow,
   vStepRow,
@@ -42,6 +44,19 @@ export const steps = viewerQuery({
   args: { task: v.string() },
   returns: v.object({ steps: v.array(vStepRow), more: v.boolean() }),
   handler: (ctx, { task }) => Dashboard.stepsOf(ctx, knownId(ctx, "tasks", task)),
+});
+
+/** The last attempts at model calls of a task, over all of its runs, in the order in which they were told of. */
+export const calls = viewerQuery({
+  args: { task: v.string() },
+  returns: v.object({ calls: v.array(vCallRow), more: v.boolean() }),
+  handler: (ctx, { task }) => Dashboard.callsOf(ctx, knownId(ctx, "tasks", task)),
+});
+
+export const forks = viewerQuery({
+  args: { task: v.string() },
+  returns: vForkLinks,
+  handler: (ctx, { task }) => Dashboard.forksOf(ctx, knownId(ctx, "tasks", task)),
 });
 
 export const workers = viewerQuery({

@@ -1,6 +1,9 @@
 /** What the dashboard is shown, beside what everybody can read of tasks, schedules, agents and statistics. */
 import { v, type Infer } from "convex/values";
 import { vFilter } from "./bulk.validators";
+import { vForkEffects } from "./fork.validators";
+import { vModelCall } from "./model.validators";
+import { vEffect, vStepState, vStepUsage } from "./step.validators";
 import { vClocks, vFault, vRole, vRunState, vStepKind, vTaskStatus, vUsage } from "./validators";
 
 export const vCallerView = v.object({
@@ -52,8 +55,37 @@ export const vStepRow = v.object({
   endsAt: v.union(v.number(), v.null()), // of a sleep, and of an event with a time limit
   result: v.union(v.string(), v.null()), // JSON text, its beginning; null: too large to be shown in a list, or none yet
   cut: v.boolean(), // there is more of it
+  tool: v.union(v.string(), v.null()), // this and the next three: null where the kind of step has none
+  effect: v.union(vEffect, v.null()),
+  state: v.union(vStepState, v.null()),
+  usage: v.union(vStepUsage, v.null()),
+  copied: v.boolean(), // from the task that this one was forked from
 });
 export type StepRow = Infer<typeof vStepRow>;
+
+export const vCallRow = vModelCall.omit("task", "provider").extend({
+  keptAt: v.number(), // when its worker told of it, after its end; milliseconds since the epoch
+});
+export type CallRow = Infer<typeof vCallRow>;
+
+/** What a task was forked from, and what was forked from it. */
+export const vForkLinks = v.object({
+  of: v.union(
+    v.object({
+      task: v.id("tasks"),
+      status: v.union(vTaskStatus, v.null()), // null: it is gone
+      at: v.union(v.string(), v.null()), // the first step that is taken anew; null: all are
+      effects: vForkEffects,
+      changed: v.array(v.string()), // models, prompt, temperature, maxOutputTokens, limits
+    }),
+    v.null(), // it is no fork
+  ),
+  forks: v.array(
+    v.object({ task: v.id("tasks"), status: vTaskStatus, at: v.union(v.string(), v.null()) }), // newest first
+  ),
+  more: v.boolean(),
+});
+export type ForkLinks = Infer<typeof vForkLinks>;
 
 export const vWorkerRow = v.object({
   name: v.string(),

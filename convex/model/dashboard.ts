@@ -2,7 +2,9 @@
 import type { PaginationOptions, PaginationResult } from "convex/server";
 import {
   DASHBOARD_ATTEMPTS,
+  DASHBOARD_CALLS,
   DASHBOARD_FAILURES,
+  DASHBOARD_FORKS,
   DASHBOARD_PAGE,
   DASHBOARD_QUEUE_ROWS,
   DASHBOARD_QUEUES,
@@ -13,7 +15,15 @@ import {
 } from "../constants";
 import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
-import type { AttemptView, ListFilter, StepRow, TaskRow, WorkerRow } from "../dashboard.validators";
+import type {
+  AttemptView,
+  CallRow,
+  ForkLinks,
+  ListFilter,
+  StepRow,
+  TaskRow,
+  WorkerRow,
+} from "../dashboard.validators";
 import { refuse } from "../errors";
 import type { Failures } from "../bulk.validators";
 import type { Backlog } from "../limit.validators";
@@ -84,23 +94,77 @@ export async function attemptsOf(
   return { attempts, more: runs.length > DASHBOARD_ATTEMPTS };
 }
 
-/** What a task has done for good, in the order in which it was kept. Of more than DASHBOARD_STEPS the first by their keys. */
+/** The last DASHBOARD_STEPS of a task, in the order in which they were kept. What a fork may find there is no step of its own. */
 export async function stepsOf(
   ctx: QueryCtx,
   task: Id<"tasks">,
 ): Promise<{ steps: StepRow[]; more: boolean }> {
   const rows = await ctx.db
     .query("steps")
-    .withIndex("by_task_and_key", (q) => q.eq("task", task))
+    .withIndex("by_task", (q) => q.eq("task", task))
+    .order("desc")
     .take(DASHBOARD_STEPS + 1);
-  const shown = rows.slice(0, DASHBOARD_STEPS).sort((a, b) => a._creationTime - b._creationTime);
-  const steps = shown.map(({ key, kind, result, resultId, at, _creationTime }) => ({
-    ...{ key, kind, endsAt: at, keptAt: _creationTime },
+  const shown = rows.slice(0, DASHBOARD_STEPS).reverse();
+  const steps = shown.filter(({ kind }) => kind !== "recorded").map(stepRow);
+  return { steps, more: rows.length > DASHBOARD_STEPS };
+}
+
+function stepRow(step: Doc<"steps">): StepRow {
+  const { key, kind, result, resultId, at, tool = null, effect = null, state = null, usage = null } = step;
+  return {
+    ...{ key, kind, endsAt: at, keptAt: step._creationTime, tool, effect, state, usage },
     over: result !== null || resultId !== null,
     result: result?.slice(0, DASHBOARD_STEP_CHARS) ?? null,
     cut: resultId !== null || (result?.length ?? 0) > DASHBOARD_STEP_CHARS,
-  }));
-  return { steps, more: rows.length > DASHBOARD_STEPS };
+    copied: step.copied === true,
+  };
+}
+
+/** The last DASHBOARD_CALLS attempts at model calls of a task. */
+export async function callsOf(
+  ctx: QueryCtx,
+  task: Id<"tasks">,
+): Promise<{ calls: CallRow[]; more: boolean }> {
+  const rows = await ctx.db
+    .query("modelCalls")
+    .withIndex("by_task", (q) => q.eq("task", task))
+    .order("desc")
+    .take(DASHBOARD_CALLS + 1);
+  const calls = rows.slice(0, DASHBOARD_CALLS).reverse().map(callRow);
+  return { calls, more: rows.length > DASHBOARD_CALLS };
+}
+
+function callRow({ _creationTime, ...row }: Doc<"modelCalls">): CallRow {
+  const { run, call, attempt, model, startedMs, ms, state, error, usage, costMicros, estimated } = row;
+  return {
+    ...{ run, call, attempt, model, startedMs, ms, state, error, usage, costMicros, estimated },
+    keptAt: _creationTime,
+  };
+}
+
+/** What a task was forked from, and the newest DASHBOARD_FORKS that were forked from it. */
+export async function forksOf(ctx: QueryCtx, id: Id<"tasks">): Promise<ForkLinks> {
+  const task = await ctx.db.get("tasks", id);
+  const own = task?.fork === undefined ? null : await ctx.db.get("forks", task.fork);
+  const rows = await ctx.db
+    .query("forks")
+    .withIndex("by_of", (q) => q.eq("of", id))
+    .order("desc")
+    .take(DASHBOARD_FORKS + 1);
+  const forks: ForkLinks["forks"] = [];
+  for (const row of rows.slice(0, DASHBOARD_FORKS)) {
+    const status = (await ctx.db.get("tasks", row.task))?.status;
+    if (status !== undefined) forks.push({ task: row.task, status, at: row.at });
+  }
+  return { of: own && (await originOf(ctx, own)), forks, more: rows.length > DASHBOARD_FORKS };
+}
+
+async function originOf(
+  ctx: QueryCtx,
+  { of, at, effects, change = {} }: Doc<"forks">,
+): Promise<NonNullable<ForkLinks["of"]>> {
+  const status = (await ctx.db.get("tasks", of))?.status ?? null;
+  return { task: of, status, at, effects, changed: Object.keys(change).sort() };
 }
 
 /** Those that live, and beside them the last that are gone. */

@@ -2,6 +2,7 @@
 import { useConvexConnectionState } from "convex/react";
 import { useEffect, useRef, useState, type ComponentType } from "react";
 import { AgentsPage } from "./pages/agents";
+import { ComparePage } from "./pages/compare";
 import { LivePage } from "./pages/live";
 import { OverviewPage } from "./pages/overview";
 import { SchedulesPage } from "./pages/schedules";
@@ -13,8 +14,8 @@ import { hrefOf, useRoute } from "./route";
 import { useSession } from "./session";
 import { useTheme } from "./theme";
 
-/** A page is named by the first part of the path; the second, if any, is the thing that it shows. */
-export type PageProps = { name: string | undefined };
+/** A page is named by the first part of the path; the second, if any, is the thing that it shows, what follows a part of it. */
+export type PageProps = { name: string | undefined; rest?: readonly string[] };
 type Page = { title: string; at: ComponentType<PageProps> };
 
 const PAGES: Record<string, Page> = {
@@ -22,7 +23,11 @@ const PAGES: Record<string, Page> = {
   live: { title: "Live", at: LivePage },
   tasks: {
     title: "Tasks",
-    at: ({ name }) => (name === undefined ? <TasksPage /> : <TaskPage task={name} key={name} />),
+    at: ({ name, rest = [] }) => {
+      if (name === undefined) return <TasksPage />;
+      if (rest[0] === "compare" && rest[1] !== undefined) return <ComparePage task={name} other={rest[1]} />;
+      return <TaskPage task={name} key={name} />;
+    },
   },
   agents: { title: "Agents", at: AgentsPage },
   schedules: { title: "Schedules", at: SchedulesPage },
@@ -31,7 +36,7 @@ const PAGES: Record<string, Page> = {
 
 export function Frame() {
   const { path } = useRoute();
-  const [place = "", name] = path;
+  const [place = "", name, ...rest] = path;
   const page = Object.hasOwn(PAGES, place) ? PAGES[place] : undefined;
   const main = useRef<HTMLElement>(null);
   const first = useRef(true);
@@ -70,7 +75,7 @@ export function Frame() {
               </p>
             </>
           ) : (
-            <page.at name={name} />
+            <page.at name={name} rest={rest} />
           )}
         </Fence>
       </main>

@@ -31,6 +31,7 @@ export function hrefOf(
 }
 
 export const taskHref = (task: string): string => hrefOf(["tasks", task]);
+export const compareHref = (task: string, other: string): string => hrefOf(["tasks", task, "compare", other]);
 
 function subscribe(changed: () => void): () => void {
   addEventListener("hashchange", changed);

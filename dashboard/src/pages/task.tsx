@@ -1,10 +1,11 @@
 import { useState } from "react";
 import { api } from "../../../convex/_generated/api";
-import type { AttemptView, StepRow } from "../../../convex/dashboard.validators";
 import type { TaskLinks } from "../../../convex/group.validators";
 import type { EventView, TaskView } from "../../../convex/validators";
 import { useStream } from "../../hooks";
 import { Approvals } from "../parts/approvals";
+import { Cost } from "../parts/cost";
+import { Forks } from "../parts/forks";
 import { useLive, useVerb } from "../live";
 import { cancelled, hasEnded, paused, resumed, retried } from "../optimistic";
 import {
@@ -21,6 +22,7 @@ import {
   words,
 } from "../parts/states";
 import { Code, StreamText } from "../parts/text";
+import { Timeline } from "../parts/timeline";
 import { Why } from "../parts/why";
 import { hrefOf, taskHref } from "../route";
 import { maySubmit, useSession } from "../session";
@@ -54,6 +56,7 @@ export function TaskPage({ task: id }: { task: string }) {
       <div className="columns">
         <Texts task={task} />
         <Links task={task.task} />
+        <Forks task={task.task} />
       </div>
       <History task={task.task} />
     </>
@@ -138,6 +141,7 @@ function Summary({ task }: { task: TaskView }) {
             ? "none yet"
             : `${tokens(usage.inputTokens)} in, ${tokens(usage.outputTokens)} out`,
         ],
+        ["Cost", <Cost task={task} />],
       ]}
     />
   );
@@ -212,126 +216,6 @@ function Current({ task }: { task: TaskView }) {
         <StreamText segments={stream.segments} live={live} label="What the run writes" />
       )}
     </Panel>
-  );
-}
-
-type Moment =
-  { kind: "attempt"; at: number; attempt: AttemptView } | { kind: "step"; at: number; step: StepRow };
-
-/** Attempts and, between them, what was done for good, in the order of time. Pure. */
-export function momentsOf(attempts: readonly AttemptView[], steps: readonly StepRow[]): Moment[] {
-  return [
-    ...attempts.map((attempt): Moment => ({ kind: "attempt", at: attempt.assignedAt, attempt })),
-    ...steps.map((step): Moment => ({ kind: "step", at: step.keptAt, step })),
-  ].sort((a, b) => a.at - b.at);
-}
-
-function Timeline({ task }: { task: TaskView }) {
-  const attempts = useLive(api.dashboard.attempts, { task: task.task });
-  const steps = useLive(api.dashboard.steps, { task: task.task });
-  const live = {
-    data:
-      attempts.data === undefined || steps.data === undefined
-        ? undefined
-        : {
-            moments: momentsOf(attempts.data.attempts, steps.data.steps),
-            more: attempts.data.more || steps.data.more,
-          },
-    error: attempts.error ?? steps.error,
-  };
-  return (
-    <Panel title="Timeline">
-      <Shown live={live}>
-        {({ moments, more }) =>
-          moments.length === 0 ? (
-            <Empty>No attempt yet.</Empty>
-          ) : (
-            <>
-              {more ? <p className="quiet-text">Not all of it is shown: it is too much.</p> : null}
-              <ol className="timeline">
-                {moments.map((moment) =>
-                  moment.kind === "attempt" ? (
-                    <Attempt key={moment.attempt.run} of={moment.attempt} task={task} />
-                  ) : (
-                    <Step key={`step ${moment.step.key}`} of={moment.step} />
-                  ),
-                )}
-              </ol>
-            </>
-          )
-        }
-      </Shown>
-    </Panel>
-  );
-}
-
-function Attempt({ of, task }: { of: AttemptView; task: TaskView }) {
-  const { attempt, run, state, worker, assignedAt, endedAt, error, usage } = of;
-  const [open, setOpen] = useState(false);
-  return (
-    <li className="moment">
-      <div className="moment-head">
-        <strong>Attempt {attempt}</strong> <Status of={state} />
-        <span className="quiet-text">
-          {worker === null ? (
-            "by a worker that is forgotten"
-          ) : (
-            <a href={hrefOf(["workers", worker])}>{visible(worker)}</a>
-          )}
-          , {stamp(assignedAt)}, <Lasted from={assignedAt} to={endedAt} />
-          {usage === null || usage.calls === 0 ? null : (
-            <>
-              , {usage.calls} model {usage.calls === 1 ? "call" : "calls"}
-            </>
-          )}
-        </span>
-      </div>
-      {error === null ? null : (
-        <p className="bad-text">
-          <strong>{visible(error.code)}</strong> <span className="long">{visible(error.message)}</span>
-        </p>
-      )}
-      {run === task.run ? null : (
-        <details onToggle={({ currentTarget }) => setOpen(currentTarget.open)}>
-          <summary>What it wrote</summary>
-          {open ? <Written task={task.task} run={run} attempt={attempt} /> : null}
-        </details>
-      )}
-    </li>
-  );
-}
-
-function Written({ task, run, attempt }: { task: string; run: string; attempt: number }) {
-  const { key } = useSession();
-  const { segments, loaded, error } = useStream({ task, run }, key);
-  if (error !== null) return <Problem error={error} />;
-  if (!loaded) return <Loading rows={1} />;
-  if (segments.length === 0) return <Empty>It wrote nothing.</Empty>;
-  return <StreamText segments={segments} live={false} label={`What attempt ${attempt} wrote`} />;
-}
-
-function Step({ of: { key, kind, over, endsAt, result, cut, keptAt } }: { of: StepRow }) {
-  return (
-    <li className="moment small">
-      <div className="moment-head">
-        <span className="mono long">{visible(key)}</span>{" "}
-        <Tag tone={over ? "good" : "waits"}>{words(kind)}</Tag>
-        <span className="quiet-text">
-          {stamp(keptAt)}
-          {over ? null : endsAt === null ? ", not over" : `, until ${stamp(endsAt)}`}
-        </span>
-      </div>
-      {result === null ? (
-        cut ? (
-          <p className="quiet-text">Its result is too large to be shown here.</p>
-        ) : null
-      ) : (
-        <details>
-          <summary>Its result{cut ? ", the beginning" : ""}</summary>
-          <Code text={result} label={`Result of ${key}`} />
-        </details>
-      )}
-    </li>
   );
 }
 
