@@ -29,6 +29,7 @@ SAMPLES = 400
 TASKS = 5_000
 STREAMS = 200
 QUIET_S = 600.0
+SETTLED_S = 150.0  # until the statistics of what went before are written
 SUBMIT_BATCH = 50  # tasks in a call of the live run
 
 
@@ -145,7 +146,7 @@ async def quiet() -> AsyncIterator[Figure]:
         with stage.worker(50):
             await stage.know("bench_noop")
             await warm_up(stage)
-            await anyio.sleep(10)
+            await anyio.sleep(SETTLED_S)
             before, _ = await stage.metrics()
             await anyio.sleep(QUIET_S)
             after, _ = await stage.metrics()
