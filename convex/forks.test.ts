@@ -132,6 +132,22 @@ describe("a fork", () => {
     await expect(fork(await at.submit(), spec)).rejects.toThrow(message);
   });
 
+  test("of a fork that was given a recorded answer has that once", async () => {
+    const worker = await at.worker();
+    const answer = { kind: "event", result: '{"name":"go","data":1}' } as const;
+    const origin = await done(worker, (run) => [report(run, "go", answer)]);
+    const first = await fork(origin);
+    await at.pass();
+    const { run } = await worker.begin();
+    await worker.sync({ steps: [report(run, "go", answer)] });
+    await worker.finish(run, { kind: "succeeded", output: "1" });
+    await fork(first.task);
+    await at.pass();
+    const { steps } = await worker.steps((await worker.begin()).run);
+    expect(steps.map(({ key }) => key)).toEqual(["%recorded/event/go"]);
+    await expect(fork(first.task, { at: "%recorded/event/go" })).rejects.toThrow(/has no step/);
+  });
+
   test("of a fork of a fork has an end", async () => {
     let task = await at.submit({ delayMs: 1_000 });
     for (let depth = 0; depth < MAX_FORK_DEPTH; depth++) ({ task } = await fork(task));

@@ -9,6 +9,7 @@ import time
 import anyio
 import pytest
 
+from tests import crashing_agents
 from tests.scripted_turns import Turns, asks, says
 from tests.test_worker_runtime import Model, Reporter, completion
 from worker.errors import NonRetryable
@@ -18,6 +19,7 @@ from worker.models import Assignment, Failed, Outcome, StepReport, Succeeded, Su
 from worker.router import Router
 from worker.runtime import Agent, Environment, ModelCaller, Registry, Run, Sole
 from worker.runtime.context import Context
+from worker.runtime.source import code_of
 
 MODULES = ("tests.crashing_agents", "tests.tools_under_test")
 
@@ -32,6 +34,7 @@ def isolated(
     reporter: Reporter,
     model: Model | Turns | None = None,
     timeout_ms: float | None = None,
+    code: str | None = None,
 ) -> Run:
     assignment = Assignment(
         once=False,
@@ -47,7 +50,10 @@ def isolated(
     )
     caller = ModelCaller(Router(Sole(model), draw=lambda: 0.0)) if model else None
     environment = Environment(
-        Registry([Agent(agent, "", not_here)]), modules=MODULES, model=caller, max_output_bytes=100_000
+        Registry([Agent(agent, "", not_here, code=code)]),
+        modules=MODULES,
+        model=caller,
+        max_output_bytes=100_000,
     )
     return Run(assignment, environment, reporter)
 
@@ -75,6 +81,20 @@ async def test_an_isolated_agent_works_as_any_other_in_another_process() -> None
         ("text", 0, 1, f"echo from {output['pid']}"),
         ("log", 0, 1, "logged attempt=2\n"),
     ]
+
+
+@pytest.mark.parametrize("same", [True, False])
+async def test_an_isolated_agent_whose_code_has_changed_since_its_worker_began_is_not_played(
+    *, same: bool
+) -> None:
+    reporter = Reporter()
+    code = code_of(crashing_agents.echo) if same else "another"
+    outcome = await outcome_of(isolated("echo", 1, reporter, code=code))
+    if same:
+        assert isinstance(outcome, Succeeded)
+    else:
+        assert failure(outcome) == ("code_changed", True)
+        assert reporter.said == []
 
 
 async def test_an_isolated_agent_asks_people_and_its_run_ends() -> None:

@@ -159,6 +159,10 @@ export async function continueFork(ctx: MutationCtx, id: Id<"tasks">, now: numbe
     if (!hasResult(step) || step._creationTime > row._creationTime) continue;
     const copy = copyOf(step, row, change.recorded);
     if (copy === null) continue;
+    // The answer that a fork was given is among its recordings already.
+    if (step.kind === "event" && copy.kind === "recorded" && (await findStep(ctx, id, copy.key)) !== null) {
+      continue;
+    }
     const own = await insertStep(ctx, id, copy);
     if (step.resultId !== null) await share(ctx, step.resultId, step._id, own);
     if (copy.kind !== "recorded") change.kept += 1;

@@ -58,11 +58,13 @@ def _add_fork(verbs: Commands, task_help: str) -> None:
     fork.add_argument(
         "--model", action="append", metavar="NAME", help="a model of its chain (again for the next of it)"
     )
-    fork.add_argument("--prompt", metavar="TEXT", help="the agent's prompt, or - to read it")
+    fork.add_argument("--prompt", metavar="TEXT", help="the agent's prompt, @FILE, or - for standard input")
     fork.add_argument("--temperature", type=float, metavar="N", help="of its models")
     fork.add_argument("--max-cost", type=positive, metavar="DOLLARS", help="no turn begins beyond it")
     fork.add_argument("--max-turns", type=int, metavar="N", help="answers of a model")
-    fork.add_argument("--input", metavar="JSON", help="its input, or - to read it; default: the task's")
+    fork.add_argument(
+        "--input", metavar="JSON", help="its input: JSON, @FILE, or - for standard input; default: the task's"
+    )
     fork.add_argument(
         "--new-version", action="store_true", help="on what there is of its agent, not what took its steps"
     )

@@ -51,6 +51,7 @@ async def play(
     run: Run,
     max_output_bytes: int,
     *,
+    code: str | None = None,
     executor: Executor | None = None,
     worker: str = "",
 ) -> Outcome:
@@ -62,6 +63,7 @@ async def play(
         modules: Of agents, for a child that is one of this package.
         run: What the child talks to.
         max_output_bytes: Of its output.
+        code: What this worker has told of the agent: a child that has other code plays nothing.
         executor: Where it is played; None: as in this process, in one of its own.
         worker: The name of this worker.
     """
@@ -76,6 +78,7 @@ async def play(
         "maxOutputBytes": max_output_bytes,
         "earlier": assignment.steps > 0 or assignment.signals > 0,
         "fork": None if assignment.fork is None else assignment.fork.model_dump(by_alias=True),
+        "code": code,
         "pinned": None if assignment.pinned is None else assignment.pinned.code,
     }
     try:

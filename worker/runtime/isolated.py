@@ -149,6 +149,14 @@ async def _play(start: dict[str, Any], host: PipeHost) -> Outcome:
     agent = load(start["modules"]).get(start["agent"])
     if agent is None:
         return failed("unknown_agent", f"No agent named {start['agent']!r}", retryable=True)
+    if start["code"] not in (None, agent.code):
+        # Its steps would count as those of the version that the worker has told of.
+        return failed(
+            "code_changed",
+            f"The code of the agent {agent.name!r} is another one here than its worker began with: "
+            "start the worker again",
+            retryable=True,
+        )
     context = Context(
         run=start["run"],
         task=start["task"],

@@ -360,6 +360,7 @@ class Run:
                     environment.modules,
                     self,
                     environment.max_output_bytes,
+                    code=agent.code,
                     executor=agent.executor,
                     worker=environment.worker,
                 )
