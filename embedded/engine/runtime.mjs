@@ -48,6 +48,26 @@ function compile(file) {
   return new vm.Script(readFileSync(new URL(file, import.meta.url), "utf8"), { filename: file });
 }
 
+/** Compiled bundles: what they declare is read in one runtime, and they run in another. @type {WeakMap<Bundle, vm.Script>} */
+const scripts = new WeakMap();
+
+/**
+ * @param {Bundle} bundle
+ * @returns {vm.Script}
+ * @throws {OperatorError} it is no JavaScript
+ */
+function scriptOf(bundle) {
+  let script = scripts.get(bundle);
+  if (script !== undefined) return script;
+  try {
+    script = new vm.Script(bundle.code, { filename: BUNDLE_NAME });
+  } catch (error) {
+    throw new OperatorError(`the functions cannot be compiled: ${/** @type {Error} */ (error).message}`);
+  }
+  scripts.set(bundle, script);
+  return script;
+}
+
 const prelude = compile(PRELUDE_NAME);
 const realm = REALM.map((name) => ({ name, script: compile(`realm/${name}.js`) }));
 const settle = new vm.Script("0", { filename: "settle" });
@@ -71,22 +91,20 @@ export class Runtime {
     this.#handlers = handlers;
     this.#now = now;
     this.#strict = strict;
+    this.#declares = declares;
     this.#checksAuthConfig = declares && bundle.modules.includes(AUTH_CONFIG);
     this.mapper = new StackMapper(BUNDLE_NAME, bundle.map);
-    try {
-      this.#script = new vm.Script(bundle.code, { filename: BUNDLE_NAME });
-    } catch (error) {
-      throw new OperatorError(`the functions cannot be compiled: ${/** @type {Error} */ (error).message}`);
-    }
+    this.#script = scriptOf(bundle);
     this.#contexts.push(this.#makeContext(LOAD_LIMIT_MS));
   }
 
-  /** What the first evaluation finds. */
+  /** What the first evaluation finds, if it is asked for. */
   declared = /** @type {Declared} */ ({});
   #env;
   #handlers;
   #now;
   #strict;
+  #declares;
   #checksAuthConfig;
   #script;
   #importSeeds = takeSeeds(); // the same whenever the modules are evaluated, as on Convex
@@ -162,7 +180,7 @@ export class Runtime {
       runHostMicrotasks();
       takeRejections(api.ownsPromise, false); // nobody waits for them; a function cannot be to blame
       api.collect();
-      if (limitMs !== undefined) this.declared = JSON.parse(api.describe());
+      if (this.#declares && limitMs !== undefined) this.declared = JSON.parse(api.describe());
       return { context, api };
     } catch (error) {
       if (/** @type {{ code?: unknown }} */ (error)?.code === TIMED_OUT) {

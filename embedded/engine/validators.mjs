@@ -38,14 +38,15 @@ export class ValidatorError extends Error {}
 export function compileValidator(json, { document = false } = {}) {
   const validator = document ? withoutSystemFields(json) : json;
   const check = compile(validator, document);
-  const text = printValidator(validator);
   return {
     check(value, tables) {
       const failure = check(value, tables);
       if (failure === null) return null;
       return document ? explainDocument(check, value, tables) : explain(failure);
     },
-    text,
+    get text() {
+      return printValidator(validator);
+    },
     json,
   };
 }
@@ -198,11 +199,10 @@ function scalar(json, accepts) {
  * @returns {(value: Encoded) => Failure}
  */
 function compileMismatch(json) {
-  const validator = printValidator(json);
   return (value) => ({
     path: [],
     text: (path) =>
-      `Value does not match validator.\n${path}\nValue: ${formatValue(value)}\nValidator: ${validator}`,
+      `Value does not match validator.\n${path}\nValue: ${formatValue(value)}\nValidator: ${printValidator(json)}`,
   });
 }
 
@@ -211,11 +211,10 @@ function compileLiteral(json) {
   const literal = /** @type {Encoded} */ (json.value);
   checkLiteral(literal);
   const equals = compileEquals(literal);
-  const validator = printValidator(json);
   return (value) => {
     if (equals(value)) return null;
     const text = (/** @type {string} */ path) =>
-      `\`${formatValue(value)}\` does not match literal validator \`${validator}\`.${path}`;
+      `\`${formatValue(value)}\` does not match literal validator \`${printValidator(json)}\`.${path}`;
     return { path: [], text };
   };
 }
@@ -244,7 +243,6 @@ function compileId(json) {
   /** @type {string} */
   const wanted = json.tableName;
   const mismatch = compileMismatch(json);
-  const validator = printValidator(json);
   return (value, tables) => {
     const number = typeof value === "string" ? tableNumberOf(value) : null;
     const found = number === null ? null : tables.tableNameOf(number);
@@ -252,7 +250,7 @@ function compileId(json) {
     if (found === null) return mismatch(value);
     const origin = isSystemField(found) ? "a system table" : `table \`${found}\``;
     const text = (/** @type {string} */ path) =>
-      `Found ID "${String(value)}" from ${origin}, which does not match the table name in validator \`${validator}\`.${path}`;
+      `Found ID "${String(value)}" from ${origin}, which does not match the table name in validator \`${printValidator(json)}\`.${path}`;
     return { path: [], text };
   };
 }
@@ -319,7 +317,6 @@ function compileObject(json, document) {
     inherited: name in Object.prototype, // such a name must not find what every object inherits
     check: compile(fieldType, false),
   }));
-  const validator = printValidator(json);
   const mismatch = compileMismatch(json);
 
   return (value, tables) => {
@@ -332,12 +329,12 @@ function compileObject(json, document) {
         const failure = field.check(member, tables);
         if (failure !== null) return within(`.${field.name}`, failure);
       } else if (!field.optional) {
-        return missingField(value, field.name, validator);
+        return missingField(value, field.name, json);
       }
     }
     for (const field in value) {
       if (document && isSystemField(field)) continue;
-      if (--present < 0) return extraField(value, known, document, validator);
+      if (--present < 0) return extraField(value, known, document, json);
     }
     return null;
   };
@@ -346,13 +343,13 @@ function compileObject(json, document) {
 /**
  * @param {EncodedObject} object
  * @param {string} field
- * @param {string} validator
+ * @param {ValidatorJson} validator
  * @returns {Failure}
  */
 function missingField(object, field, validator) {
   const text = (/** @type {string} */ path) =>
     `Object is missing the required field \`${field}\`. Consider wrapping the field validator in \`v.optional(...)\` if this is expected.\n` +
-    `${path}\nObject: ${formatValue(object)}\nValidator: ${validator}`;
+    `${path}\nObject: ${formatValue(object)}\nValidator: ${printValidator(validator)}`;
   return { path: [], text };
 }
 
@@ -360,7 +357,7 @@ function missingField(object, field, validator) {
  * @param {EncodedObject} object  with at least one field that is not known
  * @param {Set<string>} known
  * @param {boolean} document
- * @param {string} validator
+ * @param {ValidatorJson} validator
  * @returns {Failure}
  */
 function extraField(object, known, document, validator) {
@@ -369,7 +366,7 @@ function extraField(object, known, document, validator) {
     const extra = fields.find((field) => !known.has(field) && !(document && isSystemField(field)));
     return (
       `Object contains extra field \`${extra}\` that is not in the validator.\n` +
-      `${path}\nObject: ${formatValue(object)}\nValidator: ${validator}`
+      `${path}\nObject: ${formatValue(object)}\nValidator: ${printValidator(validator)}`
     );
   };
   return { path: [], text };
