@@ -194,7 +194,7 @@ describe("forks", () => {
     await took.getByText("They part at the step turn#2.").waitFor();
     const cells = async (name) =>
       took
-        .locator("tr", { has: page.getByRole("rowheader", { name, exact: true }) })
+        .locator("tr", { has: page.getByRole("rowheader", { name }) })
         .locator("td")
         .allTextContents();
     expect(await cells("Cost")).toEqual(["$0.000070", "$0.000030"]);

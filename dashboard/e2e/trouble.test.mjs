@@ -1,10 +1,12 @@
 /** What goes wrong around a page: it says what to do, and is never blank. */
 import AxeBuilder from "axe-core";
-import { mkdir, readFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
+import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { HostProcess } from "../../tests/host_process.mjs";
 import { openBrowser } from "./browser.mjs";
 import { Stage } from "./stage.mjs";
 import { NARROW, until, visit, WIDE } from "./visit.mjs";
@@ -60,6 +62,31 @@ describe("signing in", () => {
     await signIn(page, stage.key.worker);
     await page.getByRole("alert").getByText("has the role worker").waitFor();
     await page.getByRole("alert").getByText("--role viewer").waitFor();
+  });
+
+  test("a link to a task leads there once the key is right, also when the task is gone", async () => {
+    await using visitor = await visit(browser, stage.url, {
+      path: "/tasks/jh7000000000000000000000000000000",
+    });
+    const { page } = visitor;
+    await signIn(page, `${stage.key.operator}x`);
+    await page.getByRole("alert").getByText("This key is not known").waitFor();
+    await signIn(page, stage.key.operator);
+    await page.getByRole("heading", { name: "This task is gone" }).waitFor();
+    await page.getByRole("link", { name: "Go to the tasks" }).waitFor();
+  });
+
+  test("a deployment that answers and has no Signalbox is told from one that does not answer", async () => {
+    const functions = await mkdtemp(path.join(tmpdir(), "functions-"));
+    await writeFile(path.join(functions, "other.js"), "export {};\n");
+    try {
+      await using other = await new HostProcess({ functions, flags: ["--no-watch"] }).start();
+      await using visitor = await visit(browser, other.url);
+      await signIn(visitor.page, stage.key.operator);
+      await visitor.page.getByRole("alert").getByText("Signalbox is not on it: serve or deploy").waitFor();
+    } finally {
+      await rm(functions, { recursive: true });
+    }
   });
 
   test("a key that is revoked under an open page ends it with a sentence", async () => {
@@ -222,16 +249,43 @@ describe("for everybody", () => {
     await worker.write(first.run, "The first attempt");
     await worker.fail(first.run, "overloaded", true, "The provider said 529: come back later, it is busy");
     const [{ run }] = await worker.take();
+    const error = { code: "overloaded", message: "The provider said 529: come back later, it is busy" };
+    const tool = { run, kind: "tool", argsHash: "a".repeat(64), signal: null };
+    const call = { run, call: 1, provider: "p", startedMs: 0, ms: 9, estimated: false };
+    const nothing = { usage: null, costMicros: null };
     await worker.sync({
       chunks: [
         worker.chunk(run, "I think about it. ", { kind: "reasoning" }),
         worker.chunk(run, "What is a lease? A promise for a time.\n\nIt ends unless it is renewed."),
       ],
-      steps: [{ run, key: "search#1", kind: "step", result: '{"hits":["a","b"]}', signal: null }],
+      steps: [
+        { run, key: "search#1", kind: "step", result: '{"hits":["a","b"]}', signal: null },
+        {
+          ...tool,
+          ...{ key: "turn#1/0:look_up", tool: "look_up", effect: "pure", state: "done", result: '"b"' },
+        },
+        { ...tool, key: "turn#1/1:pay", tool: "pay", effect: "unsafe", state: "in_doubt", result: null },
+      ],
+      calls: [
+        { ...call, ...nothing, attempt: 1, model: "a-provider/a-model-20250929", state: "superseded", error },
+        { ...call, ...nothing, attempt: 2, model: "p/m", state: "succeeded", error: null, costMicros: 5_120 },
+      ],
       progress: [{ run, progress: { done: 2, total: 5, message: "reading sources" }, state: null }],
       clocks: { inboxAgeMs: 120, silent: [] },
     });
     await stage.submit({ queue: "elsewhere" });
+    const asking = await stage.submit();
+    const [{ run: asks }] = await worker.take();
+    const ask = { tool: "pay", args: '{"amount":12,"to":"somebody"}', why: "in_doubt", timeoutMs: null };
+    const step = "pay#1.in_doubt";
+    await worker.finish(asks, {
+      kind: "suspended",
+      ...{ step, until: { approvals: [{ step, about: null, ...ask }] } },
+    });
+    const { task: fork } = await stage.mutate("tasks:fork", {
+      task: asking,
+      change: { prompt: "Be short." },
+    });
     const schedule = { name: "nightly", cron: "0 3 * * *", template: { agent: "echo", input: "1" } };
     await stage.mutate("schedules:set", { schedule });
     await using visitor = await open("/", { colorScheme, viewport: width === "wide" ? WIDE : NARROW });
@@ -251,7 +305,9 @@ describe("for everybody", () => {
       ["overview", "/", ".chart canvas"],
       ["live", "/live", ".pane .stream"],
       ["tasks", "/tasks", `tr[data-task="${task}"]`],
-      ["task", `/tasks/${task}`, ".stream"],
+      ["task", `/tasks/${task}`, '[data-call="1.2"]'],
+      ["in-doubt", `/tasks/${asking}`, "textarea"],
+      ["compare", `/tasks/${asking}/compare/${fork}`, "td.half"],
       ["agents", "/agents", 'tr[data-agent="echo"]'],
       ["agent", "/agents/echo", ".chart canvas"],
       ["schedules", "/schedules", 'tr[data-schedule="nightly"]'],

@@ -104,7 +104,7 @@ function refusal(error: Error, wasIn: boolean): string {
     case "forbidden":
       return `${said} Make one: signalbox keys create --role viewer`;
     default:
-      return /Could not find public function/.test(said)
+      return /Could not find public function/.test(error.message) // behind the line that `said` is
         ? "That deployment answers, but Signalbox is not on it: serve or deploy this version's convex/ folder there."
         : said;
   }

@@ -18,9 +18,7 @@ export function ComparePage({ task, other }: { task: string; other: string }) {
   const [first, second] = data.tasks as [Compared, Compared];
   return (
     <>
-      <div className="heading">
-        <h1>Two tasks side by side</h1>
-      </div>
+      <h1>Two tasks side by side</h1>
       <Panel title="What they took">
         <Table
           label="What they took"
@@ -29,8 +27,8 @@ export function ComparePage({ task, other }: { task: string; other: string }) {
           {ROWS.map(([name, shown]) => (
             <tr key={name}>
               <th scope="row">{name}</th>
-              <td className="wide">{shown(first)}</td>
-              <td className="wide">{shown(second)}</td>
+              <td className="half">{shown(first)}</td>
+              <td className="half">{shown(second)}</td>
             </tr>
           ))}
         </Table>
@@ -38,6 +36,7 @@ export function ComparePage({ task, other }: { task: string; other: string }) {
           {data.parts === null
             ? "They have taken the same steps, with the same results."
             : `They part at the step ${visible(data.parts)}.`}
+          {data.sameOutput ? " Their outputs are the same." : null}
           {first.more || second.more ? " The first steps of each count: there are more." : null}
         </p>
       </Panel>
@@ -48,7 +47,6 @@ export function ComparePage({ task, other }: { task: string; other: string }) {
           </Panel>
         ))}
       </div>
-      {data.sameOutput ? <p>Their outputs are the same.</p> : null}
     </>
   );
 }
@@ -66,7 +64,7 @@ function GoneOf({ error }: { error: Error }) {
 }
 
 const Side = ({ of: { task, agent } }: { of: Compared }) => (
-  <a href={taskHref(task)}>
+  <a className="half" href={taskHref(task)}>
     {visible(agent)} <span className="mono">{task.slice(0, 12)}</span>
   </a>
 );
@@ -82,7 +80,7 @@ const ROWS: [string, (of: Compared) => ReactNode][] = [
       tools.length === 0 ? "none" : tools.map(({ tool, calls }) => `${visible(tool)} × ${calls}`).join(", "),
   ],
   ["Model", ({ usage: { model } }) => (model === null ? "none" : visible(model))],
-  ["Tokens of its own turns", ({ usage }) => (usage.inputTokens === null ? "?" : tokensOf(usage))],
+  ["Tokens", ({ usage }) => (usage.inputTokens === null ? "?" : tokensOf(usage))],
   ["Cost", ({ usage: { costMicros } }) => (costMicros === null ? "no price is known" : dollars(costMicros))],
   ["Error", ({ error }) => (error === null ? "none" : `${visible(error.code)}: ${visible(error.message)}`)],
 ];

@@ -43,6 +43,10 @@ describe("the order of time", () => {
     expect(order([attempt()], calls, [step("turn#1", 3_999)])).toEqual(["run", "1.1", "1.2", "turn#1"]);
   });
 
+  test("no call stands before its attempt, whatever its worker's clock says", () => {
+    expect(order([attempt()], [call({ ms: 5_000 })], [])).toEqual(["run", "1.1"]);
+  });
+
   test("a call of an attempt that is not shown stands by when it was told of", () => {
     const other = "other" as Id<"runs">;
     expect(order([attempt()], [call({ run: other, keptAt: 950 })], [])).toEqual(["1.1", "run"]);

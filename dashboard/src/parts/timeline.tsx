@@ -28,8 +28,11 @@ export function momentsOf(
   steps: readonly StepRow[],
 ): Moment[] {
   const begun = new Map(attempts.map(({ run, startedAt, assignedAt }) => [run, startedAt ?? assignedAt]));
-  const startOf = ({ run, startedMs, ms, keptAt }: CallRow) =>
-    Math.min((begun.get(run) ?? keptAt) + startedMs, keptAt - ms);
+  const startOf = ({ run, startedMs, ms, keptAt }: CallRow) => {
+    const latest = keptAt - ms;
+    const from = begun.get(run);
+    return from === undefined ? latest : Math.max(from, Math.min(from + startedMs, latest));
+  };
   return [
     ...attempts.map((attempt): Moment => ({ kind: "attempt", at: attempt.assignedAt, attempt })),
     ...calls.map((call): Moment => ({ kind: "call", at: startOf(call), call })),
