@@ -205,6 +205,22 @@ async def test_a_fork_goes_on_with_the_settings_of_its_origin_unless_it_is_to_ha
         (ended,) = await at.ended([allowed.out.strip()])
         assert ended.error is not None and ended.error.code == "max_turns"
         assert happened(folder)[3:] == ["charged c"], "what is recorded is not had twice"
+        options = ("--input", '"other"', "--temperature", "0.25")
+        made = await call(at, "tasks", "fork", origin, *options)
+        await at.ended([made.out.strip()])
+        asked = provider.asked[-1]
+        assert (asked["temperature"], asked["messages"][1]["content"]) == (0.25, "other")
+        assert happened(folder)[3:] == ["charged c"], "nor by a fork of no step"
+        before = len(provider.asked)
+        dear = (await call(at, "tasks", "fork", origin, "--max-cost", "0.0001")).out.strip()
+        for again in (False, True):  # a turn costs 110 micro-dollars
+            if again:
+                ran = await call(at, "tasks", "restart", dear, "--json")
+                assert json.loads(ran.out) == {"task": dear, "status": "pending"}
+            (ended,) = await at.ended([dear])
+            assert ended.error is not None and ended.error.code == "max_cost"
+            assert len(provider.asked) - before == (2 if again else 1), "its turn was dropped, and taken anew"
+
         refused(await call(at, "tasks", "fork", origin, "--at", "turn#9"), "has no step", "turn#9")
         refused(await call(at, "tasks", "fork", origin, role="worker"), "role worker")
         refused(await call(at, "tasks", "compare", origin, "nobody"), "nobody")

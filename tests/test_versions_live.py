@@ -1,4 +1,4 @@
-"""Code that is upgraded while tasks sleep and wait, with real workers: what is refused, and the ways out."""
+"""Code that is upgraded under tasks in flight, with real workers: what is refused, and the ways out."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import signal
 from collections.abc import Iterable
 from pathlib import Path
 
+import anyio
 import pytest
 
 from tests.charging_tools import FOLDER, happened
@@ -20,7 +21,11 @@ GUIDE = (REPOSITORY / "docs" / "agents.md").read_text(encoding="utf-8")
 MODULE = "letters_in_flight"
 # Each step leaves a line outside. `letter` has a version by its code, `named` by its author.
 OLD = """
-from tests.charging_tools import _note
+import os
+from pathlib import Path
+
+from tests.agents_under_test import appeared
+from tests.charging_tools import FOLDER, _note
 from worker.runtime import Context, agent
 
 
@@ -30,7 +35,13 @@ async def play(ctx, value):
         return what
 
     parts = [await ctx.step("read", wrote, "old read"), await ctx.step("draft", wrote, "old draft")]
-    await (ctx.sleep(3600) if value == "sleeps" else ctx.wait_for("go"))
+    match value:
+        case "sleeps":
+            await ctx.sleep(3600)
+        case "works":
+            await appeared(Path(os.environ[FOLDER]) / "on")
+        case _:
+            await ctx.wait_for("go")
     return [*parts, await ctx.step("send", wrote, "old send")]
 
 
@@ -79,7 +90,7 @@ class Upgrade:
         return ran.out.strip()
 
     async def outputs(self, tasks: Iterable[str]) -> list[list[str]]:
-        views = await self.at.ended(tasks)
+        views = await self.at.ended(tasks, within_s=40)  # a worker may only just begin
         assert [view.status for view in views] == ["succeeded"] * len(views), (views, self.at.logs())
         return [json.loads(view.output or "") for view in views]
 
@@ -92,21 +103,23 @@ async def test_code_that_changes_under_tasks_in_flight_is_refused_and_each_way_o
         up = Upgrade(at, tmp_path)
         old = up.worker("old")
         await at.know("letter", "named")
-        sleeps = await at.submit("letter", "sleeps")
+        sleeps, works = await at.submit("letter", "sleeps"), await at.submit("letter", "works")
         waits = [await at.submit(agent) for agent in ("letter", "letter", "named", "named", "named")]
         await at.until(sleeps, lambda view: view.status == "sleeping")
         for task in waits:
             await at.until(task, lambda view: view.status == "waiting_event")
-        old.send(signal.SIGTERM)
-        await old.ended(within_s=15)
-        flight = [sleeps, *waits]
+        with anyio.fail_after(15):
+            while (await at.client.state(works)).steps < 2:
+                await anyio.sleep(0.02)
+        await old.killed()
+        flight = [sleeps, works, *waits]
         assert all(up.wrote(task) == OLD_STEPS[:2] for task in flight)
 
         for task in waits:
             await at.client.signal(task, "go")
         advanced = invoke("host", "advance", "1h", "--url", at.host.url, "--admin-key", at.host.admin_key)
         assert advanced.code == 0, advanced
-        assert [(await at.task(task)).status for task in flight] == ["pending"] * 6
+        assert [(await at.task(task)).status for task in flight] == ["pending"] * 7
 
         new = up.worker("new")
         fresh = [await at.submit("letter"), await at.submit("named")]
@@ -114,7 +127,7 @@ async def test_code_that_changes_under_tasks_in_flight_is_refused_and_each_way_o
             await at.client.signal(task, "go")
         assert await up.outputs(fresh) == [NEW_STEPS] * 2
         # A version by its code: the new one is not given the tasks of the old one, and why says so.
-        hashed, (again, anew, beside) = flight[:3], waits[2:]
+        hashed, (again, anew, beside) = flight[:4], waits[2:]
         for task in hashed:
             why = (await call(at, "tasks", "why", task, role="submit")).out
             assert "none of 1 workers that know it has that" in why
@@ -150,8 +163,9 @@ async def test_code_that_changes_under_tasks_in_flight_is_refused_and_each_way_o
         # On the old version: what the new one was not given goes on by itself, what has failed is retried.
         new.send(signal.SIGTERM)
         await new.ended(within_s=15)
+        (tmp_path / "on").touch()
         up.worker("old")
         assert await up.typed(retry, again) == "pending"
-        resumed = [sleeps, waits[1], again]
-        assert await up.outputs(resumed) == [OLD_STEPS] * 3
+        resumed = [sleeps, works, waits[1], again]
+        assert await up.outputs(resumed) == [OLD_STEPS] * 4
         assert all(up.wrote(task) == OLD_STEPS for task in resumed), "each step was taken once"
