@@ -1,6 +1,6 @@
 /** Validators of groups and of tasks that come after others. */
 import { v, type Infer } from "convex/values";
-import { vFault, vOnFailure, vTaskStatus } from "./validators";
+import { vFault, vOnFailure, vTaskStatus, vUsage } from "./validators";
 
 export const vCounts = v.object({
   total: v.number(),
@@ -103,6 +103,7 @@ export const vSettlement = v.union(
   v.object({ kind: v.literal("cancelGroup"), group: v.id("groups"), after: v.number() }),
   v.object({ kind: v.literal("restart"), task: v.id("tasks") }), // the next page of its steps goes
   v.object({ kind: v.literal("fork"), task: v.id("tasks") }), // the next page of its steps comes
+  v.object({ kind: v.literal("used"), run: v.id("runs"), usage: vUsage }), // told after the run's end
 );
 export type Settlement = Infer<typeof vSettlement>;
 

@@ -325,7 +325,7 @@ export default defineSchema({
     assignedAt: v.number(),
     startedAt: v.union(v.number(), v.null()),
     endedAt: v.union(v.number(), v.null()),
-    usage: v.union(vUsage, v.null()),
+    usage: v.union(vUsage, v.null()), // while it is live: as far as its worker has told
     error: v.union(vFault, v.null()),
     steps: v.optional(v.number()), // of its task, with those of earlier runs
     pinned: v.optional(vVersion), // what it is played by; absent: its worker does not tell

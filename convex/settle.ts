@@ -29,6 +29,7 @@ import {
 import { continueFork } from "./model/forks";
 import { continueRestart } from "./model/restart";
 import { submit } from "./model/submit";
+import { countLate } from "./model/usage";
 import { wakePage } from "./model/waits";
 import { type Settlement } from "./group.validators";
 import { vTaskSpec } from "./validators";
@@ -143,6 +144,9 @@ async function settle(
     case "fork":
       await continueFork(ctx, work.task, Date.now()); // it leaves the next page to this loop
       return { used: room, rest: null };
+    case "used":
+      await countLate(ctx, work.run, work.usage);
+      return { used: 1, rest: null };
     case "cancelGroup":
       return { used: room, rest: await cancelMembers(ctx, work) };
   }

@@ -14,7 +14,9 @@ from worker.errors import BackendOverloaded
 from worker.models import (
     AgentOffer,
     Assignment,
+    CallReport,
     Finished,
+    ModelReport,
     Outcome,
     ProgressReport,
     RegisterRequest,
@@ -84,6 +86,8 @@ class SimulatedWorker:
         steps: Iterable[StepReport] | None = None,
         progress: Iterable[ProgressReport] | None = None,
         spending: Iterable[Spending] | None = None,
+        calls: Iterable[CallReport] | None = None,
+        models: Iterable[ModelReport] | None = None,
         last: Mapping[str, Spending] | None = None,
     ) -> SyncReply:
         """Accept what was assigned, report what is done and finished, and take in what is new.
@@ -108,6 +112,8 @@ class SimulatedWorker:
             steps=None if steps is None else list(steps),
             progress=None if progress is None else list(progress),
             spending=None if spending is None else list(spending),
+            calls=None if calls is None else list(calls),
+            models=None if models is None else list(models),
         )
         reply = await self._send(body)
         self.live = reply.live

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import urllib.request
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 
 from tests.deployment import Deployment, deployed
 from tests.simulated_worker import SimulatedWorker
+from tests.test_worker_outbox import called
 from worker.backend import Backend
 from worker.budgets import BudgetSpec
 from worker.client import Submitted, TaskSpec
@@ -22,6 +23,8 @@ from worker.models import (
     Amounts,
     Ask,
     Failed,
+    ModelReport,
+    ModelShareReport,
     Outcome,
     Progress,
     ProgressReport,
@@ -173,6 +176,25 @@ async def steps_and_progress(stage: Stage) -> None:
         )
 
 
+async def model_reports(stage: Stage) -> None:
+    """Both workers tell of the same limited model and of their calls, with the loop asleep and awake."""
+    for number in (1, 2):
+        for worker in (stage.first, stage.second):
+            busy = RunError(code="rate_limited", message="busy")
+            share = ModelShareReport(
+                configured=1, rev=0, used_requests=1, used_tokens=9, waiting=1, least_tokens=9
+            )
+            report = ModelReport(
+                model="house/m", requests=2, failures=1, tokens=9, error=busy, cool_ms=5_000, share=share
+            )
+            calls = [called(run, number) for run in worker.held]
+            await worker.sync(calls=calls, models=[report])
+        await stage.pass_time(1_000)
+    (known,) = await stage.at.client.models.list()
+    assert known.total.requests == 8
+    assert known.error is not None
+
+
 async def signals_and_finishes(stage: Stage) -> None:
     for run in [*stage.first.held.values(), *stage.second.held.values()]:
         await stage.at.client.signal(run.task, "go")
@@ -224,6 +246,8 @@ ALLOWED: dict[tuple[str, str], set[str]] = {
     ("worker:sync", "settle:pass"): {"loops"},
     ("worker:sync", "timers:tick"): {"loops"},  # the timers move when a run leaves something due behind
     ("timers:tick", "worker:sync"): {"delayed", "alarms"},
+    ("modelLoop:pass", "worker:sync"): {"loops", "modelReports"},  # its last look before it sleeps
+    ("worker:sync", "modelLoop:pass"): {"loops"},
     ("tasks:cancel", "tasks:cancel"): {"loops"},  # both have the timers look after their grace
 }
 LOOPS = {
@@ -231,11 +255,13 @@ LOOPS = {
     "timers:tick",
     "timers:watchdog",
     "settle:pass",
+    "modelLoop:pass",
 }  # each one chain: never run beside itself
 WAKES = {
     "dispatch:wake",
     "timers:wake",
     "settle:wake",
+    "modelLoop:wake",
 }  # scheduled by those that leave the rows of the loops alone
 
 Step = Callable[[Stage], Awaitable[None]]
@@ -253,17 +279,19 @@ SCENARIOS: dict[str, Step] = {
     "waits with time limits": waits_with_time_limits,
     "questions for people and decisions": questions_and_decisions,
     "steps and progress": steps_and_progress,
+    "model reports and calls": model_reports,
     "signals and finishes": signals_and_finishes,
     "tasks that come with an end": next_tasks,
 }
 
 
-def check(pairs: list[dict[str, Any]]) -> None:
-    """Hold what conflicted to the table."""
+def check(pairs: list[dict[str, Any]], also: Mapping[tuple[str, str], set[str]] | None = None) -> None:
+    """Hold what conflicted to the table, and to what this scenario allows besides."""
     for pair in pairs:
         mutation, by = pair["mutation"], pair["by"]
         over = {place["index"].split(".")[0] for place in pair["over"]}
         allowed = {"loops"} if WAKES & {mutation, by} else ALLOWED.get((mutation, by), set())
+        allowed = allowed | (also or {}).get((mutation, by), set())
         if mutation in LOOPS and mutation == by:
             continue
         assert over <= allowed, (
@@ -339,6 +367,36 @@ async def test_runs_that_spend_and_ask_for_more_write_no_common_row(tmp_path: Pa
             assert (stands.spent.micros, stands.held.micros) == (4 * 7, 0)
         found = await matrix(at)
     check(found["pairs"])
+
+
+async def test_late_calls_of_a_task_that_another_worker_has_by_now_write_no_common_row(
+    tmp_path: Path,
+) -> None:
+    async with deployed(tmp_path, synchronous="normal", flags=["--record", "--clock", "virtual"]) as at:
+        async with Backend(at.host.url) as backend:
+            first, second = [
+                await SimulatedWorker.register(backend, at.keys["worker"], name, capacity=50)
+                for name in ("first", "second")
+            ]
+            stage = Stage(at, first, second)
+            await stage.hold(4)
+            tasks = [assignment.task for assignment in first.held.values()]
+            late = [called(run, 1) for run in first.held]
+            await first.api.drain(first.session, final=True, timeout=30)
+            await stage.pass_time(1_000)
+            for _ in range(2):
+                await second.sync()
+            assert len(second.held) == 4
+            await stage.pass_time(1_000)
+            await clear(at)
+            await first.sync(calls=late)
+            await second.finish_all()
+            await stage.pass_time()
+            views = [await at.task(task) for task in tasks]
+        assert [(view.status, view.usage.calls) for view in views] == [("succeeded", 1)] * len(tasks)
+        found = await matrix(at)
+    # They meet in the settle loop alone, which adds to the task what was told late.
+    check(found["pairs"], also={("worker:sync", "settle:pass"): {"tasks"}})
 
 
 def test_the_table_refuses_what_it_does_not_list() -> None:

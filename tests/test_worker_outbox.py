@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from worker.coordinator.lease import Lease
 from worker.coordinator.outbox import MAX_CHUNK_BYTES, Outbox
 from worker.coordinator.pace import ACCEPT_S, POLL_S, WATCHED_S, Pace
-from worker.models import Cancelled, Outcome, Succeeded, SyncRequest
+from worker.models import CallReport, Cancelled, Outcome, Succeeded, SyncRequest
 
 
 def outbox(max_items: int = 256, max_bytes: int = 1_000_000) -> Outbox:
@@ -179,6 +179,42 @@ def test_what_is_forgotten_is_not_sent() -> None:
     box.forget("never known")
     assert box.empty
     assert (box.text_bytes, box.oldest_text_at, box.oldest_accept_at) == (0, None, None)
+
+
+def called(run: str, call: int) -> CallReport:
+    return CallReport(
+        run=run,
+        call=call,
+        attempt=1,
+        model="m",
+        provider="p",
+        started_ms=0,
+        ms=1,
+        state="cancelled",
+        error=None,
+        usage=None,
+        cost_micros=7,
+        estimated=True,
+    )
+
+
+def test_what_calls_have_cost_is_told_though_their_run_is_forgotten() -> None:
+    box = outbox()
+    box.accept("r1", 0)
+    say(box, "r1", "text")
+    box.call(called("r1", 1))
+    box.finish("r1", done(), None)
+    box.forget("r1")
+    box.call(called("r1", 2))  # which the loss has cut off
+    assert not box.empty
+    body = box.take()
+    assert [call.call for call in body.calls or ()] == [1, 2]
+    assert items(body) == 0
+    box.acknowledged()
+    assert box.empty
+    box.forget("r1")
+    assert box.empty
+    assert box.take().calls is None
 
 
 def test_a_refused_body_is_halved_until_the_item_to_blame_stands_alone() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
+from tests.test_worker_outbox import called
 from worker import errors
 from worker.coordinator import Session, register
 from worker.coordinator.session import MAX_GATHERED_BYTES, Remembered
@@ -488,6 +489,20 @@ async def test_a_run_that_is_somebody_elses_by_now_is_told_so() -> None:
         live.hurry()
         await runs.until("lost", run)
         assert ("confirmed", run) not in runs.told
+
+
+async def test_a_call_that_the_loss_of_its_run_cuts_off_is_told_all_the_same() -> None:
+    control, runs = FakeControlPlane(), Recorder()
+    async with session(control, runs) as (live, _):
+        run = control.submit("echo").run or ""
+        await runs.until("assigned", run)
+        control.runs[run].state = "lost"
+        live.accept(run)
+        live.hurry()
+        await runs.until("lost", run)
+        live.call(called(run, 1))
+        await live.flush()
+    assert [call.run for sync in control.syncs for call in sync.calls or ()] == [run]
 
 
 async def test_watched_text_goes_at_once_and_other_text_waits() -> None:

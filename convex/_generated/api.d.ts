@@ -105,6 +105,7 @@ import type * as model_templates from "../model/templates.js";
 import type * as model_text from "../model/text.js";
 import type * as model_triggers from "../model/triggers.js";
 import type * as model_upkeep from "../model/upkeep.js";
+import type * as model_usage from "../model/usage.js";
 import type * as model_versions from "../model/versions.js";
 import type * as model_waiting from "../model/waiting.js";
 import type * as model_waits from "../model/waits.js";
@@ -228,6 +229,7 @@ declare const fullApi: ApiFromModules<{
   "model/text": typeof model_text;
   "model/triggers": typeof model_triggers;
   "model/upkeep": typeof model_upkeep;
+  "model/usage": typeof model_usage;
   "model/versions": typeof model_versions;
   "model/waiting": typeof model_waiting;
   "model/waits": typeof model_waits;

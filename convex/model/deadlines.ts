@@ -30,7 +30,7 @@ export async function missEnd(ctx: MutationCtx, id: Id<"tasks">, now: number): P
   const run = task.run === null ? null : await ctx.db.get("runs", task.run);
   if (run !== null && isLive(run)) {
     await askToStop(ctx, run, "out of time");
-    await end(ctx, run, { kind: "failed", error, retryable: false, notBeforeMs: null }, run.usage, now);
+    await end(ctx, run, { kind: "failed", error, retryable: false, notBeforeMs: null }, null, now);
     await wakeIfStarved(ctx);
     return;
   }

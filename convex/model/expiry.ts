@@ -89,11 +89,11 @@ export async function expireRun(ctx: MutationCtx, id: Id<"runs">, now: number): 
     return;
   }
   await askToStop(ctx, run, "out of time");
-  if (task?.cancelRequested) await end(ctx, run, { kind: "cancelled" }, run.usage, now);
+  if (task?.cancelRequested) await end(ctx, run, { kind: "cancelled" }, null, now);
   else if (run.state === "assigned") await lose(ctx, run, notAccepted, false, now);
   else {
     const error = fault("timed_out", `the run was not over within its limit of ${task?.timeoutMs ?? 0} ms`);
-    await end(ctx, run, { kind: "failed", error, retryable: true, notBeforeMs: null }, run.usage, now);
+    await end(ctx, run, { kind: "failed", error, retryable: true, notBeforeMs: null }, null, now);
   }
   await wakeIfStarved(ctx);
 }

@@ -14,7 +14,7 @@ import { checkLlm } from "./llm";
 import { readInput } from "./outputs";
 import { settleLater } from "./settlements";
 import { findStep, hasResult, insertStep } from "./steps";
-import { NO_USAGE } from "./submit";
+import { NO_USAGE } from "./usage";
 import { checkJson, checkKey, keepText } from "./text";
 import { putInLine, wakeFor } from "./waiting";
 

@@ -11,11 +11,12 @@ import type { MutationCtx, QueryCtx } from "../_generated/server";
 import { MAX_LIST, MAX_MODEL_CHARS, MAX_MODELS_TOLD, MAX_LIVE_WORKERS, MINUTE_MS } from "../constants";
 import { refuse } from "../errors";
 import type { CallReport, ModelCall, ModelReport, ModelState, ModelView } from "../model.validators";
-import type { Fault } from "../validators";
+import type { Fault, Usage } from "../validators";
 import { cooldown, counted, NO_LOAD, type Load } from "./cooling";
 import { loop } from "./loops";
 import { divide, gone, heard, NEW_HOLDER, released, type Holder } from "./shares";
 import { checkInteger } from "./text";
+import { added, NO_USAGE, usageOf } from "./usage";
 
 const MAX_RATE = 1_000_000_000; // requests or tokens in a limit's time
 const LONGEST_PER_MS = 24 * 3_600_000;
@@ -38,16 +39,27 @@ export async function reportLater(
   if (!row.running) await ctx.scheduler.runAfter(0, internal.modelLoop.wake, {});
 }
 
-/** Keep what became of attempts; `taskOf` names the task of a run that the worker has or had. */
+/** Keep what became of attempts, each once; @returns what those have used that are kept now, by their runs. */
 export async function keepCalls(
   ctx: MutationCtx,
   calls: readonly CallReport[],
   taskOf: (run: Id<"runs">) => Id<"tasks"> | undefined,
-): Promise<void> {
+): Promise<Map<Id<"runs">, Usage>> {
+  const used = new Map<Id<"runs">, Usage>();
   for (const call of calls) {
     const task = taskOf(call.run);
-    if (task !== undefined) await ctx.db.insert("modelCalls", { ...call, task });
+    if (task === undefined) continue;
+    const known = await ctx.db
+      .query("modelCalls")
+      .withIndex("by_run_and_call_and_attempt", (q) =>
+        q.eq("run", call.run).eq("call", call.call).eq("attempt", call.attempt),
+      )
+      .first();
+    if (known !== null) continue;
+    await ctx.db.insert("modelCalls", { ...call, task });
+    used.set(call.run, added(used.get(call.run) ?? NO_USAGE, usageOf(call)));
   }
+  return used;
 }
 
 /** What a session is to know: the models that cool or are limited, and its share of each limit. */

@@ -15,6 +15,7 @@ import { close, get as getTask } from "./tasks";
 import { checkNumber, keepText } from "./text";
 import { leaveLine, putInLine, wakeFor } from "./waiting";
 import { isSandboxed } from "./sandbox";
+import { added } from "./usage";
 import { settingsGone, settingsOf, versionFor, type Known } from "./versions";
 import { suspend, type Suspension } from "./waits";
 
@@ -102,14 +103,17 @@ export async function accept(ctx: MutationCtx, run: Doc<"runs">, now: number): P
 /**
  * End a live run and settle what follows, in one transaction: the failure and the next attempt commit together, and so do
  * the result and the end of the task. The caller tells dispatch of the room, once for all the runs that it ends.
+ *
+ * @param told - all that it has used, by its worker's last word; null: what it has told of until now
  */
 export async function end(
   ctx: MutationCtx,
   run: Doc<"runs">,
   ending: Ending,
-  usage: Usage | null,
+  told: Usage | null,
   now: number,
 ): Promise<void> {
+  const usage = told ?? run.usage;
   const error = "error" in ending ? shortened(ending.error) : null;
   const state: RunState = ending.kind; // the states in which a run ends are the ways in which it can
   await ctx.db.patch("runs", run._id, { state, endedAt: now, usage, error });
@@ -121,7 +125,7 @@ export async function end(
   const { failures, losses, releases, isolate } = verdict;
   const begun = run.steps !== undefined || verdict.next === "suspended"; // a wait is a step too
   const change = {
-    ...{ failures, losses, releases, isolate, usage: add(task.usage, usage) },
+    ...{ failures, losses, releases, isolate, usage: added(task.usage, usage) },
     ...(run.steps === undefined ? {} : { steps: run.steps }),
     ...(begun && run.pinned && !task.pinned ? { pinned: run.pinned } : {}),
     ...(run.consumed === undefined ? {} : { signals: (task.signals ?? 0) - run.consumed }),
@@ -129,11 +133,11 @@ export async function end(
   const data = { attempt: run.attempt, state, ...(error === null ? {} : { code: error.code }) };
   switch (verdict.next) {
     case "succeeded": {
-      const told = ending.kind === "succeeded" ? ending.output : null;
+      const text = ending.kind === "succeeded" ? ending.output : null;
       const output =
-        told === null && run.outputId !== undefined
+        text === null && run.outputId !== undefined
           ? { inline: null, id: run.outputId } // uploaded ahead of its end
-          : await keepText(ctx, told);
+          : await keepText(ctx, text);
       await close(ctx, task, "succeeded", run._id, data, {
         ...change,
         output: output.inline,
@@ -177,7 +181,7 @@ export function lose(
   blamed: boolean,
   now: number,
 ): Promise<void> {
-  return end(ctx, run, { kind: "lost", error, begun: run.state === "running", blamed }, run.usage, now);
+  return end(ctx, run, { kind: "lost", error, begun: run.state === "running", blamed }, null, now);
 }
 
 /**
@@ -206,23 +210,6 @@ export async function blameLate(ctx: MutationCtx, run: Doc<"runs">): Promise<voi
 /** Codes and messages are kept in rows that lists read: a line, not a dump. */
 function shortened({ code, message }: Fault): Fault {
   return { code: code.slice(0, 100), message: message.slice(0, MAX_LINE_CHARS) };
-}
-
-function costOf(total: Usage, more: Usage): Pick<Usage, "costMicros"> {
-  if (total.costMicros === undefined && more.costMicros === undefined) return {};
-  return { costMicros: (total.costMicros ?? 0) + (more.costMicros ?? 0) };
-}
-
-function add(total: Usage, more: Usage | null): Usage {
-  if (more === null) return total;
-  const sum = (a: number | null, b: number | null) => (a === null ? b : b === null ? a : a + b);
-  return {
-    model: more.model?.slice(0, 200) ?? total.model,
-    calls: total.calls + more.calls,
-    inputTokens: sum(total.inputTokens, more.inputTokens),
-    outputTokens: sum(total.outputTokens, more.outputTokens),
-    ...costOf(total, more),
-  };
 }
 
 /**

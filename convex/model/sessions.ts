@@ -366,6 +366,6 @@ export async function endRun(
   const run = await ctx.db.get("runs", id);
   if (run === null || !isLive(run)) return;
   const now = Date.now();
-  if (why === null) await end(ctx, run, { kind: "released" }, run.usage, now);
+  if (why === null) await end(ctx, run, { kind: "released" }, null, now);
   else await lose(ctx, run, why, blamed, now);
 }

@@ -20,9 +20,8 @@ import { checkScope, type Caller } from "./keys";
 import { checkLinks, Followed, link as linkUp, linkedFields } from "./links";
 import { settleLater } from "./settlements";
 import { checkJson, checkKey, checkLabels, checkName, checkNumber, checkTraceparent, keepText } from "./text";
+import { NO_USAGE } from "./usage";
 import { putInLine, wakeFor } from "./waiting";
-
-export const NO_USAGE = { model: null, calls: 0, inputTokens: null, outputTokens: null };
 
 /** Where tasks come from that no submitter sent. */
 export type Link = { parent?: Id<"tasks"> };

@@ -36,8 +36,10 @@ import { checkModelName, keepCalls, reportLater } from "./models";
 import { objectionTo } from "./sandbox";
 import { beat, heartbeatMs, heartbeatOf, sessionOf } from "./sessions";
 import { submitNext } from "./spawn";
+import { settleLater } from "./settlements";
 import { keepSteps } from "./steps";
 import { checkJson, fitsIn } from "./text";
+import { added, NO_USAGE } from "./usage";
 import { refusal } from "./waits";
 
 export type Body = {
@@ -84,6 +86,7 @@ export async function sync(ctx: MutationCtx, caller: Caller, body: Body): Promis
   const held = new Set(body.chunks.map((chunk) => chunk.run).filter((id) => runs.live(id) !== undefined));
   const results: Synced["results"] = [];
   // What a run has done comes before its end: then it stands whatever becomes of the run.
+  if (fresh && body.calls !== undefined) await takeCalls(ctx, runs, body.calls);
   if (fresh && body.steps !== undefined) await takeSteps(ctx, runs, body.steps, now);
   for (const item of body.finished) {
     const reason = await finish(ctx, runs, item, fresh, now);
@@ -102,7 +105,6 @@ export async function sync(ctx: MutationCtx, caller: Caller, body: Body): Promis
     for (const report of body.progress ?? []) {
       if (runs.own(report.run) !== undefined) await keepProgress(ctx, report, now);
     }
-    await keepCalls(ctx, body.calls ?? [], (id) => runs.own(id)?.task);
     for (const report of body.models ?? []) {
       await reportLater(ctx, report.model, { session: session._id, report });
     }
@@ -280,6 +282,23 @@ class Runs {
   }
 }
 
+/**
+ * Keep the calls of models and count what they have used: with the run while it is held, behind its end by the settle loop,
+ * since the task may be another worker's by now.
+ */
+async function takeCalls(ctx: MutationCtx, runs: Runs, calls: readonly CallReport[]): Promise<void> {
+  for (const [id, more] of await keepCalls(ctx, calls, (run) => runs.own(run)?.task)) {
+    const run = runs.live(id);
+    if (run === undefined) {
+      await settleLater(ctx, { kind: "used", run: id, usage: more });
+      continue;
+    }
+    const usage = added(run.usage ?? NO_USAGE, more);
+    await ctx.db.patch("runs", id, { usage });
+    runs.changed(run, { usage });
+  }
+}
+
 /** Keep the steps of each run that is held; one that cannot go on ends here, and its worker learns that it is lost. */
 async function takeSteps(
   ctx: MutationCtx,
@@ -294,7 +313,7 @@ async function takeSteps(
     const { change, fault } = await keepSteps(ctx, run, its);
     runs.changed(run, change);
     if (fault === null) continue;
-    await end(ctx, { ...run, ...change }, unretryable(fault), run.usage, now);
+    await end(ctx, { ...run, ...change }, unretryable(fault), null, now);
     runs.ended({ ...run, ...change }, "failed");
     await wakeIfStarved(ctx);
   }
@@ -358,7 +377,7 @@ export async function recordRefusal(ctx: MutationCtx, run: Doc<"runs"> | null | 
   if (task) await record(ctx, task, "run_refused", run._id, { attempt: run.attempt, state: run.state });
 }
 
-/** The session has ended: nothing of the request is applied, and the history says so once. */
+/** The session has ended: nothing of the request is applied but what was paid for, and the history says so once. */
 async function refuseAll(
   ctx: MutationCtx,
   heartbeat: Doc<"heartbeats">,
@@ -368,6 +387,7 @@ async function refuseAll(
 ): Promise<Synced> {
   if (fresh) {
     await ctx.db.patch("heartbeats", heartbeat._id, { seq: body.seq });
+    if (body.calls !== undefined) await takeCalls(ctx, await Runs.of(ctx, body.session, body), body.calls);
     for (const { run } of body.finished) await recordRefusal(ctx, await ctx.db.get("runs", run));
   }
   return {

@@ -121,6 +121,7 @@ class _Run:
     calls: deque[CallReport] = field(default_factory=deque)
     told: ProgressReport | None = None
     ended: Ended | None = None
+    gone: bool = False  # not ours any more: only what its calls have cost is told
 
     def has_work(self) -> bool:
         return (
@@ -212,7 +213,7 @@ class Outbox:
 
     def call(self, report: CallReport) -> None:
         """Add an attempt at a model call; it goes before the run's result or with it."""
-        self._run(report.run).calls.append(report)
+        self._runs.setdefault(report.run, _Run(gone=True)).calls.append(report)
 
     def model(self, report: ModelReport) -> None:
         """Add what happened with a model."""
@@ -243,9 +244,11 @@ class Outbox:
         self._controls[control] = None
 
     def forget(self, run: str) -> None:
-        """Drop what waits for a run that is no longer ours."""
+        """Drop what waits for a run that is no longer ours, but for its calls: they have been paid for."""
         entry = self._runs.pop(run, None)
         if entry is not None:
+            if entry.calls:
+                self._runs[run] = _Run(calls=entry.calls, gone=True)
             self.text_bytes -= sum(gathered.bytes for gathered in entry.gathered)
             self._results -= (entry.ended is not None) + len(entry.steps)
             self._note_what_is_left()
@@ -348,9 +351,8 @@ class Outbox:
     # How a body is made.
 
     def _run(self, run: str) -> _Run:
-        entry = self._runs.get(run)
-        if entry is None:
-            entry = self._runs[run] = _Run()
+        entry = self._runs.setdefault(run, _Run())
+        entry.gone = False
         return entry
 
     def _body(
@@ -409,6 +411,9 @@ class Outbox:
             self._results -= 1
         elif isinstance(item, Called):
             entry.calls.popleft()
+            if entry.gone and not entry.has_work():
+                del self._runs[run]
+                return
         elif isinstance(item, Told):
             entry.told = None
         else:

@@ -213,7 +213,7 @@ class Session:
             await self._over.wait()
             tasks.cancel_scope.cancel()
 
-    # What runs report. None of it has any effect once the session is over or the run is lost.
+    # What runs report. None of it has any effect once the session is over, and but calls none for a lost run.
 
     def accept(self, run: str) -> None:
         """Tell that `run` has been started."""
@@ -260,9 +260,8 @@ class Session:
             self._nudged.set()
 
     def call(self, report: CallReport) -> None:
-        """Report an attempt at a model call; it goes with what is sent next."""
-        if report.run in self._active:
-            self._outbox.call(report)
+        """Report an attempt at a model call; it goes with what is sent next, also for a run that was lost."""
+        self._outbox.call(report)
 
     def tell(self, run: str, progress: Progress | None, state: str | None) -> None:
         """Report how a run stands."""
