@@ -147,3 +147,21 @@ async def spender(ctx: Context, value: dict[str, Any]) -> int:
         prompt = f"Say {number}. {value.get('script', '')}"
         await ctx.complete([{"role": "user", "content": prompt}], max_output_tokens=8)
     return int(value["calls"])
+
+
+@agent("leaky")
+async def leaky(ctx: Context, way: str) -> dict[str, Any]:
+    """Tell the keys of its worker in every way that there is."""
+    keys = [os.environ["SIGNALBOX_KEY"], os.environ["SIGNALBOX_MODEL_KEY"]]
+    for key in keys:
+        await ctx.stream(f"the key is {key[:8]}")
+        await ctx.stream(key[8:])
+        ctx.log(key, key=key)
+    await ctx.step("keys", lambda: keys)
+    ctx.set_state({"keys": keys})
+    await ctx.complete([{"role": "user", "content": f"Say {' and '.join(keys)}"}])
+    if way == "raise":
+        raise ValueError(f"refused: {keys}")
+    if way == "exit":
+        raise SystemExit(keys[1])
+    return {"keys": keys}

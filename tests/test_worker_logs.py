@@ -44,6 +44,33 @@ def test_a_known_secret_never_passes(before: str, secret: str, after: str) -> No
     assert secret not in redact.known(before + secret + after).replace("[redacted]", "")
 
 
+@given(
+    st.lists(st.text(alphabet="ab", min_size=6, max_size=12), min_size=1, max_size=4),
+    st.lists(st.text(alphabet="abc", max_size=9), max_size=20),
+)
+def test_a_text_that_comes_in_pieces_is_shown_as_if_it_came_at_once(
+    secrets: list[str], pieces: list[str]
+) -> None:
+    redact = Redactor(secrets)
+    shown, rest = "", ""
+    for piece in pieces:
+        clean, rest = redact.split(rest + piece)
+        assert len(rest) < max(map(len, secrets))
+        shown += clean
+    assert shown + redact.known(rest) == redact.known("".join(pieces))
+
+
+def test_a_secret_goes_from_json_text_within_json_text() -> None:
+    secret = 'pass"word\\é'
+    redact = Redactor([secret])
+    inner = json.dumps({"arguments": json.dumps({"key": secret})})
+    for text in (inner, json.dumps([secret]), json.dumps([secret], ensure_ascii=False), secret):
+        clean = redact.known(text)
+        assert "[redacted]" in clean
+        assert "word" not in clean
+        assert text == secret or json.loads(clean)
+
+
 def test_a_short_value_is_not_taken_for_a_secret() -> None:
     assert Redactor(["abcde"])("abcde") == "abcde"
     assert Redactor(["abcdef"])("abcdef") == "[redacted]"

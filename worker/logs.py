@@ -31,20 +31,49 @@ class Redactor:
     """Takes known secrets and whatever looks like one out of a text."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        # The longest first, so that a secret within another leaves no remainder.
-        self._secrets = sorted({s for s in secrets if len(s) >= _SHORTEST_SECRET}, key=len, reverse=True)
+        self._secrets: list[str] = []
+        self._any = re.compile("(?!)")  # of the secrets: none
+        for secret in secrets:
+            self.learn(secret)
 
     def learn(self, secret: str) -> None:
-        """Take this secret out as well from now on."""
+        """Take this secret out as well from now on, also where it stands in JSON text."""
         if len(secret) >= _SHORTEST_SECRET:
-            self._secrets = sorted({*self._secrets, secret}, key=len, reverse=True)
+            # JSON text stands in JSON text: a step's result holds the arguments of a call.
+            quoted = json.dumps(secret)[1:-1]
+            forms = {secret, quoted, json.dumps(secret, ensure_ascii=False)[1:-1], json.dumps(quoted)[1:-1]}
+            # The longest first, so that a secret within another leaves no remainder.
+            self._secrets = sorted({*self._secrets, *forms}, key=len, reverse=True)
+            self._any = re.compile("|".join(map(re.escape, self._secrets)))
 
     def known(self, text: str) -> str:
         """Return `text` without the secrets of this process; cheap enough for every streamed phrase."""
-        for secret in self._secrets:
-            if secret in text:
-                text = text.replace(secret, "[redacted]")
+        if any(secret in text for secret in self._secrets):  # far quicker than the pattern
+            return self._any.sub("[redacted]", text)
         return text
+
+    def split(self, text: str) -> tuple[str, str]:
+        """Return what can be shown of a text that goes on, without known secrets, and what is to wait.
+
+        What waits may be the beginning of a secret: put in front of what comes next it is split anew, and at
+        the end of the text it is shown as `known` has it. It is shorter than the longest secret.
+        """
+        for begin in self._begun(text):
+            across = (found.start() < begin < found.end() for found in self._any.finditer(text))
+            if not any(across):  # else it is the end of one that is whole
+                return self.known(text[:begin]), text[begin:]
+        return self.known(text), ""
+
+    def _begun(self, text: str) -> list[int]:
+        """Return where, at the end of a text, there is the beginning of a secret."""
+        found = set()
+        for secret in self._secrets:
+            at = text.find(secret[0], max(0, len(text) - len(secret) + 1))
+            while at >= 0:
+                if secret.startswith(text[at:]):
+                    found.add(at)
+                at = text.find(secret[0], at + 1)
+        return sorted(found)
 
     def __call__(self, text: str) -> str:
         """Return `text` without known secrets, keys, tokens and passwords in addresses."""

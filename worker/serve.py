@@ -186,6 +186,7 @@ class Endpoint:
             if self._environment is not None:
                 return
             settings = self._settings = self._settings or ServeSettings.from_env()
+            redact = settings.redactor()
             model = await self._stack.enter_async_context(
                 caller(
                     base_url=settings.model_base_url,
@@ -193,7 +194,7 @@ class Endpoint:
                     default=settings.model,
                     table=settings.models,
                     max_connections=settings.concurrency + SPARE_CONNECTIONS,
-                    redact=settings.redactor(),
+                    redact=redact,
                 )
             )
             http = await self._stack.enter_async_context(
@@ -206,7 +207,7 @@ class Endpoint:
             if containers := [each.executor for each in agents if isinstance(each.executor, Container)]:
                 self._spawn(sweep_on(containers, ""))
             self._environment = Environment(
-                agents, settings.agents, model, settings.redactor(), max_output_bytes=MAX_OUTPUT_BYTES
+                agents, settings.agents, model, redact, max_output_bytes=MAX_OUTPUT_BYTES
             )
 
     async def stop(self) -> None:

@@ -204,9 +204,11 @@ class Context:
             result = await stand_in(self._durable, tool, key, given)
             if result is not None:
                 return result
-        return await ledger.perform(
-            self._durable, tool, key, given, context, lambda: perform(tool, given, context)
-        )
+
+        async def now() -> ToolResult:
+            return (await perform(tool, given, context)).without(self._durable.clean)
+
+        return await ledger.perform(self._durable, tool, key, given, context, now)
 
     async def sleep(self, seconds: float) -> None:
         """Let `seconds` pass, up to a year.

@@ -114,6 +114,9 @@ class DurableHost(Protocol):
     def doing(self, name: str | None) -> None:
         """Note which step is under way; None: none is."""
 
+    def clean(self, text: str) -> str:
+        """Return a text without the secrets of this process, as it may be kept."""
+
 
 @dataclass(frozen=True, slots=True)
 class Told:
@@ -203,7 +206,7 @@ class Durable:
             value = work(*args, **named)
             if inspect.isawaitable(value):
                 value = await value
-            text = self._text(name, value)
+            text = self.clean(self._text(name, value))  # the same now as in a later run
             await self.keep(Entry(key=key, kind="step", result=text))
         return json.loads(text)
 
@@ -223,6 +226,10 @@ class Durable:
         if self._over:
             await anyio.sleep_forever()  # the run has ended to wait: its cancellation is on the way
         await self._host.keep(entry)
+
+    def clean(self, text: str) -> str:
+        """Return what is to be kept without the secrets of this process: a run goes by what it keeps."""
+        return self._host.clean(text)
 
     @contextmanager
     def busy(self, name: str) -> Iterator[None]:

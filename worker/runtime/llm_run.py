@@ -158,7 +158,7 @@ class _LlmRun:
         if known is not None and known.result is not None:
             return loop.turned(Turn.load(known.result, known.usage))
         with self._durable.busy(self._key):
-            turn = await self._asked(loop)
+            turn = (await self._asked(loop)).without(self._durable.clean)
             decision = loop.turned(turn)
             entry = Entry(key=self._key, kind="turn", result=turn.dump(), usage=turn.usage)
             if (
@@ -242,7 +242,7 @@ class _LlmRun:
 
         async def now() -> ToolResult:
             with tracing.current.get().tool(tool.name, context.key):
-                return await perform(tool, arguments, context)
+                return (await perform(tool, arguments, context)).without(self._durable.clean)
 
         return await ledger.perform(self._durable, tool, key, arguments, context, now)
 

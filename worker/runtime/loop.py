@@ -96,6 +96,12 @@ class Turn:
         del kept["usage"]
         return dumped(kept)
 
+    def without(self, clean: Callable[[str], str]) -> Turn:
+        """Return it with its texts as `clean` leaves them, the arguments of its calls too."""
+        text = self.dump()
+        cleaned = clean(text)
+        return self if cleaned == text else Turn.load(cleaned, self.usage)
+
     @classmethod
     def load(cls, text: str, usage: StepUsage | None) -> Turn:
         """Return the turn that a step has kept."""

@@ -179,7 +179,7 @@ class _RunSink:
         self._writer.push(text, Label(kind, self._call, attempt))
 
     def flush(self) -> None:
-        self._writer.flush()
+        self._writer.flush(self._call)
 
     def record(self, record: CallRecord) -> None:
         tracing.current.get().attempt(self._call, record)

@@ -29,6 +29,7 @@ from worker.models import (
     Outcome,
     Progress,
     Released,
+    RunError,
     Signal,
     Silence,
     Spawned,
@@ -303,7 +304,7 @@ class Run:
     async def _outcome(self) -> Outcome | None:
         """Return the agent's outcome, or None if an exception is what a cancelled agent left behind."""
         try:
-            return _given_back(await self._sent(await self._play()))
+            return _given_back(await self._sent(self._cleaned(await self._play())))
         except anyio.get_cancelled_exc_class() as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -392,6 +393,19 @@ class Run:
             return result.output
         return {"text": result.text, "finish": result.finish, "model": result.model}
 
+    def _cleaned(self, outcome: Outcome) -> Outcome:
+        """Return the outcome without secrets."""
+        if outcome.kind == "succeeded":
+            texts = {"output": outcome.output, "next": outcome.next}
+            given = {name: self.clean(text) for name, text in texts.items() if isinstance(text, str)}
+            return outcome.model_copy(update=given)
+        if outcome.kind == "failed":
+            error = RunError.model_construct(
+                code=self.clean(outcome.error.code), message=self.clean(outcome.error.message)
+            )
+            return outcome.model_copy(update={"error": error})
+        return outcome
+
     async def _sent(self, outcome: Outcome) -> Outcome:
         """Return the outcome to report, once an output that no sync could carry has been sent."""
         if outcome.kind != "succeeded" or outcome.output is None or len(outcome.output) <= SYNC_OUTPUT_CHARS:
@@ -415,17 +429,25 @@ class Run:
         finally:
             board.give_back(slot)
 
-    # The host of the agent's context.
+    # The host of the agent's context. What goes from a run to the control plane passes here, without secrets.
+
+    def clean(self, text: str) -> str:
+        """Return a text without the secrets of this worker."""
+        return self.redact.known(text)
 
     def write(self, text: str, label: Label) -> None:
         """Add text to the run's stream, without secrets."""
         self._pulse.moved()
+        self._stream().push(text, label)
+
+    def _stream(self) -> StreamWriter:
         if self._writer is None:
-            self._writer = StreamWriter(self._emit, asyncio.get_running_loop().call_later)
-        self._writer.push(text, label)
+            later = asyncio.get_running_loop().call_later
+            self._writer = StreamWriter(self._emit, later, self.redact.split)
+        return self._writer
 
     def _emit(self, label: Label, text: str) -> None:
-        clean = self.redact(text) if label.kind == OWN_LOG.kind else self.redact.known(text)
+        clean = self.redact(text) if label.kind == OWN_LOG.kind else self.clean(text)
         self._reporter.text(self.id, clean, kind=label.kind, call=label.call, attempt=label.attempt)
 
     async def room(self) -> None:
@@ -451,9 +473,7 @@ class Run:
         model = self._environment.model
         if model is None:
             raise NoModelError("This worker has no model provider: set SIGNALBOX_MODEL_BASE_URL")
-        if self._writer is None:
-            self._writer = StreamWriter(self._emit, asyncio.get_running_loop().call_later)
-        return await model.answer(prompt, self._writer, self._tally, self._pulse, self.purse)
+        return await model.answer(prompt, self._stream(), self._tally, self._pulse, self.purse)
 
     async def load(self) -> StepsPage:
         """Return what earlier runs of the task have done."""
@@ -462,20 +482,27 @@ class Run:
     def post(self, entry: Entry) -> None:
         """Report a step that nothing waits for: it is kept before the run's end, in the same sync."""
         if self._reporter.keeps_steps:
-            self._reporter.step(StepReport(run=self.id, **dict(entry)))
+            self._reporter.step(self._report(entry))
+
+    def _report(self, entry: Entry) -> StepReport:
+        told = dict(entry)
+        if entry.result is not None:
+            told["result"] = self.clean(entry.result)
+        return StepReport(run=self.id, **told)
 
     async def keep(self, entry: Entry) -> None:
         """Return once the control plane has acknowledged a step."""
         if entry.kind == "turn" and not self._reporter.keeps_steps:
             return  # a later attempt asks for it again
         future = self._kept[entry.key] = asyncio.get_running_loop().create_future()
-        self._reporter.step(StepReport(run=self.id, **dict(entry)))
+        self._reporter.step(self._report(entry))
         await future
         self._pulse.moved()
 
     async def spawn(self, key: str, tasks: list[dict[str, Any]], *, gather: bool) -> Spawned:
         """Submit tasks as children of this run's."""
-        return await self._reporter.spawn(self.id, key, tasks, gather=gather)
+        clean = json.loads(self.clean(json.dumps(tasks)))
+        return await self._reporter.spawn(self.id, key, clean, gather=gather)
 
     async def gathered(self, tasks: list[str]) -> list[Upstream]:
         """Return how children have ended."""
@@ -483,7 +510,7 @@ class Run:
 
     async def emit(self, key: str, name: str, data: str) -> Emitted:
         """Tell the tenant of an event."""
-        return await self._reporter.emit(self.id, key, name, data)
+        return await self._reporter.emit(self.id, key, name, self.clean(data))
 
     async def upstream(self) -> list[Upstream]:
         """Return how the tasks have ended that this run's comes after."""
@@ -491,6 +518,8 @@ class Run:
 
     async def suspend(self, key: str, until: Until) -> NoReturn:
         """End the run: whatever the agent does with the cancellation, its task waits."""
+        if isinstance(until, UntilApprovals):
+            until = UntilApprovals.model_validate_json(self.clean(until.model_dump_json(by_alias=True)))
         self._suspended = Suspended(step=key, until=until)
         if self._scope is not None:
             self._scope.cancel()
@@ -510,7 +539,7 @@ class Run:
         self._pulse.moved()
         if progress is not None:
             progress = progress.model_copy(update={"message": self.redact(progress.message)})
-        self._reporter.tell(self.id, progress, None if state is None else self.redact.known(state))
+        self._reporter.tell(self.id, progress, None if state is None else self.clean(state))
 
     def doing(self, name: str | None) -> None:
         """Note which step is under way."""

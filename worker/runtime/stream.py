@@ -44,39 +44,55 @@ class StreamWriter:
     Args:
         emit: Takes each phrase.
         later: Calls a function after so many seconds, as `loop.call_later`.
+        split: Returns what may be passed on of a text, and what is to wait for its continuation, which must
+            not be long.
     """
 
     def __init__(
-        self, emit: Callable[[Label, str], None], later: Callable[[float, Callable[[], None]], Timer]
+        self,
+        emit: Callable[[Label, str], None],
+        later: Callable[[float, Callable[[], None]], Timer],
+        split: Callable[[str], tuple[str, str]] = lambda text: (text, ""),
     ) -> None:
         self._emit = emit
         self._later = later
+        self._split = split
         self._label: Label | None = None
         self._parts: list[str] = []
         self._chars = 0
         self._timer: Timer | None = None
+        self._held: dict[Label, str] = {}  # what waits
 
     def push(self, text: str, label: Label) -> None:
         """Add `text`, writing what has gathered once a phrase is complete."""
         if not text:
             return
-        if label != self._label:
-            self.flush()
+        first = label != self._label
+        if first:
+            self._write()
             self._label = label
-            self._emit(label, text)
-            return
         self._parts.append(text)
         self._chars += len(text)
-        if self._chars >= PHRASE_CHARS or (self._chars >= _SHORTEST_PHRASE and text[-1] in _ENDS):
-            self.flush()
+        if first or self._chars >= PHRASE_CHARS or (self._chars >= _SHORTEST_PHRASE and text[-1] in _ENDS):
+            self._write()
         elif self._timer is None:
-            self._timer = self._later(FLUSH_S, self.flush)
+            self._timer = self._later(FLUSH_S, self._write)
 
-    def flush(self) -> None:
-        """Write what has gathered."""
+    def flush(self, call: int | None = None) -> None:
+        """Write what has gathered, and what waits: of one call, which is over, or of all."""
+        self._write()
+        for label in [each for each in self._held if call is None or each.call == call]:
+            self._emit(label, self._held.pop(label))
+
+    def _write(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if self._parts and self._label is not None:
-            text, self._parts, self._chars = "".join(self._parts), [], 0
-            self._emit(self._label, text)
+            label, text = self._label, "".join(self._parts)
+            self._parts, self._chars = [], 0
+            shown, rest = self._split(self._held.pop(label, "") + text)
+            if rest:
+                self._held[label] = rest
+            if shown:
+                self._emit(label, shown)

@@ -7,7 +7,7 @@ import inspect
 import json
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Protocol, TypeAlias, get_type_hints
 
 import anyio
@@ -168,6 +168,11 @@ class ToolResult:
     def dump(self) -> str:
         """Return the JSON text that the call's step keeps."""
         return dumped(asdict(self))
+
+    def without(self, clean: Callable[[str], str]) -> ToolResult:
+        """Return it with its text as `clean` leaves it."""
+        content = clean(self.content)
+        return self if content == self.content else replace(self, content=content)
 
     @classmethod
     def load(cls, text: str) -> ToolResult:
