@@ -507,6 +507,7 @@ describe("agents", () => {
     ["models", { model: "a", models: ["b"] }, { models: Array.from({ length: 20 }, (_, i) => `p/m${i}`) }],
     ["models", { models: [] }, { models: ["p/m"] }],
     ["models", { models: Array.from({ length: 21 }, (_, i) => `p/m${i}`) }, {}],
+    ["fallbackOn", { fallbackOn: Array(3).fill("refusal") }, { fallbackOn: ["refusal", "content_filter"] }],
     ["tools", { tools: ["a b"] }, { tools: ["x".repeat(64), "github_*"] }],
     ["tools", { tools: ["x".repeat(65)] }, {}],
     ["tools", { tools: Array(129).fill("t") }, { tools: Array(128).fill("t") }],
@@ -527,7 +528,14 @@ describe("agents", () => {
 
   test("a worker is told what its LLM agent should be", async () => {
     const outputSchema = '{"type":"string"}';
-    const more = { models: ["a/b", "c"], tools: ["search"], outputSchema, limits: { maxTurns: 3 } };
+    const fallbackOn: ("refusal" | "content_filter")[] = ["refusal", "content_filter"];
+    const more = {
+      models: ["a/b", "c"],
+      fallbackOn,
+      tools: ["search"],
+      outputSchema,
+      limits: { maxTurns: 3 },
+    };
     Object.assign(spec.llm, more);
     await sync(spec);
     const worker = await at.worker();

@@ -14,6 +14,7 @@ export type LlmLimits = Infer<typeof vLlmLimits>;
 
 export const llmFields = {
   models: v.optional(v.array(v.string())), // an ordered chain; `model` is then null
+  fallbackOn: v.optional(v.array(v.union(v.literal("content_filter"), v.literal("refusal")))), // the next model is asked then too
   tools: v.optional(v.array(v.string())), // names of tools that its workers have
   outputSchema: v.optional(v.string()), // JSON text: the schema that its output fits
   limits: v.optional(vLlmLimits),

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -387,6 +388,23 @@ async def test_an_agent_of_the_registry_plays_the_same_loop() -> None:
     assert output(task) == {"text": "done", "finish": "stop", "model": "m-1"}
     assert list(task.steps) == ["turn#1", "turn#1/0:add", "turn#2"]
     assert model.requests[0].model == "p/a"
+
+
+@pytest.mark.parametrize(("chosen", "ends"), [([], "refusal"), (["refusal"], None)])
+async def test_the_next_model_is_asked_after_a_refusal_only_if_the_agent_says_so(
+    chosen: list[Any], ends: str | None
+) -> None:
+    refusal = replace(says(""), refusal="I may not", finish="refusal")
+    agent = LlmAgent(models=["p/a", "p/b"], fallback_on=chosen, output=SCHEMA)
+    task, model = await played(agent, refusal, says(GOOD))
+    assert [request.model for request in model.requests] == ["p/a", "p/b"][: 1 if ends else 2]
+    if ends is None:
+        assert output(task)[1] == {"name": "Bonn", "people": 3}
+    else:
+        assert code(task) == ends
+    named = PLAIN.model_copy(update={"models": ["p/a", "p/b"], "fallback_on": chosen or None})
+    _, asked = await registered(named, refusal, says("done"))
+    assert len(asked.requests) == (1 if ends else 2)
 
 
 async def test_the_output_of_an_agent_of_the_registry_is_what_its_schema_says() -> None:

@@ -61,10 +61,14 @@ class LlmLimits(Wire):
     max_ms: float | None = OMITTED
 
 
+FallbackOn = Literal["content_filter", "refusal"]
+
+
 class LlmSpec(Wire):
     """The registry row of an agent that a model plays.
 
-    `models` is an ordered chain, `model` the form for one; `output_schema` is JSON text.
+    `models` is an ordered chain, `model` the form for one; `fallback_on` names what a model may end with so
+    that the next is asked; `output_schema` is JSON text.
     """
 
     model: str | None
@@ -72,6 +76,7 @@ class LlmSpec(Wire):
     temperature: float | None
     max_output_tokens: int | None
     models: list[str] | None = OMITTED
+    fallback_on: list[FallbackOn] | None = OMITTED
     tools: list[str] | None = OMITTED
     output_schema: str | None = OMITTED
     limits: LlmLimits | None = OMITTED

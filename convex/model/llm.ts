@@ -28,7 +28,7 @@ const MOST: Record<keyof LlmLimits, number> = {
 
 /** @param field - the name of the agent, as messages say it */
 export function checkLlm(field: string, llm: Infer<typeof vLlm>): void {
-  const { prompt, model, models, tools = [], outputSchema, limits = {} } = llm;
+  const { prompt, model, models, fallbackOn = [], tools = [], outputSchema, limits = {} } = llm;
   if (!fitsIn(prompt, MAX_PROMPT_BYTES)) {
     throw refuse("payload_too_large", `${field}.prompt: over ${MAX_PROMPT_BYTES} bytes; shorten it.`);
   }
@@ -38,6 +38,9 @@ export function checkLlm(field: string, llm: Infer<typeof vLlm>): void {
       throw refuse("invalid_argument", `${field}.models: ${models.length} given; 1 to ${MAX_MODELS}.`);
     }
     for (const name of models) checkKey(`${field}.models`, name);
+  }
+  if (fallbackOn.length > 2) {
+    throw refuse("invalid_argument", `${field}.fallbackOn: ${fallbackOn.length} given, at most 2.`);
   }
   if (tools.length > MAX_TOOLS) {
     throw refuse("invalid_argument", `${field}.tools: ${tools.length} given, at most ${MAX_TOOLS}.`);

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from pydantic import BaseModel, ValidationError
 
 from worker.errors import NonRetryable
-from worker.models import LlmSpec
+from worker.models import FallbackOn, LlmSpec
 from worker.runtime.loop import Call, Limits
 from worker.runtime.schema import Schema, SchemaError
 from worker.runtime.tools import Tool, explained
@@ -59,6 +59,7 @@ class LlmAgent:
     Attributes:
         prompt: The system's message.
         models: Whom to ask, in order: the next when one fails. None: the worker's default.
+        fallback_on: "content_filter" and "refusal": that the next model is asked after these too.
         temperature: The provider's default unless given.
         max_output_tokens: Of each turn; the provider's default unless given.
         tools: What the model may call: tools, or names of the worker's.
@@ -77,6 +78,7 @@ class LlmAgent:
 
     prompt: str = ""
     models: Sequence[str] = ()
+    fallback_on: Sequence[FallbackOn] = ()
     temperature: float | None = None
     max_output_tokens: int | None = None
     tools: Sequence[str | Tool] = ()
@@ -96,6 +98,7 @@ class LlmAgent:
         return cls(
             prompt=spec.prompt,
             models=spec.models or ([spec.model] if spec.model else ()),
+            fallback_on=spec.fallback_on or (),
             temperature=spec.temperature,
             max_output_tokens=spec.max_output_tokens,
             tools=spec.tools or (),

@@ -178,6 +178,7 @@ class _LlmRun:
             Prompt(
                 messages=list(loop.messages),
                 models=tuple(agent.models),
+                fallback_on=tuple(agent.fallback_on),
                 temperature=agent.temperature,
                 max_output_tokens=agent.max_output_tokens,
                 tools=self._described,
