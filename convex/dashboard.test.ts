@@ -200,12 +200,28 @@ describe("workers and queues", () => {
     expect((await worker.inbox()).assigned).toEqual([]);
     const { workers } = await at.t.query(api.dashboard.workers, { key });
     expect(workers).toMatchObject([
-      { name: "w", live: true, draining: true, busy: false, clocks: null },
-      { name: "first", live: false, beatAt: null },
+      { name: "w", live: true, draining: true },
+      { name: "first", live: false },
     ]);
     const drain = (name: string) => at.t.mutation(api.dashboard.drain, { key: KEYS.operator, worker: name });
     await expect(drain("first")).rejects.toThrow("gone already");
     await expect(drain("nobody")).rejects.toThrow("No worker");
+  });
+
+  test("a worker that lives was heard when it last synced, and told its clocks then", async () => {
+    const beats = () => at.t.query(api.dashboard.beats, { key });
+    expect(await beats()).toEqual([{ name: "w", busy: false, at: Date.now(), clocks: null }]);
+    await at.submit();
+    await at.pass();
+    await worker.begin();
+    vi.advanceTimersByTime(2_000);
+    const clocks = { inboxAgeMs: 250, silent: [] };
+    await worker.sync({ clocks });
+    const heardAt = Date.now();
+    vi.advanceTimersByTime(1_000);
+    expect(await beats()).toEqual([{ name: "w", busy: true, at: heardAt, clocks }]);
+    await at.t.mutation(api.worker.drain, { key: KEYS.worker, session: worker.session, final: true });
+    expect(await beats()).toEqual([]);
   });
 
   test("a queue is counted up to its bound, from the oldest of what was counted on", async () => {

@@ -6,6 +6,7 @@ import * as Dashboard from "./model/dashboard";
 import { knownId } from "./model/text";
 import {
   vAttempt,
+  vBeat,
   vCallerView,
   vCallRow,
   vForkLinks,
@@ -63,6 +64,13 @@ export const workers = viewerQuery({
   args: {},
   returns: v.object({ workers: v.array(vWorkerRow), more: v.boolean() }),
   handler: (ctx) => Dashboard.workers(ctx),
+});
+
+/** To be asked from time to time, not subscribed to: it would run again with every sync of every worker. */
+export const beats = viewerQuery({
+  args: {},
+  returns: v.array(vBeat),
+  handler: (ctx) => Dashboard.beats(ctx),
 });
 
 export const queues = viewerQuery({

@@ -98,11 +98,17 @@ export const vWorkerRow = v.object({
   live: v.boolean(),
   draining: v.boolean(),
   endpoint: v.boolean(), // a stand-in for an address that runs are pushed to
-  busy: v.boolean(), // it holds runs
-  beatAt: v.union(v.number(), v.null()), // its process was last heard; null: it is gone, or an endpoint
-  clocks: v.union(vClocks, v.null()), // as its last sync told them
 });
 export type WorkerRow = Infer<typeof vWorkerRow>;
+
+/** What changes with each sync of a worker that lives. */
+export const vBeat = v.object({
+  name: v.string(),
+  busy: v.boolean(), // it holds runs
+  at: v.number(), // its process was last heard
+  clocks: v.union(vClocks, v.null()), // as its last sync told them
+});
+export type Beat = Infer<typeof vBeat>;
 
 export const vQueueRow = v.object({
   queue: v.string(),

@@ -17,6 +17,7 @@ import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
 import type {
   AttemptView,
+  Beat,
   CallRow,
   ForkLinks,
   ListFilter,
@@ -167,34 +168,49 @@ async function originOf(
   return { task: of, status, at, effects, changed: Object.keys(change).sort() };
 }
 
-/** Those that live, and beside them the last that are gone. */
+/**
+ * Those that live, and beside them the last that are gone. It reads no heartbeat, so a subscription to it sleeps while
+ * workers merely live and work.
+ */
 export async function workers(ctx: QueryCtx): Promise<{ workers: WorkerRow[]; more: boolean }> {
-  const live = await ctx.db
-    .query("workers")
-    .withIndex("by_live", (q) => q.eq("live", true))
-    .take(DASHBOARD_WORKERS + 1);
+  const live = await liveWorkers(ctx, DASHBOARD_WORKERS + 1);
   const gone = await ctx.db
     .query("workers")
     .withIndex("by_live", (q) => q.eq("live", false))
     .order("desc")
     .take(Math.max(0, DASHBOARD_WORKERS - live.length) + 1);
   const found = [...live, ...gone];
-  const rows: WorkerRow[] = [];
-  for (const worker of found.slice(0, DASHBOARD_WORKERS)) rows.push(await workerRow(ctx, worker));
-  return { workers: rows, more: found.length > DASHBOARD_WORKERS };
+  return {
+    workers: found.slice(0, DASHBOARD_WORKERS).map(workerRow),
+    more: found.length > DASHBOARD_WORKERS,
+  };
 }
 
-async function workerRow(ctx: QueryCtx, worker: Doc<"workers">): Promise<WorkerRow> {
-  const { name, version, queues, labels, llm, capacity, live, draining, session } = worker;
+const liveWorkers = (ctx: QueryCtx, most: number): Promise<Doc<"workers">[]> =>
+  ctx.db
+    .query("workers")
+    .withIndex("by_live", (q) => q.eq("live", true))
+    .take(most);
+
+function workerRow(worker: Doc<"workers">): WorkerRow {
+  const { name, version, queues, labels, llm, capacity, live, draining, agents } = worker;
   const endpoint = worker.endpoint !== undefined;
-  const beat = session === null || endpoint ? null : await heartbeatOf(ctx, session);
-  const busy = beat?.state === "busy";
   return {
-    ...{ name, version, queues, labels, llm, capacity, live, draining, endpoint, busy },
-    agents: worker.agents.length,
-    beatAt: beat === null ? null : beat.expiresAt - (busy ? leaseMs() : IDLE_LEASE_MS),
-    clocks: beat?.clocks ?? null,
+    ...{ name, version, queues, labels, llm, capacity, live, draining, endpoint },
+    agents: agents.length,
   };
+}
+
+/** When each worker that lives was last heard, and what it told then. Endpoints are not heard. */
+export async function beats(ctx: QueryCtx): Promise<Beat[]> {
+  const found: Beat[] = [];
+  for (const { name, session, endpoint } of await liveWorkers(ctx, DASHBOARD_WORKERS)) {
+    if (session === null || endpoint !== undefined) continue;
+    const { state, expiresAt, clocks = null } = await heartbeatOf(ctx, session);
+    const busy = state === "busy";
+    found.push({ name, busy, at: expiresAt - (busy ? leaseMs() : IDLE_LEASE_MS), clocks });
+  }
+  return found;
 }
 
 /** What waits in each queue and since when. At most DASHBOARD_QUEUE_ROWS tasks of a queue are counted. */

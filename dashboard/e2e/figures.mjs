@@ -180,19 +180,10 @@ async function boxes(browser) {
   await context.close();
 }
 
-/** How often each public function has run, as the host counts it. */
-async function counts(stage) {
-  const text = await (await fetch(`${stage.url}/metrics`)).text();
-  const found = {};
-  for (const [, path, runs] of text.matchAll(/^convex_function_calls_total\{.*path="([^"]+)"\} (\d+)$/gm))
-    found[path] = (found[path] ?? 0) + Number(runs);
-  return found;
-}
-
 async function calls(stage, browser, key, worker, busy) {
   await using visitor = await visit(browser, stage.url, { path: "/", key });
   await visitor.page.locator(".chart canvas").first().waitFor();
-  const before = await counts(stage);
+  const before = await stage.calls();
   const end = Date.now() + seconds * 1_000;
   let runs = 0;
   for (let next = Date.now(); busy && Date.now() < end; next += (seconds * 1_000) / BUSY_RUNS) {
@@ -204,7 +195,7 @@ async function calls(stage, browser, key, worker, busy) {
     await pause(Math.max(0, Math.min(next + (seconds * 1_000) / BUSY_RUNS, end) - Date.now()));
   }
   await pause(Math.max(0, end - Date.now()));
-  const after = await counts(stage);
+  const after = await stage.calls();
   const shown = ["dashboard:", "stats:", "agents:list", "tasks:get", "tasks:list", "runs:"];
   const each = Object.fromEntries(
     Object.entries(after)

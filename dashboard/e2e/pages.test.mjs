@@ -230,13 +230,29 @@ describe("the other pages", () => {
     await shown.getByText("idle").waitFor();
     await stage.submit({ queue: "clocked" });
     const [{ run }] = await worker.take();
-    await worker.sync({
-      clocks: { inboxAgeMs: 250, silent: [{ run, ms: 9_000, on: "model", name: "m", attempt: 1 }] },
-    });
+    worker.clocks = { inboxAgeMs: 250, silent: [{ run, ms: 9_000, on: "model", name: "m", attempt: 1 }] };
+    await worker.sync();
+    await page.reload(); // clocks are asked for every 10 s: a page that opens has them at once
     await shown.getByText("at work").waitFor();
     await shown.getByText("250 ms ago").waitFor();
     await shown.getByText("1", { exact: true }).waitFor();
     await worker.finish(run);
+  });
+
+  test("an open overview costs no call for what a worker says of itself, however often", async () => {
+    await using visitor = await open("/");
+    await visitor.page.locator("tr[data-worker]").first().waitFor();
+    const worker = await stage.worker({ worker: "talkative", queues: ["talkative"] });
+    await visitor.page.locator('tr[data-worker="talkative"]').waitFor();
+    const before = await stage.calls();
+    const began = Date.now();
+    for (let i = 0; i < 40; i++) await worker.sync({ clocks: { inboxAgeMs: i, silent: [] } });
+    await stage.submit({ queue: "afterwards" }); // what the page is told of this, it is told after all of the above
+    await visitor.page.locator('tr[data-queue="afterwards"]').waitFor();
+    const after = await stage.calls();
+    expect(after["dashboard:workers"]).toBe(before["dashboard:workers"]);
+    const asked = after["dashboard:beats"] - before["dashboard:beats"];
+    expect(asked).toBeLessThanOrEqual(2 + (Date.now() - began) / 10_000);
   });
 
   test("agents: the registry, and one of them", async () => {

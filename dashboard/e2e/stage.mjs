@@ -119,6 +119,15 @@ export class Stage {
     return new ScriptedWorker(this, session, name);
   }
 
+  /** How often each public function has run, as the host counts it. @returns {Promise<Record<string, number>>} */
+  async calls() {
+    const text = await (await fetch(`${this.url}/metrics`)).text();
+    const found = {};
+    for (const [, path, runs] of text.matchAll(/^convex_function_calls_total\{.*path="([^"]+)"\} (\d+)$/gm))
+      found[path] = (found[path] ?? 0) + Number(runs);
+    return found;
+  }
+
   async [Symbol.asyncDispose]() {
     await this.host[Symbol.asyncDispose]();
   }
@@ -133,6 +142,9 @@ export class ScriptedWorker {
     setInterval(() => void this.sync().catch(() => {}), BEAT_MS).unref(); // the host may be down, or the session over
   }
 
+  /** What each sync tells of its clocks, as a worker's do. @type {object | undefined} */
+  clocks;
+
   /** Syncs go one after the other, as a worker's do. @type {Promise<unknown>} */
   #last = Promise.resolve();
 
@@ -142,13 +154,13 @@ export class ScriptedWorker {
 
   /** @param {object} [more] */
   sync(more = {}) {
-    const { session } = this;
+    const { session, clocks } = this;
     const empty = { accepted: [], chunks: [], finished: [], acknowledged: [] };
     const answer = this.#last.then(() => {
       this.#seq += 1;
       return this.stage.mutate(
         "worker:sync",
-        { session, seq: this.#seq, ...empty, ...more },
+        { session, seq: this.#seq, ...empty, ...(clocks === undefined ? {} : { clocks }), ...more },
         this.stage.key.worker,
       );
     });

@@ -1,7 +1,13 @@
 /** Live reads and verbs of the control plane, with the session's key. */
-import { useMutation } from "convex/react";
+import { useConvex, useMutation } from "convex/react";
 import type { OptimisticUpdate } from "convex/browser";
-import type { FunctionArgs, FunctionReference, FunctionReturnType, OptionalRestArgs } from "convex/server";
+import {
+  getFunctionName,
+  type FunctionArgs,
+  type FunctionReference,
+  type FunctionReturnType,
+  type OptionalRestArgs,
+} from "convex/server";
 import { useCallback, useEffect, useMemo, useState } from "react";
 import { useRead, type Read } from "../hooks";
 import { useSession } from "./session";
@@ -26,6 +32,51 @@ export function useSteady<Q extends Query>(query: Q, args: Keyless<Q>): Live<Fun
   const [last, setLast] = useState(live.data);
   if (live.data !== undefined && live.data !== last) setLast(live.data);
   return { ...live, data: live.data ?? (live.error === null ? last : undefined) };
+}
+
+/** What a query gave when it was last asked, and when that was. */
+export type Asked<T> = { data: T; at: number };
+
+/**
+ * A query that is asked again after each `everyMs` while the page is seen, and whenever `cause` changes: for what changes so
+ * often that a subscription would cost a call for each change. Of a refusal a subscription beside it tells.
+ */
+export function useAsked<Q extends Query>(
+  query: Q,
+  args: Keyless<Q>,
+  everyMs: number,
+  cause: unknown,
+): Asked<FunctionReturnType<Q>> | undefined {
+  const { key } = useSession();
+  const convex = useConvex();
+  const [asked, setAsked] = useState<Asked<FunctionReturnType<Q>>>();
+  const name = getFunctionName(query);
+  const text = JSON.stringify({ key, ...args });
+  useEffect(() => {
+    let over = false;
+    let due = 0;
+    const ask = async () => {
+      if (document.visibilityState !== "visible" || Date.now() < due) return;
+      due = Infinity; // one at a time: without a connection it takes as long as that
+      const all = JSON.parse(text) as FunctionArgs<Q>;
+      const data = await convex
+        .query(query, ...([all] as unknown as OptionalRestArgs<Q>))
+        .catch(() => undefined);
+      due = Date.now() + everyMs;
+      if (!over && data !== undefined) setAsked({ data: data, at: Date.now() });
+    };
+    const look = () => void ask();
+    look();
+    const timer = setInterval(look, everyMs / 10);
+    document.addEventListener("visibilitychange", look);
+    return () => {
+      over = true;
+      clearInterval(timer);
+      document.removeEventListener("visibilitychange", look);
+    };
+    // eslint-disable-next-line react-hooks/exhaustive-deps -- query and args are what their texts say
+  }, [convex, name, text, everyMs, cause]);
+  return asked;
 }
 
 /**

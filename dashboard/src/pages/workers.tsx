@@ -1,13 +1,33 @@
 import { api } from "../../../convex/_generated/api";
-import type { WorkerRow } from "../../../convex/dashboard.validators";
+import type { Beat, WorkerRow } from "../../../convex/dashboard.validators";
 import type { PageProps } from "../frame";
-import { useLive, useNow, useVerb } from "../live";
+import { useAsked, useLive, useNow, useVerb, type Live } from "../live";
 import { drained } from "../optimistic";
 import { Confirm } from "../parts/confirm";
 import { Empty, Facts, Shown, Table, Tag } from "../parts/states";
 import { hrefOf } from "../route";
 import { mayOperate, useSession } from "../session";
 import { span, visible } from "../text";
+
+const BEATS_MS = 10_000; // how old the clocks that are shown may be
+const LATE_MS = { busy: 15_000, idle: 150_000 };
+
+type Worker = WorkerRow & {
+  /** How it was when that was last asked, and when it was; null: it is gone, an endpoint, or not known yet. */
+  beat: (Beat & { askedAt: number }) | null;
+};
+
+/** Workers as they come, go and drain, live; their clocks as of some seconds ago, whatever there is to do for them. */
+function useWorkers(): Live<{ workers: Worker[]; more: boolean }> {
+  const { data, error } = useLive(api.dashboard.workers, {});
+  const beats = useAsked(api.dashboard.beats, {}, BEATS_MS, data);
+  if (data === undefined) return { data, error };
+  const workers = data.workers.map((row): Worker => {
+    const beat = row.live ? beats?.data.find(({ name }) => name === row.name) : undefined;
+    return { ...row, beat: beat === undefined ? null : { ...beat, askedAt: beats!.at } };
+  });
+  return { data: { workers, more: data.more }, error };
+}
 
 export function WorkersPage({ name }: PageProps) {
   if (name !== undefined) return <WorkerPage name={name} />;
@@ -20,7 +40,7 @@ export function WorkersPage({ name }: PageProps) {
 }
 
 export function WorkerTable({ liveOnly = false }: { liveOnly?: boolean }) {
-  const workers = useLive(api.dashboard.workers, {});
+  const workers = useWorkers();
   return (
     <Shown live={workers}>
       {({ workers, more }) => {
@@ -54,7 +74,8 @@ export function WorkerTable({ liveOnly = false }: { liveOnly?: boolean }) {
   );
 }
 
-function Row({ row, withVerb }: { row: WorkerRow; withVerb: boolean }) {
+function Row({ row, withVerb }: { row: Worker; withVerb: boolean }) {
+  const clocks = row.beat?.clocks ?? null;
   return (
     <tr data-worker={row.name}>
       <td>
@@ -66,10 +87,8 @@ function Row({ row, withVerb }: { row: WorkerRow; withVerb: boolean }) {
       <td>
         <Heard of={row} />
       </td>
-      <td>{row.clocks === null ? "–" : `${span(row.clocks.inboxAgeMs)} ago`}</td>
-      <td>
-        {row.clocks === null ? "–" : row.clocks.silent.length === 0 ? "none" : row.clocks.silent.length}
-      </td>
+      <td>{clocks === null ? "–" : `${span(clocks.inboxAgeMs)} ago`}</td>
+      <td>{clocks === null ? "–" : clocks.silent.length === 0 ? "none" : clocks.silent.length}</td>
       <td>{row.capacity}</td>
       <td>{row.queues.map(visible).join(", ")}</td>
       {withVerb ? (
@@ -81,28 +100,30 @@ function Row({ row, withVerb }: { row: WorkerRow; withVerb: boolean }) {
   );
 }
 
-const State = ({ of: { live, draining, busy, endpoint } }: { of: WorkerRow }) =>
+const State = ({ of: { live, draining, beat, endpoint } }: { of: Worker }) =>
   !live ? (
     <Tag>gone</Tag>
   ) : draining ? (
     <Tag tone="waits">draining</Tag>
   ) : endpoint ? (
     <Tag tone="active">endpoint</Tag>
-  ) : busy ? (
+  ) : beat === null ? (
+    <Tag tone="good">here</Tag>
+  ) : beat.busy ? (
     <Tag tone="active">at work</Tag>
   ) : (
     <Tag tone="good">idle</Tag>
   );
 
 /** Its process's clock: a busy worker is heard every few seconds, an idle one once a minute. */
-function Heard({ of: { beatAt, busy } }: { of: WorkerRow }) {
+function Heard({ of: { beat } }: { of: Worker }) {
   const now = useNow();
-  if (beatAt === null) return "–";
-  const late = now - beatAt > (busy ? 15_000 : 150_000);
-  return <span className={late ? "bad-text" : undefined}>{span(now - beatAt)} ago</span>;
+  if (beat === null) return "–";
+  const late = beat.askedAt - beat.at > (beat.busy ? LATE_MS.busy : LATE_MS.idle);
+  return <span className={late ? "bad-text" : undefined}>{span(now - beat.at)} ago</span>;
 }
 
-function Drain({ of: { name, live, draining, endpoint } }: { of: WorkerRow }) {
+function Drain({ of: { name, live, draining, endpoint } }: { of: Worker }) {
   const { caller } = useSession();
   const drain = useVerb(api.dashboard.drain, drained);
   if (!live || draining || endpoint || !mayOperate(caller)) return null;
@@ -119,7 +140,7 @@ function Drain({ of: { name, live, draining, endpoint } }: { of: WorkerRow }) {
 }
 
 function WorkerPage({ name }: { name: string }) {
-  const workers = useLive(api.dashboard.workers, {});
+  const workers = useWorkers();
   return (
     <>
       <Shown live={workers}>
@@ -135,14 +156,15 @@ function WorkerPage({ name }: { name: string }) {
                 </Empty>
               </>
             );
-          return <Worker row={row} />;
+          return <WorkerFacts row={row} />;
         }}
       </Shown>
     </>
   );
 }
 
-function Worker({ row }: { row: WorkerRow }) {
+function WorkerFacts({ row }: { row: Worker }) {
+  const clocks = row.beat?.clocks ?? null;
   return (
     <>
       <div className="heading">
@@ -155,10 +177,7 @@ function Worker({ row }: { row: WorkerRow }) {
       <Facts
         of={[
           ["Process heard", <Heard of={row} />],
-          [
-            "Inbox loop turned",
-            row.clocks === null ? "not told" : `${span(row.clocks.inboxAgeMs)} before that`,
-          ],
+          ["Inbox loop turned", clocks === null ? "not told" : `${span(clocks.inboxAgeMs)} before that`],
           ["Room for", `${row.capacity} runs`],
           ["Queues", row.queues.map(visible).join(", ")],
           ["Labels", row.labels.length === 0 ? "none" : row.labels.map(visible).join(", ")],
@@ -168,11 +187,11 @@ function Worker({ row }: { row: WorkerRow }) {
         ]}
       />
       <h2>Silent runs</h2>
-      {row.clocks === null || row.clocks.silent.length === 0 ? (
+      {clocks === null || clocks.silent.length === 0 ? (
         <Empty>None: all that it holds moves.</Empty>
       ) : (
         <ul className="plain">
-          {row.clocks.silent.map(({ run, ms, on, name, attempt }) => (
+          {clocks.silent.map(({ run, ms, on, name, attempt }) => (
             <li key={run}>
               <span className="mono">{run.slice(0, 12)}</span> for {span(ms)}, in{" "}
               {name === null ? on : visible(name)}
