@@ -27,7 +27,7 @@ TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
     provider, exporter = TracerProvider(), InMemorySpanExporter()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(trace, "get_tracer", lambda *_: provider.get_tracer("test"))
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
     return exporter
 
 
@@ -117,6 +117,10 @@ print(type(tracing.tracer()).__name__, any(m.startswith("opentelemetry.") for m 
         [sys.executable, "-c", source], check=True, capture_output=True, text=True, timeout=60
     )
     assert told.stdout.split() == ["Tracer", "False"]
+
+
+def test_where_nothing_is_set_up_to_take_spans_none_are_made() -> None:
+    assert type(tracing.tracer()) is tracing.Tracer
 
 
 @pytest.fixture
