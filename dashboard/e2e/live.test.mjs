@@ -18,6 +18,7 @@ const EXAMPLE = fileURLToPath(new URL("../example", import.meta.url));
 const AGENTS = [
   ["writer", { models: ["scripted-writer"], prompt: "You write." }],
   ["payer", { models: ["scripted-agent"], prompt: "You pay.", tools: ["pay"] }],
+  ["wirer", { models: ["scripted-agent"], prompt: "You wire.", tools: ["wire"] }],
   ["careful", { models: ["scripted-truncate", "scripted-instant"], prompt: "You write in any case." }],
 ];
 
@@ -35,15 +36,15 @@ beforeAll(async () => {
       llm: { model: null, temperature: null, maxOutputTokens: null, ...llm },
     })),
   });
-  worker = startWorker(stage, model, {
-    ...{ name: "live-1", queues: ["default"], modules: ["tests.paying_tools"] },
-  });
+  worker = start();
 });
 afterAll(async () => {
   await browser?.close();
   for (const each of [worker, model, stage]) await each?.[Symbol.asyncDispose]();
 });
 
+const start = () =>
+  startWorker(stage, model, { name: "live-1", queues: ["default"], modules: ["tests.paying_tools"] });
 const open = (at, more = {}) => visit(browser, stage.url, { path: at, key: stage.key.operator, ...more });
 const badge = (page, status) => page.locator(".heading .badge", { hasText: status }).waitFor();
 const textOf = (page) =>
@@ -73,10 +74,12 @@ describe("with a worker process and a simulated model", () => {
     await using visitor = await open("/tasks");
     const { page } = visitor;
     const task = await submitByForm(page, "writer", "Count. [[script: chunks n=120 bytes=8 every=25]]");
-    await badge(page, "running");
     const before = await longer(page, 40);
+    model.child.kill("SIGSTOP"); // however long the reload takes, it is in mid-stream
+    await badge(page, "running");
     await page.reload();
-    await badge(page, "running"); // it is in its middle still
+    await badge(page, "running");
+    model.child.kill("SIGCONT");
     const after = await longer(page, before.length);
     expect(after.startsWith(before)).toBe(true);
     await badge(page, "succeeded");
@@ -147,7 +150,8 @@ describe("with a worker process and a simulated model", () => {
         build: { outDir: folder, emptyOutDir: true },
       });
       await new Promise((resolve) => files.listen(0, "127.0.0.1", resolve));
-      const input = JSON.stringify("Explain. [[script: chunks n=80 bytes=8 every=25]]");
+      model.child.kill("SIGSTOP"); // the page is there before the first token
+      const input = JSON.stringify("Explain. [[script: chunks n=60 bytes=8 every=25]]");
       const task = await stage.submit({ agent: "writer", input });
       const context = await browser.newContext();
       const page = await context.newPage();
@@ -156,6 +160,7 @@ describe("with a worker process and a simulated model", () => {
         page.goto(`http://127.0.0.1:${files.address().port}/?${new URLSearchParams({ task: id, key })}`);
       await show(task, await stage.newKey("viewer", { label: "app" }));
       await page.getByRole("heading", { name: "writer: running" }).waitFor();
+      model.child.kill("SIGCONT");
       const written = () => page.locator("article p").textContent();
       const some = await until(written, (text) => text.length > 0);
       await page.getByRole("heading", { name: "writer: succeeded" }).waitFor();
@@ -173,8 +178,29 @@ describe("with a worker process and a simulated model", () => {
     }
   });
 
+  test("of a call that its worker died in, a person says that it happened, and what came of it", async () => {
+    const input = JSON.stringify("Wire. [[script: agent turns=2 calls=1]]");
+    const task = await stage.submit({ agent: "wirer", input });
+    await using visitor = await open(`/tasks/${task}`);
+    const { page } = visitor;
+    const wired = page.locator('[data-step="turn#1/0:wire"]');
+    await wired.getByText("intended", { exact: true }).waitFor();
+    await worker[Symbol.asyncDispose](); // it is killed
+    worker = start();
+    await badge(page, "waiting approval");
+    await wired.getByText("in doubt", { exact: true }).waitFor();
+    await page.getByRole("region", { name: "Arguments of wire" }).getByText('"amount": 1').waitFor();
+    await page.getByLabel("If it happened").fill('"receipt 7"');
+    await page.getByRole("button", { name: "It happened: go on with this" }).click();
+    await badge(page, "succeeded");
+    await wired.getByText("done", { exact: true }).waitFor();
+    await wired.getByText("Its result").click();
+    await wired.getByText("receipt 7").waitFor();
+  });
+
   test("drained from the Workers page, the process finishes what it holds and ends", async () => {
-    const input = JSON.stringify("Finish. [[script: chunks n=60 bytes=8 every=25]]");
+    model.child.kill("SIGSTOP"); // the worker holds a run until it is seen to be draining
+    const input = JSON.stringify("Finish. [[script: chunks n=20 bytes=8 every=25]]");
     const task = await stage.submit({ agent: "writer", input });
     await until(
       async () => (await stage.query("tasks:get", { task })).status,
@@ -186,6 +212,8 @@ describe("with a worker process and a simulated model", () => {
     await shown.getByRole("button", { name: "Drain…" }).click();
     await page.getByRole("alertdialog").getByRole("button", { name: "Drain it" }).click();
     await shown.getByText("draining").waitFor();
+    expect(worker.ended).toBeNull();
+    model.child.kill("SIGCONT");
     await until(
       async () => worker.ended,
       (ended) => ended !== null,

@@ -80,8 +80,12 @@ const ROWS: [string, (of: Compared) => ReactNode][] = [
       tools.length === 0 ? "none" : tools.map(({ tool, calls }) => `${visible(tool)} × ${calls}`).join(", "),
   ],
   ["Model", ({ usage: { model } }) => (model === null ? "none" : visible(model))],
-  ["Tokens", ({ usage }) => (usage.inputTokens === null ? "?" : tokensOf(usage))],
-  ["Cost", ({ usage: { costMicros } }) => (costMicros === null ? "no price is known" : dollars(costMicros))],
+  ["Tokens", ({ turns, usage }) => (turns === 0 ? "none" : tokensOf(usage))],
+  [
+    "Cost",
+    ({ turns, usage: { costMicros } }) =>
+      costMicros !== null ? dollars(costMicros) : turns === 0 ? "none" : "no price is known",
+  ],
   ["Error", ({ error }) => (error === null ? "none" : `${visible(error.code)}: ${visible(error.message)}`)],
 ];
 
