@@ -2,7 +2,7 @@ import { httpRouter } from "convex/server";
 import { internal } from "./_generated/api";
 import { httpAction } from "./_generated/server";
 import { handle as autoscale } from "./autoscale";
-import { callback, input } from "./push";
+import { ask, callback, input } from "./push";
 import { handle as webhook } from "./webhooks";
 
 const http = httpRouter();
@@ -19,6 +19,7 @@ http.route({
 
 // Signed by the endpoint that holds the run which the body names; anything else is refused.
 http.route({ path: "/push/callback", method: "POST", handler: callback });
+http.route({ path: "/push/ask", method: "POST", handler: ask });
 http.route({ path: "/push/input", method: "POST", handler: input });
 
 // Signed by the sender, with the secrets of the webhook that the path names.

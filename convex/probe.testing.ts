@@ -55,6 +55,12 @@ export const keyRows = internalQuery({
   handler: async (ctx) => JSON.stringify(await ctx.db.query("keys").take(100)),
 });
 
+export const controls = internalQuery({
+  args: {},
+  returns: v.array(v.id("controls")),
+  handler: async (ctx) => (await ctx.db.query("controls").take(100)).map(({ _id }) => _id),
+});
+
 export const pendingJobs = internalQuery({
   args: {},
   returns: v.array(v.string()),
@@ -62,6 +68,16 @@ export const pendingJobs = internalQuery({
     const jobs = await ctx.db.system.query("_scheduled_functions").take(1_000);
     return jobs.filter((job) => job.state.kind === "pending").map((job) => job.name.replace(".js:", ":"));
   },
+});
+
+/** What was ever scheduled, whatever became of it. */
+export const everyJob = internalQuery({
+  args: {},
+  returns: v.array(v.string()),
+  handler: async (ctx) =>
+    (await ctx.db.system.query("_scheduled_functions").take(1_000)).map(({ name }) =>
+      name.replace(".js:", ":"),
+    ),
 });
 
 /** Let what is scheduled under this name never run. */

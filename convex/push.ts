@@ -4,15 +4,18 @@ import { internal } from "./_generated/api";
 import type { Id } from "./_generated/dataModel";
 import { env, httpAction, internalAction, internalMutation, internalQuery } from "./_generated/server";
 import {
-  CANCEL_CALL_MS,
+  CONTROL_CALL_MS,
   HEALTH_TIMEOUT_MS,
   MAX_ANSWER_BYTES,
+  MAX_ASK_BYTES,
   MAX_HEALTH_BYTES,
   WAKE_TIMEOUT_MS,
 } from "./constants";
 import { answerOf, readReport, runsIn, vAnswer, vReport, type Reply } from "./model/answers";
+import { answerQuestion, meetDemand, readAsked, vDemand, vQuestion } from "./model/asking";
 import * as Attending from "./model/attending";
 import { call } from "./model/calling";
+import type { Refusal } from "./errors";
 import * as Push from "./model/push";
 import { flaw, secretsOf } from "./model/signing";
 import { vAssignment } from "./validators";
@@ -39,6 +42,7 @@ export const deliver = internalAction({
       ...assignment,
       inputUrl: large ? `${env.CONVEX_SITE_URL}/push/input` : null,
       callbackUrl: `${env.CONVEX_SITE_URL}/push/callback`,
+      askUrl: `${env.CONVEX_SITE_URL}/push/ask`,
       answerWithinMs: timeoutMs,
     });
     const sent = { url, method: "POST" as const, id: run, body, secretVariable, timeoutMs };
@@ -100,22 +104,25 @@ export const wake = internalAction({
   },
 });
 
-/** Tell an endpoint that a run is not wanted any more, as well as it can be told: the run's time is limited in any case. */
-export const cancel = internalAction({
-  args: { run: v.id("runs"), reason: v.string() },
+/**
+ * Tell an endpoint something of a run that it holds: to stop it or to hand it back, a signal, what it may spend. What it does not
+ * hear, or not of this run yet, it is told again when its alarm rings.
+ */
+export const tell = internalAction({
+  args: { control: v.id("controls") },
   returns: v.null(),
-  handler: async (ctx, { run, reason }) => {
-    const route = await ctx.runQuery(internal.push.routeOfRun, { run });
-    if (route === null) return null;
-    await call({
-      url: route.url,
-      method: "POST",
-      id: `cancel-${run}`,
-      body: JSON.stringify({ type: "cancel", run, reason }),
-      secretVariable: route.secretVariable,
-      timeoutMs: CANCEL_CALL_MS,
+  handler: async (ctx, { control }) => {
+    const told = await ctx.runQuery(internal.push.toTell, { control });
+    if (told === null) return null;
+    const { url, secretVariable, body } = told;
+    const reply = await call({
+      ...{ url, method: "POST", id: `control-${control}`, body, secretVariable },
+      timeoutMs: CONTROL_CALL_MS,
       maxBytes: MAX_HEALTH_BYTES,
     });
+    if ("failure" in reply || reply.status >= 500 || reply.status === 404 || reply.status === 429)
+      return null;
+    await persistently(() => ctx.runMutation(internal.push.heard, { control }));
     return null;
   },
 });
@@ -145,19 +152,53 @@ export const callback = httpAction(async (ctx, request) => {
   const read = await readSigned(ctx, request);
   if (read instanceof Response) return read;
   const report = readReport(read.value);
-  const { attempt } = read.value as { attempt?: unknown };
-  if (typeof attempt !== "number") return refused(400, "invalid_argument", "attempt: a number is needed.");
+  const attempt = attemptIn(read.value);
+  if (attempt === null) return noAttempt();
   if (typeof report === "string") return refused(400, "invalid_argument", report);
   const { run, message } = read;
-  try {
+  return orRefused(async () => {
     const called = await ctx.runMutation(internal.push.called, { message, run, attempt, report });
     return called.ok ? Response.json({ stop: called.stop }) : refused(409, called.code, called.message);
-  } catch (error) {
-    const { data } = error as { data?: { code: string; message: string } };
-    if (data === undefined) throw error;
-    return refused(400, data.code, data.message);
-  }
+  });
 });
+
+/** An endpoint asks something for a run: what it has done before, for children, for room for a large output. */
+export const ask = httpAction(async (ctx, request) => {
+  const read = await readSigned(ctx, request, MAX_ASK_BYTES);
+  if (read instanceof Response) return read;
+  const asked = readAsked(read.value);
+  if (typeof asked === "string") return refused(400, "invalid_argument", asked);
+  const attempt = attemptIn(read.value);
+  if (attempt === null) return noAttempt();
+  const of = { run: read.run, attempt };
+  return orRefused(async () => {
+    const answer =
+      asked.kind === "question"
+        ? await ctx.runQuery(internal.push.answer, { ...of, question: asked.question })
+        : await ctx.runMutation(internal.push.meet, { ...of, demand: asked.demand });
+    return answer === null
+      ? refused(409, "run_ended", "The run has ended, or has another attempt.")
+      : new Response(answer, { headers: { "content-type": "application/json" } });
+  });
+});
+
+const attemptIn = (value: unknown): number | null => {
+  const { attempt } = value as { attempt?: unknown };
+  return typeof attempt === "number" ? attempt : null;
+};
+
+const noAttempt = () => refused(400, "invalid_argument", "attempt: a number is needed.");
+
+/** What a function refuses, its caller has to answer for. */
+async function orRefused(answer: () => Promise<Response>): Promise<Response> {
+  try {
+    return await answer();
+  } catch (error) {
+    const { data } = error as { data?: Refusal };
+    if (data === undefined) throw error;
+    return refused(data.code === "not_found" ? 404 : 400, data.code, data.message);
+  }
+}
 
 /** An endpoint fetches an input that is too large for its letter. */
 export const input = httpAction(async (ctx, request) => {
@@ -172,10 +213,14 @@ type HttpCtx = Parameters<Parameters<typeof httpAction>[0]>[0];
 type Read = { value: unknown; run: Id<"runs">; message: string };
 
 /** The body of a request, if the endpoint that holds the run it names has signed it. Who has not, learns nothing. */
-async function readSigned(ctx: HttpCtx, request: Request): Promise<Read | Response> {
-  if (Number(request.headers.get("content-length") ?? 0) > MAX_ANSWER_BYTES) return tooLarge();
+async function readSigned(
+  ctx: HttpCtx,
+  request: Request,
+  maxBytes: number = MAX_ANSWER_BYTES,
+): Promise<Read | Response> {
+  if (Number(request.headers.get("content-length") ?? 0) > maxBytes) return tooLarge(maxBytes);
   const bytes = await request.arrayBuffer();
-  if (bytes.byteLength > MAX_ANSWER_BYTES) return tooLarge();
+  if (bytes.byteLength > maxBytes) return tooLarge(maxBytes);
   const body = new TextDecoder().decode(bytes);
   const [id, timestamp, signature] = ["id", "timestamp", "signature"].map((name) =>
     request.headers.get(`webhook-${name}`),
@@ -204,7 +249,8 @@ function jsonOf(text: string): unknown {
 const refused = (status: number, code: string, message: string) =>
   Response.json({ code, message }, { status });
 
-const tooLarge = () => refused(413, "payload_too_large", `At most ${MAX_ANSWER_BYTES} bytes are taken.`);
+const tooLarge = (maxBytes: number) =>
+  refused(413, "payload_too_large", `At most ${maxBytes} bytes are taken.`);
 
 /* ---- what the actions read and write ---- */
 
@@ -237,6 +283,41 @@ export const called = internalMutation({
     }),
   ),
   handler: (ctx, given) => Push.takeCallback(ctx, given, Date.now()),
+});
+
+/** @returns JSON text; null when the run is not to be asked about any more */
+export const answer = internalQuery({
+  args: { run: v.id("runs"), attempt: v.number(), question: vQuestion },
+  returns: v.union(v.string(), v.null()),
+  handler: async (ctx, { run: id, attempt, question }) => {
+    const run = await Push.liveRun(ctx, id, attempt);
+    return run && JSON.stringify(await answerQuestion(ctx, run, question));
+  },
+});
+
+/** @returns as `answer` does */
+export const meet = internalMutation({
+  args: { run: v.id("runs"), attempt: v.number(), demand: vDemand },
+  returns: v.union(v.string(), v.null()),
+  handler: async (ctx, { run: id, attempt, demand }) => {
+    const run = await Push.liveRun(ctx, id, attempt);
+    return run && JSON.stringify(await meetDemand(ctx, run, demand));
+  },
+});
+
+export const toTell = internalQuery({
+  args: { control: v.id("controls") },
+  returns: v.union(v.null(), v.object({ ...vRoute.fields, run: v.id("runs"), body: v.string() })),
+  handler: (ctx, { control }) => Push.toTell(ctx, control),
+});
+
+export const heard = internalMutation({
+  args: { control: v.id("controls") },
+  returns: v.null(),
+  handler: async (ctx, { control }) => {
+    await Push.heard(ctx, control);
+    return null;
+  },
 });
 
 export const inputOf = internalQuery({

@@ -23,6 +23,8 @@ export const probe = {
   strandSettle: makeFunctionReference<"mutation", { again: boolean }, null>("probe:strandSettle"),
   loseCallback: makeFunctionReference<"mutation", { group: Id<"groups"> }, null>("probe:loseCallback"),
   settlements: makeFunctionReference<"query", Record<string, never>, number>("probe:settlements"),
+  controls: makeFunctionReference<"query", Record<string, never>, Id<"controls">[]>("probe:controls"),
+  everyJob: makeFunctionReference<"query", Record<string, never>, string[]>("probe:everyJob"),
   removeTask: makeFunctionReference<"mutation", { task: Id<"tasks"> }, null>("probe:removeTask"),
   rowCounts: makeFunctionReference<"query", Record<string, never>, Record<string, number>>("probe:rowCounts"),
   strandUpkeep: makeFunctionReference<"mutation", { busyUntil: number }, number>("probe:strandUpkeep"),

@@ -209,6 +209,21 @@ export const vSubmitted = v.union(
 );
 export type Submitted = Infer<typeof vSubmitted>;
 
+// Handed back, and not to begin before.
+export const vReleased = v.object({ kind: v.literal("released"), notBeforeMs: v.optional(v.number()) });
+
+// It waits without a worker; the next run goes on behind its finished steps.
+export const vSuspended = v.object({
+  kind: v.literal("suspended"),
+  step: v.string(),
+  until: v.union(
+    v.object({ ms: v.number() }), // from now
+    v.object({ event: v.string(), timeoutMs: v.union(v.number(), v.null()) }),
+    v.object({ group: v.string() }), // until it is complete
+    v.object({ approvals: v.array(vAsk) }), // until people have decided on all of them; `step` is that of the first
+  ),
+});
+
 export const vOutcome = v.union(
   v.object({
     kind: v.literal("succeeded"),
@@ -222,17 +237,8 @@ export const vOutcome = v.union(
     notBeforeMs: v.union(v.number(), v.null()),
   }),
   v.object({ kind: v.literal("cancelled") }),
-  v.object({ kind: v.literal("released"), notBeforeMs: v.optional(v.number()) }), // handed back, and not to begin before
-  v.object({
-    kind: v.literal("suspended"), // it waits without a worker; the next run goes on behind its finished steps
-    step: v.string(),
-    until: v.union(
-      v.object({ ms: v.number() }), // from now
-      v.object({ event: v.string(), timeoutMs: v.union(v.number(), v.null()) }),
-      v.object({ group: v.string() }), // until it is complete
-      v.object({ approvals: v.array(vAsk) }), // until people have decided on all of them; `step` is that of the first
-    ),
-  }),
+  vReleased,
+  vSuspended,
 );
 export type Outcome = Infer<typeof vOutcome>;
 

@@ -165,3 +165,22 @@ async def leaky(ctx: Context, way: str) -> dict[str, Any]:
     if way == "exit":
         raise SystemExit(keys[1])
     return {"keys": keys}
+
+
+@agent("chronicle")
+async def chronicle(ctx: Context, input: int) -> Result:
+    """Do a little of everything that is kept: steps, children, an event, a question, a wait, model calls."""
+    ctx.set_state({"phase": "begun"})
+    ctx.progress(1, 3, "begun")
+    first = await ctx.step("first", str, input)
+    ended = await ctx.gather([TaskSpec(agent="noop", input=str(n)) for n in range(input)])
+    told = await ctx.emit("chronicled", {"by": first})
+    before = [item.output for item in await ctx.upstream()]
+    decision = await ctx.approve("publish", {"pages": input})
+    went = await ctx.wait_for("go", timeout=60)
+    answers = [
+        await ctx.complete([{"role": "user", "content": f"Say {n}."}], max_output_tokens=8) for n in range(2)
+    ]
+    ctx.progress(3, 3, "done")
+    output = [first, [item.output for item in ended], told, before, decision.note, went, len(answers)]
+    return Result(output, next=[TaskSpec(agent="noop", input='"next"')])

@@ -358,7 +358,7 @@ async def test_callbacks_count_only_when_signed_in_time_once_and_while_the_run_i
         assert [chunk.text for chunk in await at.client.tail(view.run or "")] == ["hello"]
         status, said = await call({**won, "attempt": 2}, "m3")
         assert (status, said["code"]) == (409, "run_ended")
-        assert (await call({**won, "next": [{"agent": "ghost", "input": "1"}]}, "m4"))[0] == 400
+        assert (await call({"next": [{"agent": "mine", "input": "2"}]}, "m4"))[0] == 400  # without an outcome
         assert (await at.task(task)).status == "running"
         assert (await call({**won, "next": [{"agent": "mine", "input": "2"}]}, "m5"))[0] == 200
         assert (await at.task(task)).output == "1"

@@ -19,6 +19,7 @@ from worker.signing import TOLERANCE_S, flaw, secrets_of, signed
 SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
 OTHER = "whsec_" + base64.b64encode(b"o" * 32).decode()
 BACK = "https://control.example/push/callback"
+ASK = "https://control.example/push/ask"
 
 
 class Control:
@@ -28,13 +29,18 @@ class Control:
         self.heard: list[dict[str, Any]] = []
         self.outages = 0
         self.status = 200
+        self.refuses = ""
 
     async def __call__(self, request: httpx.Request) -> httpx.Response:
         assert flaw(secrets_of(SECRET), request.headers, request.content, time.time()) is None
         if self.outages:
             self.outages -= 1
             raise httpx.ConnectError("down")
-        self.heard.append(json.loads(request.content))
+        message = json.loads(request.content)
+        if self.refuses in message:
+            refusal = {"code": "invalid_argument", "message": "no such thing"}
+            return httpx.Response(400, json=refusal)
+        self.heard.append(message)
         return httpx.Response(self.status, json={"stop": False, "code": "run_ended"})
 
 
@@ -113,6 +119,53 @@ async def test_a_run_that_is_not_wanted_any_more_is_stopped_and_one_that_is_canc
             await anyio.sleep(0.01)
 
 
+async def test_a_run_hears_signals_and_a_pause_and_one_that_is_not_here_is_told_again() -> None:
+    at = At(hold_s=0)
+    told = {"type": "signal", "run": "r1", "reason": "", "control": "c1"}
+    first = {"signal": "s1", "name": "go", "data": "1"}
+    assert (await at.post({**told, "signal": first})).status_code == 404  # it may still be on its way here
+    await at.post(letter("listener", 2, askUrl=ASK))
+    assert (await at.post({**told, "signal": {"signal": "s1"}})).status_code == 400
+    for signal in (first, first, {**first, "signal": "s2", "data": "2"}):
+        assert (await at.post({**told, "signal": signal})).json() == {"held": True}
+    await heard(at, {"kind": "succeeded", "output": '[["go",1],["go",2]]'})
+    kept = [step for message in at.control.heard for step in message.get("steps", [])]
+    assert [(step["key"], step["kind"], step["signal"]) for step in kept] == [
+        ("signals", "event", "s1"),
+        ("signals#2", "event", "s2"),
+    ]
+    await at.post(letter("stubborn", run="r2"))
+    await at.post({"type": "pause", "run": "r2"})
+    await heard(at, {"kind": "released"})
+
+
+async def test_a_step_is_kept_before_the_next_begins_and_what_is_refused_ends_the_run() -> None:
+    at = At(hold_s=5)
+    answer = (await at.post(letter("waiter", None, askUrl=ASK))).json()
+    assert answer["outcome"] == {
+        "kind": "suspended",
+        "step": "go",
+        "until": {"event": "go", "timeoutMs": None},
+    }
+    assert [step["key"] for message in at.control.heard for step in message.get("steps", [])] == ["first"]
+    at.control.refuses = "steps"
+    answer = (await at.post(letter("waiter", None, run="r2", askUrl=ASK))).json()
+    assert answer["outcome"]["error"]["code"] == "invalid_step"
+    assert "'first' was refused: no such thing" in answer["outcome"]["error"]["message"]
+
+
+async def test_without_an_address_to_ask_at_durable_steps_fail_with_a_line_that_says_so() -> None:
+    answer = (await At().post(letter("waiter"))).json()
+    assert answer["outcome"]["retryable"] is False
+    assert "too old to keep steps" in answer["outcome"]["error"]["message"]
+
+
+async def heard(at: At, outcome: dict[str, Any]) -> None:
+    with anyio.fail_after(5):
+        while not [message for message in at.control.heard if message.get("outcome") == outcome]:
+            await anyio.sleep(0.01)
+
+
 async def held(at: At) -> list[str]:
     headers = signed(secrets_of(SECRET), "health-1", b"", time.time())
     runs: list[str] = (await at.http.get("/", headers=headers)).json()["runs"]
@@ -142,7 +195,7 @@ async def test_only_who_signs_in_time_and_once_is_heard() -> None:
         (b"[]", 400),
         (b'{"type":"maybe"}', 400),
         (b'{"type":"run"}', 400),
-        (b'{"type":"cancel","run":"x"}' + b" " * (MAX_BODY_BYTES - 27), 200),
+        (b'{"type":"cancel","run":"x"}' + b" " * (MAX_BODY_BYTES - 27), 404),
         (b" " * (MAX_BODY_BYTES + 1), 413),
     ],
 )

@@ -8,6 +8,7 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
@@ -15,17 +16,25 @@ import httpx
 from pydantic import ValidationError
 
 from worker.backend import Backoff
-from worker.errors import ConnectionLost, NonRetryable
+from worker.coordinator import Outbox
+from worker.coordinator.outbox import Stepped
+from worker.errors import ConnectionLost, FunctionFailed, NonRetryable, function_error
 from worker.models import (
+    Allotment,
     Assignment,
     CallReport,
     ChunkKind,
     Emitted,
+    GatheredPage,
     Progress,
+    Signal,
     Spawned,
+    Spending,
     StepReport,
     StepsPage,
+    SyncRequest,
     Upstream,
+    UpstreamPage,
     Wire,
 )
 from worker.runtime import Environment, Report, Run
@@ -35,13 +44,14 @@ from worker.signing import signed
 logger = logging.getLogger(__name__)
 
 CALL_S = 15.0  # for one callback
-FLUSH_S = 1.0  # between two callbacks with text
+UPLOAD_S = 30.0  # for one attempt to send a large output: 8 MiB at 2 Mbit/s
+FLUSH_S = 1.0  # between two callbacks that nobody waits for
+PATIENCE_S = 60.0  # for an answer that the agent waits for
 LAST_WORD_S = 3600.0  # a result is offered for so long
-MAX_GATHERED_CHARS = 8 * 1024 * 1024  # agents wait beyond this
-MAX_SENT_CHARS = 512 * 1024  # of text in one callback
-MAX_SENT_CHUNKS = 200
-MAX_CHUNK_CHARS = 16_000  # of one piece: at most 64 KB in UTF-8
-NEEDS_A_WORKER = "Durable steps, sleeping, events and signals need a worker's session: run it on a worker"
+MAX_GATHERED_BYTES = 8 * 1024 * 1024  # agents wait beyond this
+MAX_SENT_BYTES = 512 * 1024  # of text in one callback; a step or a result that is larger goes alone
+MAX_SENT_ITEMS = 200
+TOO_OLD = "The control plane is too old to keep steps of pushed runs: update it, or run the agent on a worker"
 AGAIN = Backoff(initial_s=0.2, max_s=15.0)
 
 
@@ -50,6 +60,7 @@ class Envelope(Assignment):
 
     input_url: str | None
     callback_url: str
+    ask_url: str | None = None
     answer_within_ms: float
 
 
@@ -59,6 +70,20 @@ class _Reply(Wire):
 
 class RunOver(Exception):  # noqa: N818 - not an error of ours: the control plane has ended the run
     """Nothing more of this run is wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message under its id: the same again counts once."""
+
+    id: str
+    body: bytes
+
+    @classmethod
+    def of(cls, value: dict[str, Any]) -> Message:
+        """Return a new message."""
+        body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+        return cls(f"msg_{secrets.token_hex(16)}", body)
 
 
 class Callbacks:
@@ -84,32 +109,49 @@ class Callbacks:
         self._clock = clock
         self._draw = draw
 
-    async def post(self, url: str, value: dict[str, Any], *, patience_s: float) -> httpx.Response:
-        """Post a message until it is taken or refused; the same message under the same id, so it counts once.
+    async def post(
+        self,
+        url: str,
+        message: Message,
+        *,
+        patience_s: float,
+        attempt_s: float = CALL_S,
+        again: bool = False,
+    ) -> httpx.Response:
+        """Post a message until it is taken or refused.
+
+        Args:
+            url: Where to.
+            message: What.
+            patience_s: For all attempts.
+            attempt_s: For each of them.
+            again: It may have been taken before.
 
         Raises:
-            RunOver: The run has ended for the control plane, or it refuses this message for good.
+            RunOver: The run has ended for the control plane.
+            FunctionFailed: It refuses this message for good.
             ConnectionLost: It could not be reached within `patience_s` seconds.
         """
-        body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-        message = f"msg_{secrets.token_hex(16)}"
-        ends, failures = anyio.current_time() + patience_s, 0
+        ends, failures = anyio.current_time() + patience_s, int(again)
         while True:
             try:
-                with anyio.fail_after(CALL_S):
+                with anyio.fail_after(attempt_s):
                     headers = {"content-type": "application/json"}
-                    headers |= signed(self._secret, message, body, self._clock())
-                    response = await self._client.post(url, content=body, headers=headers)
+                    headers |= signed(self._secret, message.id, message.body, self._clock())
+                    response = await self._client.post(url, content=message.body, headers=headers)
             except (TimeoutError, httpx.HTTPError) as error:
                 why = type(error).__name__
             else:
                 if response.is_success:
                     return response
-                if response.status_code == 409 and failures and _code(response) == "replayed":
+                code, status = _code(response), response.status_code
+                if status == 409 and failures and code == "replayed":
                     return httpx.Response(200, json={"stop": False})  # taken before, and the answer was lost
-                if 300 <= response.status_code < 500 and response.status_code not in {408, 429}:
-                    raise RunOver(f"{response.status_code} {_code(response)}")
-                why = f"HTTP {response.status_code}"
+                if status in {400, 404, 413} and code:
+                    raise function_error(code, str(response.json().get("message", code)))
+                if 300 <= status < 500 and status not in {408, 429}:
+                    raise RunOver(f"{status} {code}")
+                why = f"HTTP {status}"
             failures += 1
             wait = AGAIN.delay_s(failures, self._draw())
             if anyio.current_time() + wait >= ends:
@@ -127,6 +169,9 @@ def _code(response: httpx.Response) -> str:
 class PushedRun:
     """One run that was pushed here. It is the `Reporter` of its run.
 
+    What the run reports gathers in an outbox, as that of a worker does, and goes by callbacks; what is left
+    at its end goes with the answer, if somebody still waits for that.
+
     Args:
         envelope: What the control plane posted.
         environment: What the runs of this process share.
@@ -135,22 +180,23 @@ class PushedRun:
 
     def __init__(self, envelope: Envelope, environment: Environment, callbacks: Callbacks) -> None:
         self.id = envelope.run
+        self.keeps_steps = envelope.ask_url is not None
         self._envelope = envelope
         self._callbacks = callbacks
+        self._outbox = Outbox("", max_items=MAX_SENT_ITEMS, max_bytes=MAX_SENT_BYTES)
         self._run = Run(envelope, environment, self)
-        self._chunks: list[dict[str, Any]] = []
-        self._chars = 0
-        self._seq = 0
-        self._sending = anyio.Lock()  # text goes in order, and the result behind it
+        self._sending = anyio.Lock()  # one message at a time, and the result behind the others
+        self._under_way: tuple[SyncRequest, Message] | None = None  # taken, and perhaps not heard
+        self._new = True  # it was not sent yet
+        self._hurry = False
+        self._nudged = anyio.Event()
         self._flushed = anyio.Event()
         self._wanted = True
-        self._report: Report | None = None
         self._answered = False
-        self._output: str | None = None  # a large one
-        self._progress: Progress | None = None  # what is to be told
-        self._state: str | None = None
         self.ended = anyio.Event()  # the agent is done
         self.settled = anyio.Event()  # the control plane knows, or will not hear of it
+
+    # Steered from outside.
 
     def stop(self) -> None:
         """Cancel the run; it reports that it was cancelled."""
@@ -160,36 +206,62 @@ class PushedRun:
         """Cancel the run and hand it back."""
         self._run.stop("released")
 
+    def signal(self, signal: Signal) -> None:
+        """Tell the run something."""
+        self._run.signal(signal)
+
+    def allotted(self, allotment: Allotment) -> None:
+        """Tell the run what it may spend."""
+        self._run.allotted(allotment)
+
     async def play(self) -> None:
-        """Play the run; its text goes by callbacks, and its result too if nobody waits for it any more."""
+        """Play the run; what it says goes by callbacks, and its result too if nobody waits for it."""
         self._run.confirm()  # it was accepted before it was sent
+        report: Report | None = None
         try:
             async with anyio.create_task_group() as sides:
                 sides.start_soon(self._keep_flushing)
-                self._report = _without_waits(await self._run.play())
+                report = await self._run.play()
                 sides.cancel_scope.cancel()
         except Exception as error:
             logger.exception("a run could not be played", extra={"action": "run_crashed", "run": self.id})
             why = f"The endpoint could not play the run: {type(error).__name__}"
-            self._report = Report(failed("worker_error", why, retryable=True), None)
+            report = Report(failed("worker_error", why, retryable=True), None)
         finally:
+            if report is None:
+                self._wanted = False
+            else:
+                self._outbox.finish(self.id, report.outcome, report.usage, report.spending)
             self.ended.set()
 
     async def answer(self) -> dict[str, Any] | None:
-        """Return the result of a run that has ended, for the request that waits; None if nobody wants it."""
+        """Return the result of a run that has ended, for the request that waits; None if nobody wants it.
+
+        What has no room beside the result goes before it, by callbacks.
+
+        Raises:
+            ConnectionLost: These could not be brought home in time; the result is to be called back.
+        """
         async with self._sending:
-            self._answered = True
-            self.settled.set()
-            return self._message(last=True) if self._wanted and self._report is not None else None
+            while self._wanted:
+                body, message = self._next()
+                if body.finished:
+                    self._answered = True
+                    self.settled.set()
+                    found: dict[str, Any] = json.loads(message.body)
+                    return found
+                await self._post(body, message, CALL_S)
+        self.settled.set()
+        return None
 
     async def call_back(self) -> None:
         """Bring the result of a run that has ended to the control plane."""
         try:
             async with self._sending:
-                while self._wanted and self._report is not None and not self._answered:
-                    message = self._message(last=len(self._chunks) <= MAX_SENT_CHUNKS)
-                    await self._post(message, LAST_WORD_S)
-                    self._answered = "outcome" in message
+                while self._wanted and not self._answered:
+                    body, message = self._next()
+                    await self._post(body, message, LAST_WORD_S)
+                    self._answered = bool(body.finished) and self._outbox.empty
         except ConnectionLost as error:
             logger.error(  # noqa: TRY400 - one line says it
                 "a result could not be brought home",
@@ -198,138 +270,188 @@ class PushedRun:
         finally:
             self.settled.set()
 
+    # What goes out.
+
     async def _keep_flushing(self) -> None:
-        while True:
-            await anyio.sleep(FLUSH_S)
-            if not self._wanted or (not self._chunks and self._progress is None and self._state is None):
+        while self._wanted:
+            if not (self._outbox.urgent or self._hurry):
+                with anyio.move_on_after(FLUSH_S):
+                    await self._nudged.wait()
+            self._nudged = anyio.Event()
+            if self._outbox.empty and not self._hurry and self._under_way is None:
                 continue
+            self._hurry = False
             try:
                 async with self._sending:
-                    await self._post(self._message(last=False), CALL_S)
+                    body, message = self._next()
+                    await self._post(body, message, CALL_S)
             except ConnectionLost as error:
                 logger.warning(
-                    "text could not be brought home yet",
+                    "a callback could not be brought home yet",
                     extra={"action": "callback_failed", "run": self.id, "reason": str(error)},
                 )
 
-    async def _post(self, message: dict[str, Any], patience_s: float) -> None:
+    def _next(self) -> tuple[SyncRequest, Message]:
+        """Return the message that may not have been heard, else a new one."""
+        if self._under_way is None:
+            body = self._outbox.take(spending=self._spent)
+            self._under_way = (body, Message.of(self._said(body)))
+            self._new = True
+        return self._under_way
+
+    def _spent(self) -> list[Spending]:
+        news = self._run.spending()
+        return [] if news is None else [news]
+
+    async def _post(self, body: SyncRequest, message: Message, patience_s: float) -> None:
         """Send one message; what it holds is forgotten once it is taken."""
-        sent = len(message["chunks"])
-        # A run that is cancelled in mid-sending must not send this text twice under two ids.
+        again, self._new = not self._new, False
+        # A run that is cancelled in mid-sending must not send this twice under two ids.
         with anyio.CancelScope(shield=True):
             try:
                 reply = await self._callbacks.post(
-                    self._envelope.callback_url, message, patience_s=patience_s
+                    self._envelope.callback_url, message, patience_s=patience_s, again=again
                 )
             except RunOver as over:
-                logger.warning(
-                    "the run is not wanted any more",
-                    extra={"action": "run_lost", "run": self.id, "reason": str(over)},
-                )
-                self._wanted = False
-                self._run.stop("lost")
+                self._lose(str(over))
                 return
-            self._chars -= sum(len(chunk["text"]) for chunk in self._chunks[:sent])
-            del self._chunks[:sent]
-            if message.get("progress") == (self._progress and self._progress.model_dump(by_alias=True)):
-                self._progress = None
-            if message.get("state") == self._state:
-                self._state = None
-            flushed, self._flushed = self._flushed, anyio.Event()
-            flushed.set()
+            except FunctionFailed as error:
+                self._refused(body, error)
+                return
+        self._under_way = None
+        self._outbox.acknowledged()
+        for step in body.steps or ():
+            self._run.stepped(step.key, None)
+        flushed, self._flushed = self._flushed, anyio.Event()
+        flushed.set()
         if _wants_stop(reply):
             self.stop()
 
-    def _message(self, *, last: bool) -> dict[str, Any]:
-        chunks = self._chunks if last else self._first_chunks()
-        message: dict[str, Any] = {
-            "run": self.id,
-            "attempt": self._envelope.attempt,
-            "chunks": list(chunks),
-        }
-        if self._progress is not None:
-            message["progress"] = self._progress.model_dump(by_alias=True)
-        if self._state is not None:
-            message["state"] = self._state
-        if last and self._report is not None:
-            outcome = message["outcome"] = self._report.outcome.model_dump(by_alias=True)
-            if outcome["kind"] == "succeeded" and self._output is not None:
-                outcome["output"] = self._output
-            usage = self._report.usage
-            message["usage"] = None if usage is None else usage.model_dump(by_alias=True)
-        return message
+    def _refused(self, body: SyncRequest, error: FunctionFailed) -> None:
+        self._under_way = None
+        if not (body.chunks or body.steps or body.calls or body.progress or body.finished):
+            self._lose(str(error))  # it said nothing that could be to blame
+            return
+        item = self._outbox.refused(error.code or "callback_refused", str(error), surely=True)
+        if item is None:
+            return
+        logger.error(
+            "an item of a callback is refused",
+            extra={"action": "item_refused", "item": type(item).__name__, "reason": str(error)},
+        )
+        if isinstance(item, Stepped):
+            self._run.stepped(item.report.key, str(error))
 
-    def _first_chunks(self) -> list[dict[str, Any]]:
-        chunks: list[dict[str, Any]] = []
-        chars = 0
-        for chunk in self._chunks[:MAX_SENT_CHUNKS]:
-            chars += len(chunk["text"])
-            if chunks and chars > MAX_SENT_CHARS:
-                break
-            chunks.append(chunk)
-        return chunks
+    def _lose(self, why: str) -> None:
+        logger.warning(
+            "the run is not wanted any more", extra={"action": "run_lost", "run": self.id, "reason": why}
+        )
+        self._wanted = False
+        self._outbox.forget(self.id)
+        self._run.stop("lost")
+
+    def _said(self, body: SyncRequest) -> dict[str, Any]:
+        """Return a sync's body as a report of this one run."""
+        message: dict[str, Any] = {"run": self.id, "attempt": self._envelope.attempt}
+        for name in ("chunks", "steps", "calls"):
+            if items := getattr(body, name):
+                message[name] = [_dumped(item) for item in items]
+        for told in body.progress or ():
+            message |= {name: value for name, value in _dumped(told).items() if value is not None}
+        for spending in body.spending or ():
+            message["spending"] = _dumped(spending)
+        for finished in body.finished:
+            message |= _dumped(finished)
+            if (following := message["outcome"].pop("next", None)) is not None:
+                message["next"] = json.loads(following)
+        return message
 
     # The reporter of the run.
 
-    def text(self, run: str, text: str, *, kind: ChunkKind, call: int, attempt: int) -> None:  # noqa: ARG002 - one run
+    def text(self, run: str, text: str, *, kind: ChunkKind, call: int, attempt: int) -> None:
         """Add text to the run's stream."""
-        last = self._chunks[-1] if self._chunks and not self._sending.locked() else None
-        self._chars += len(text)
-        if (
-            last is not None
-            and (last["kind"], last["call"], last["attempt"]) == (kind, call, attempt)
-            and len(last["text"]) + len(text) <= MAX_CHUNK_CHARS
-        ):
-            last["text"] += text
-            return
-        self._chunks.append({"seq": self._seq, "kind": kind, "text": text, "call": call, "attempt": attempt})
-        self._seq += 1
+        self._outbox.text(run, text, anyio.current_time(), kind=kind, call=call, attempt=attempt)
 
     async def room(self) -> None:
         """Wait while too much text has gathered."""
-        while self._chars > MAX_GATHERED_CHARS and self._wanted:
+        while self._outbox.text_bytes > MAX_GATHERED_BYTES and self._wanted:
             await self._flushed.wait()
 
     def hurry(self) -> None:
-        """Do nothing: a run is confirmed before it begins."""
+        """Report soon what the run spends; it was confirmed before it began."""
+        self._hurry = True
+        self._nudged.set()
 
-    async def output(self, run: str, text: str) -> None:  # noqa: ARG002 - one run
-        """Keep the JSON text of a large output: an answer carries it as any other."""
-        self._output = text
-
-    keeps_steps = False
-
-    async def steps(self, run: str) -> StepsPage:  # noqa: ARG002 - one run
-        """Refuse: what earlier runs have done is told to sessions alone."""
-        raise NonRetryable(NEEDS_A_WORKER)
-
-    async def spawn(self, run: str, step: str, tasks: list[dict[str, Any]], *, gather: bool) -> Spawned:  # noqa: ARG002
-        """Refuse: children are submitted by a durable step."""
-        raise NonRetryable(NEEDS_A_WORKER)
-
-    async def gathered(self, run: str, tasks: list[str]) -> list[Upstream]:  # noqa: ARG002
-        """Refuse: no run here has children."""
-        raise NonRetryable(NEEDS_A_WORKER)
-
-    async def emit(self, run: str, step: str, name: str, data: str) -> Emitted:  # noqa: ARG002
-        """Refuse: an event is told by a durable step."""
-        raise NonRetryable(NEEDS_A_WORKER)
-
-    async def upstream(self, run: str) -> list[Upstream]:  # noqa: ARG002
-        """Refuse: what a task comes after is told to sessions alone."""
-        raise NonRetryable(NEEDS_A_WORKER)
-
-    def step(self, report: StepReport) -> None:  # noqa: ARG002 - none is taken
-        """Refuse: a step is durable once a session's sync was acknowledged."""
-        raise NonRetryable(NEEDS_A_WORKER)
+    def step(self, report: StepReport) -> None:
+        """Report something that the run has done for good; it is told once that is acknowledged."""
+        if not self.keeps_steps:
+            raise NonRetryable(TOO_OLD)
+        self._outbox.step(report)
+        self._nudged.set()
 
     def call(self, report: CallReport) -> None:
-        """Drop it: the answer of an endpoint carries the run's usage alone."""
+        """Report an attempt at a model call; it goes with what is sent next."""
+        self._outbox.call(report)
 
-    def tell(self, run: str, progress: Progress | None, state: str | None) -> None:  # noqa: ARG002 - one run
+    def tell(self, run: str, progress: Progress | None, state: str | None) -> None:
         """Report how the run stands, with its next text."""
-        self._progress = progress or self._progress
-        self._state = state if state is not None else self._state
+        self._outbox.tell(run, progress, state, anyio.current_time())
+
+    async def steps(self, run: str) -> StepsPage:  # noqa: ARG002 - one run
+        """Return all that earlier runs of the task have done, and the signals that wait for it."""
+        found: list[StepsPage] = []
+        while not found or found[-1].cursor is not None:
+            cursor = found[-1].cursor if found else None
+            found.append(StepsPage.model_validate_json(await self._ask("steps", cursor=cursor)))
+        steps = [step for page in found for step in page.steps]
+        return StepsPage.model_construct(steps=steps, cursor=None, signals=found[0].signals)
+
+    async def spawn(self, run: str, step: str, tasks: list[dict[str, Any]], *, gather: bool) -> Spawned:  # noqa: ARG002
+        """Submit the children of the run, once for the step."""
+        return Spawned.model_validate_json(await self._ask("spawn", step=step, tasks=tasks, gather=gather))
+
+    async def gathered(self, run: str, tasks: list[str]) -> list[Upstream]:  # noqa: ARG002
+        """Return how children of the run's task have ended, in the order given."""
+        found: list[Upstream] = []
+        while len(found) < len(tasks):
+            text = await self._ask("gathered", tasks=tasks[len(found) :])
+            found.extend(GatheredPage.model_validate_json(text).items)
+        return found
+
+    async def emit(self, run: str, step: str, name: str, data: str) -> Emitted:  # noqa: ARG002
+        """Tell the tenant of the run's task of an event, once for the step."""
+        return Emitted.model_validate_json(await self._ask("emit", step=step, name=name, data=data))
+
+    async def upstream(self, run: str) -> list[Upstream]:  # noqa: ARG002
+        """Return how the tasks have ended that the run's task comes after."""
+        found: list[UpstreamPage] = []
+        while not found or found[-1].next is not None:
+            after = (found[-1].next if found else None) or 0
+            found.append(UpstreamPage.model_validate_json(await self._ask("upstream", after=after)))
+        return [item for page in found for item in page.items]
+
+    async def output(self, run: str, text: str) -> None:  # noqa: ARG002
+        """Send a large output; the result that follows has none of its own."""
+        await self._ask("output", patience_s=4 * UPLOAD_S, attempt_s=UPLOAD_S, text=text)
+
+    async def _ask(
+        self, what: str, *, patience_s: float = PATIENCE_S, attempt_s: float = CALL_S, **given: object
+    ) -> bytes:
+        """Ask the control plane something for the run, and return its answer's JSON text.
+
+        Raises:
+            FunctionFailed: It is refused.
+            ConnectionLost: The control plane cannot be reached, or has ended the run.
+        """
+        if (url := self._envelope.ask_url) is None:
+            raise NonRetryable(TOO_OLD)
+        message = Message.of({"run": self.id, "attempt": self._envelope.attempt, "ask": what, **given})
+        try:
+            response = await self._callbacks.post(url, message, patience_s=patience_s, attempt_s=attempt_s)
+        except RunOver as over:
+            self._lose(str(over))
+            raise ConnectionLost(f"The control plane has ended the run: {over}") from None
+        return response.content
 
     async def input(self, run: str) -> str:
         """Return the JSON text of an input that was too large for its letter."""
@@ -337,18 +459,16 @@ class PushedRun:
         if url is None:
             raise ConnectionLost("The letter has neither an input nor an address of one")
         try:
-            response = await self._callbacks.post(
-                url, {"run": run, "attempt": self._envelope.attempt}, patience_s=4 * CALL_S
-            )
+            message = Message.of({"run": run, "attempt": self._envelope.attempt})
+            response = await self._callbacks.post(url, message, patience_s=4 * CALL_S)
         except RunOver as over:
             raise ConnectionLost(f"The input is not to be had: {over}") from None
         return response.text
 
 
-def _without_waits(report: Report | None) -> Report | None:
-    if report is None or report.outcome.kind != "suspended":
-        return report
-    return Report(failed("needs_a_worker", NEEDS_A_WORKER, retryable=False), report.usage)
+def _dumped(item: Wire) -> dict[str, Any]:
+    """Return what a report says beside the run that it is of."""
+    return item.model_dump(by_alias=True, exclude={"run"})
 
 
 def _wants_stop(response: httpx.Response) -> bool:

@@ -22,9 +22,10 @@ import anyio.lowlevel
 import httpx
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
-from worker.errors import SettingsError, SignalboxError
+from worker.errors import ConnectionLost, SettingsError, SignalboxError
 from worker.http.server import Message, Receive, Send
 from worker.logs import LogFormat, Redactor
+from worker.models import Allotment, Signal
 from worker.pushed import Callbacks, Envelope, PushedRun
 from worker.routing import caller
 from worker.runtime import Environment, load
@@ -37,8 +38,8 @@ from worker.signing import TOLERANCE_S, flaw, secrets_of
 logger = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 2 * 1024 * 1024  # a letter holds at most 256 KB of input
-MAX_OUTPUT_BYTES = 1_000_000  # that an answer carries beside its text
 ANSWER_MARGIN_S = 2.0  # for an answer to travel, of the time in which it must come
+GIVEN_S = 30.0  # a run is named as held for so long behind its answer, which may be on its way
 RETRY_AFTER_S = 1  # said to the control plane when there is no room
 _REMEMBERED = 20_000  # message ids: more than can come within the tolerance of their signatures
 
@@ -154,6 +155,7 @@ class Endpoint:
         self._callbacks: Callbacks | None = None
         self._starting = asyncio.Lock()
         self._runs: dict[str, PushedRun] = {}
+        self._given: dict[str, float] = {}  # whose results were answered, and when
         self._tasks: set[asyncio.Task[None]] = set()
         self._seen: OrderedDict[str, float] = OrderedDict()
         self._working: asyncio.Task[int] | None = None
@@ -206,9 +208,7 @@ class Endpoint:
             self._stack.push_async_callback(toolbox.aclose)
             if containers := [each.executor for each in agents if isinstance(each.executor, Container)]:
                 self._spawn(sweep_on(containers, ""))
-            self._environment = Environment(
-                agents, settings.agents, model, redact, max_output_bytes=MAX_OUTPUT_BYTES
-            )
+            self._environment = Environment(agents, settings.agents, model, redact)
 
     async def stop(self) -> None:
         """Take no more runs, let those under way end within the grace period, and hand back the others."""
@@ -271,12 +271,14 @@ class Endpoint:
         match kind:
             case "run":
                 return await self._play(message)
-            case "cancel":
-                return self._cancel(str(message.get("run")))
+            case "cancel" | "pause" | "signal" | "allotment":
+                return self._steer(message)
             case "wake":
                 return await self._work()
             case _:
-                return refusal(400, "invalid_argument", "type: expected run, cancel or wake.")
+                return refusal(
+                    400, "invalid_argument", "type: expected run, cancel, pause, signal, allotment or wake."
+                )
 
     def _flaw(self, headers: dict[str, str], body: bytes) -> str | None:
         assert self._settings is not None
@@ -299,7 +301,9 @@ class Endpoint:
             return Answer(200, {"status": "ok"})
         if self._flaw(headers, b"") is not None:
             return refusal(401, "unauthorized", "The signature does not hold.")
-        return Answer(200, {"status": "ok", "runs": list(self._runs)})
+        now = anyio.current_time()
+        self._given = {run: at for run, at in self._given.items() if now - at < GIVEN_S}
+        return Answer(200, {"status": "ok", "runs": [*self._runs, *self._given]})
 
     # Runs.
 
@@ -323,10 +327,15 @@ class Endpoint:
         with anyio.move_on_after(max(0.0, hold_s)):
             await run.ended.wait()
         if run.ended.is_set():
-            result = await run.answer()
+            try:
+                result = await run.answer()
+            except ConnectionLost:
+                self._spawn(self._finish(run))
+                return Answer(202, {"run": run.id})
             self._runs.pop(run.id, None)
             if result is None:
                 return refusal(409, "run_ended", "The control plane has ended the run.")
+            self._given[run.id] = anyio.current_time()
             return Answer(200, result)
         self._spawn(self._finish(run))
         return Answer(202, {"run": run.id})
@@ -338,11 +347,28 @@ class Endpoint:
         finally:
             self._runs.pop(run.id, None)  # until here it is named as held: its result may be on its way
 
-    def _cancel(self, run: str) -> Answer:
-        held = self._runs.get(run)
-        if held is not None:
-            held.stop()
-        return Answer(200, {"held": held is not None})
+    def _steer(self, message: dict[str, Any]) -> Answer:
+        """Tell a run something; the control plane tells one that is not here yet again."""
+        held = self._runs.get(str(message.get("run")))
+        if held is None:
+            return refusal(404, "not_held", "This endpoint does not hold the run.")
+        try:
+            match message["type"]:
+                case "cancel":
+                    held.stop()
+                case "pause":
+                    held.release()
+                case "signal":
+                    if message.get("signal") is not None:  # else it was taken meanwhile
+                        held.signal(Signal.model_validate(message["signal"]))
+                case _:
+                    held.allotted(Allotment.model_validate(message.get("allotment")))
+        except ValidationError as error:
+            where = ".".join(str(part) for part in error.errors(include_input=False)[0]["loc"])
+            return refusal(
+                400, "invalid_argument", f"{message['type']}: {where or 'it'} is not as it should be."
+            )
+        return Answer(200, {"held": True})
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         # A run outlives its request, and the frameworks that run this application give it no group of tasks.

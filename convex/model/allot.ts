@@ -12,6 +12,7 @@ import {
   MAX_ANCESTORS,
 } from "../constants";
 import { told } from "./budget.text";
+import { tell as tellHolder } from "./controls";
 import { record } from "./events";
 import { wakeTimersBy } from "./loops";
 import { periodAt } from "./periods";
@@ -367,16 +368,9 @@ export async function answer(
   await send(ctx, run, { ...common, verdict, granted, why: told(draw), ...ask });
 }
 
-/** Tell a run's worker what it may spend. */
-async function send(ctx: MutationCtx, run: Doc<"runs">, allotment: Allotment): Promise<void> {
-  await ctx.db.insert("controls", {
-    session: run.session,
-    kind: "allotment",
-    run: run._id,
-    reason: allotment.verdict,
-    allotment,
-  });
-}
+/** Tell a run what it may spend. */
+const send = (ctx: MutationCtx, run: Doc<"runs">, allotment: Allotment): Promise<void> =>
+  tellHolder(ctx, run, { kind: "allotment", reason: allotment.verdict, allotment });
 
 /** Count what a run has spent where it was allotted, and give back all that it holds there. */
 async function count(

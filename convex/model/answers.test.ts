@@ -50,9 +50,18 @@ test("a report may leave out what it has not, and what it adds is passed over", 
     chunks: [{ seq: 0, kind: "text", text: "a", call: 0, attempt: 1 }],
     outcome: null,
     usage: null,
-    next: [],
     progress: null,
     state: null,
+    steps: [],
+    calls: [],
+    spending: null,
+  });
+  expect(readReport({ steps: [{ key: "k", result: "1" }] })).toMatchObject({
+    steps: [{ key: "k", kind: "step", result: "1", signal: null }],
+  });
+  const next = [{ agent: "a", input: "1" }];
+  expect(readReport({ outcome: { kind: "succeeded" }, next })).toMatchObject({
+    outcome: { kind: "succeeded", output: null, next: JSON.stringify(next) },
   });
   const failed = { outcome: { kind: "failed", error: { code: "c", message: "m" } } };
   expect(readReport(failed)).toMatchObject({ outcome: { retryable: true, notBeforeMs: null } });
@@ -67,6 +76,12 @@ test.each([
   [{ outcome: { kind: "suspended" } }],
   [{ outcome: { kind: "succeeded", output: {} } }],
   [{ next: [{ agent: "a" }] }],
+  [{ next: [{ agent: "a", input: "1" }] }],
+  [{ next: [{ agent: "a", input: "1" }], outcome: { kind: "cancelled" } }],
+  [{ steps: [{ key: "k" }] }],
+  [{ steps: [{ key: "k", result: "1", kind: "sleep" }] }],
+  [{ calls: [{ call: 1 }] }],
+  [{ spending: { spent: {} } }],
   [{ usage: {} }],
   [{ progress: { done: "half" } }],
 ])("%j is no report", (value) => expect(readReport(value)).toBeTypeOf("string"));

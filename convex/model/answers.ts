@@ -2,7 +2,20 @@
 import { parse, validate } from "convex-helpers/validators";
 import { v, type Infer } from "convex/values";
 import { BUSY_ENDPOINT_MS, MAX_RETRY_AFTER_MS } from "../constants";
-import { vChunkKind, vFault, vOutcome, vProgressReport, vTaskSpec, vUsage, type Fault } from "../validators";
+import { vSpending } from "../budget.validators";
+import { vCallReport } from "../model.validators";
+import {
+  vChunkKind,
+  vFault,
+  vOutcome,
+  vProgressReport,
+  vReleased,
+  vStepReport,
+  vSuspended,
+  vTaskSpec,
+  vUsage,
+  type Fault,
+} from "../validators";
 
 const vPiece = v.object({
   seq: v.number(),
@@ -11,6 +24,10 @@ const vPiece = v.object({
   call: v.optional(v.number()),
   attempt: v.optional(v.number()),
 });
+
+const vStep = vStepReport.omit("run", "signal").extend({ signal: v.union(v.string(), v.null()) }); // its id, as told
+const vCall = vCallReport.omit("run");
+const vSpent = vSpending.omit("run");
 
 /** What an endpoint may leave out, it may leave out; what it adds is passed over. */
 const vGiven = v.object({
@@ -24,7 +41,8 @@ const vGiven = v.object({
         notBeforeMs: v.optional(v.union(v.number(), v.null())),
       }),
       v.object({ kind: v.literal("cancelled") }),
-      v.object({ kind: v.literal("released") }),
+      vReleased,
+      vSuspended,
       v.null(),
     ),
   ),
@@ -39,11 +57,21 @@ const vGiven = v.object({
     }),
   ),
   state: v.optional(v.string()), // JSON text
+  steps: v.optional(
+    v.array(
+      vStep.omit("kind", "signal").extend({
+        kind: v.optional(vStep.fields.kind),
+        signal: v.optional(vStep.fields.signal),
+      }),
+    ),
+  ),
+  calls: v.optional(v.array(vCall)),
+  spending: v.optional(vSpent),
 });
 
 const vRefusal = v.object({ error: vFault });
 
-/** Text of the run, its outcome if it has one, and tasks to submit with it. */
+/** What a run has done and said, and its outcome if it has one. */
 export const vReport = v.object({
   chunks: v.array(
     v.object({
@@ -56,9 +84,11 @@ export const vReport = v.object({
   ),
   outcome: v.union(vOutcome, v.null()),
   usage: v.union(vUsage, v.null()),
-  next: v.array(vTaskSpec),
   progress: vProgressReport.fields.progress,
   state: v.union(v.string(), v.null()),
+  steps: v.array(vStep),
+  calls: v.array(vCall),
+  spending: v.union(vSpent, v.null()),
 });
 export type Report = Infer<typeof vReport>;
 
@@ -87,6 +117,10 @@ export function readReport(value: unknown): Report | string {
     return error instanceof Error ? error.message.slice(0, 300) : "malformed";
   }
   const given = parse(vGiven, value);
+  const { next = [], outcome = null } = given;
+  if (next.length > 0 && outcome?.kind !== "succeeded") {
+    return "next: tasks come next when a run has succeeded; while it goes on, ask for them (spawn)";
+  }
   return {
     chunks: (given.chunks ?? []).map(({ seq, kind = "text", text, call = 0, attempt = 1 }) => ({
       seq,
@@ -95,11 +129,17 @@ export function readReport(value: unknown): Report | string {
       call,
       attempt,
     })),
-    outcome: outcomeOf(given.outcome ?? null),
+    outcome: outcomeOf(outcome, next),
     usage: given.usage ?? null,
-    next: given.next ?? [],
     progress: progressOf(given.progress),
     state: given.state ?? null,
+    steps: (given.steps ?? []).map(({ kind = "step", signal = null, ...more }) => ({
+      ...more,
+      kind,
+      signal,
+    })),
+    calls: given.calls ?? [],
+    spending: given.spending ?? null,
   };
 }
 
@@ -109,8 +149,16 @@ function progressOf(given: Infer<typeof vGiven>["progress"]): Report["progress"]
     : { done: given.done, total: given.total ?? null, message: given.message ?? "" };
 }
 
-function outcomeOf(given: NonNullable<Infer<typeof vGiven>["outcome"]> | null): Report["outcome"] {
-  if (given?.kind === "succeeded") return { kind: "succeeded", output: given.output ?? null };
+type Given = Infer<typeof vGiven>;
+
+function outcomeOf(
+  given: NonNullable<Given["outcome"]> | null,
+  next: NonNullable<Given["next"]>,
+): Report["outcome"] {
+  if (given?.kind === "succeeded") {
+    const last = next.length === 0 ? {} : { next: JSON.stringify(next) };
+    return { kind: "succeeded", output: given.output ?? null, ...last };
+  }
   if (given?.kind !== "failed") return given;
   const { error, retryable = true, notBeforeMs = null } = given;
   return { kind: "failed", error, retryable, notBeforeMs };

@@ -19,6 +19,7 @@ import {
 } from "../constants";
 import type { Fault } from "../validators";
 import { hasAlarm, setAlarm } from "./alarms";
+import { callLater } from "./controls";
 import { findState, listEndpoints, pushesOf, refresh, sessionOfState } from "./endpoints";
 import { liveWorkers, poolsOf } from "./look";
 import { wakeIfStarved } from "./loops";
@@ -189,11 +190,11 @@ async function lookAtRuns(
       .query("controls")
       .withIndex("by_session", (q) => q.eq("session", session))
       .take(INBOX_CONTROLS);
-    for (const { _id, kind, run, reason } of controls) {
-      await ctx.db.delete("controls", _id);
-      // Nothing else can be told to an endpoint: a pause holds from the next run on, a signal lies until a run asks.
-      if (kind === "cancel" && run !== null)
-        await ctx.scheduler.runAfter(0, internal.push.cancel, { run, reason });
+    for (const { _id, run: of } of controls) {
+      const run = of && (await ctx.db.get("runs", of));
+      if (run !== null && isLive(run))
+        await callLater(ctx, _id); // nothing has come of the call before
+      else await ctx.db.delete("controls", _id);
     }
   }
   await wakeIfStarved(ctx);

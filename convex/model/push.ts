@@ -3,20 +3,19 @@ import { internal } from "../_generated/api";
 import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
 import { PUSH_GRACE_MS, PUSH_INLINE_BYTES } from "../constants";
-import { refuse } from "../errors";
+import type { Refusal } from "../errors";
 import type { EndpointView } from "../endpoint.validators";
 import type { Assignment } from "../validators";
 import { findAgent } from "./agents";
 import type { Answer, Report } from "./answers";
 import { beginToAttend, miss } from "./attending";
+import { controlView } from "./controls";
 import { findState } from "./endpoints";
-import { wakeIfStarved } from "./loops";
-import { keepProgress } from "./progress";
+import { leaveLoopsAlone, wakeIfStarved } from "./loops";
+import { checkReports, keepReports, recordRefusal, Runs, takeCalls, type Reports } from "./reports";
 import type { Ending } from "./retry";
 import { accept, assignment, end, isLive } from "./runs";
 import { TOLERANCE_MS } from "./signing";
-import { submit } from "./submit";
-import { checkOutput, keepChunks, recordRefusal } from "./sync";
 import { readInput } from "./outputs";
 import { fitsIn } from "./text";
 
@@ -90,6 +89,7 @@ export async function endpointOf(ctx: QueryCtx, text: string): Promise<Doc<"endp
 
 /** What came of sending a run. Nobody else may have ended it meanwhile, else this counts for nothing. */
 export async function settle(ctx: MutationCtx, id: Id<"runs">, answer: Answer, now: number): Promise<void> {
+  leaveLoopsAlone(ctx);
   const run = await ctx.db.get("runs", id);
   const push = await pushOf(ctx, id);
   if (answer.kind === "unreachable" && push !== null) {
@@ -106,10 +106,27 @@ export async function settle(ctx: MutationCtx, id: Id<"runs">, answer: Answer, n
     if (push !== null) await ctx.db.patch("pushes", push._id, { takenAt: now, heardAt: now });
     return;
   }
-  if (answer.kind === "report") await apply(ctx, current, answer.report, now);
+  const taken = answer.kind === "report" ? taking(ctx, current, answer.report) : answer;
+  if (taken.kind === "report") await keep(ctx, current, taken.said, now);
   else {
-    await end(ctx, current, endingOf(answer), null, now);
+    await end(ctx, current, endingOf(taken), null, now);
     await wakeIfStarved(ctx);
+  }
+}
+
+type Refused = Extract<Answer, { kind: "failed" }>;
+
+/** What is kept of a report, or how the run ends instead. */
+function taking(ctx: QueryCtx, run: Run, report: Report): { kind: "report"; said: Reports } | Refused {
+  const said = reportsOf(ctx, run, report);
+  try {
+    checkReports(said);
+    return { kind: "report", said };
+  } catch (error) {
+    const { data } = error as { data?: Refusal };
+    if (data === undefined) throw error;
+    const message = `the endpoint's answer cannot be kept: ${data.message}`;
+    return { kind: "failed", error: { code: "endpoint_bad_answer", message }, retryable: true };
   }
 }
 
@@ -124,25 +141,32 @@ function endingOf(answer: Exclude<Answer, { kind: "taken" | "report" }>): Ending
   }
 }
 
-/** Keep what an endpoint reports of a live run: its text, its next steps, its end. */
-async function apply(ctx: MutationCtx, run: Run, report: Report, now: number): Promise<void> {
-  const { chunks, outcome, usage, next, progress, state } = report;
-  await keepChunks(
-    ctx,
-    chunks.map((chunk) => ({ ...chunk, run: run._id })),
-  );
-  if (progress !== null || state !== null) await keepProgress(ctx, { run: run._id, progress, state }, now);
-  if (next.length > 0) await submitNext(ctx, run, next);
-  if (outcome === null) return;
-  await end(ctx, run, checkOutput(outcome), usage, now);
-  await wakeIfStarved(ctx);
+/** The report of an endpoint in the words of a sync. */
+function reportsOf(ctx: QueryCtx, { _id: run }: Run, report: Report): Reports {
+  const { chunks, steps, calls, progress, state, spending, outcome, usage } = report;
+  const told = spending === null ? null : { ...spending, run };
+  return {
+    accepted: [],
+    chunks: chunks.map((chunk) => ({ ...chunk, run })),
+    steps: steps.map(({ signal, ...step }) => {
+      return { ...step, run, signal: signal === null ? null : ctx.db.normalizeId("signals", signal) };
+    }),
+    calls: calls.map((call) => ({ ...call, run })),
+    progress: progress === null && state === null ? [] : [{ run, progress, state }],
+    spending: told !== null && outcome === null ? [told] : [],
+    finished: outcome === null ? [] : [{ run, outcome, usage, ...(told !== null && { spending: told }) }],
+  };
 }
 
-/** Next steps are the task's children: all of them, or the report is refused and changes nothing. */
-async function submitNext(ctx: MutationCtx, run: Run, next: Report["next"]): Promise<void> {
-  for (const [i, answer] of (await submit(ctx, null, next, { parent: run.task })).entries()) {
-    if (!answer.ok) throw refuse("invalid_argument", `next[${i}]: ${answer.message}`);
-  }
+/**
+ * Keep what is said of a live run, as a sync does.
+ * @returns why the endpoint has to do with it no more, though its outcome was not taken; null else
+ */
+async function keep(ctx: MutationCtx, run: Run, said: Reports, now: number): Promise<string | null> {
+  const runs = await Runs.of(ctx, run.session, said);
+  const [result] = await keepReports(ctx, runs, said, true, now);
+  if (result !== undefined) return result.reason;
+  return said.steps?.length && runs.live(run._id) === undefined ? "the run has ended: failed" : null;
 }
 
 export type Callback = { message: string; run: Id<"runs">; attempt: number; report: Report };
@@ -159,6 +183,7 @@ export async function takeCallback(
   { message, run: id, attempt, report }: Callback,
   now: number,
 ): Promise<Called> {
+  leaveLoopsAlone(ctx);
   const run = (await ctx.db.get("runs", id))!;
   const endpoint = (await endpointOf(ctx, id))!;
   const seen = await ctx.db
@@ -169,14 +194,20 @@ export async function takeCallback(
   // Beyond the tolerance the signature itself is refused; it counts from the sender's clock, which may be behind or ahead.
   const until = now + 2 * TOLERANCE_MS;
   await ctx.db.insert("endpointMessages", { endpoint: endpoint._id, message, until });
+  const said = reportsOf(ctx, run, report);
+  checkReports(said);
   if (!isLive(run) || run.attempt !== attempt) {
+    // What was paid for counts all the same.
+    if (run.attempt === attempt)
+      await takeCalls(ctx, await Runs.of(ctx, run.session, said), said.calls ?? []);
     if (report.outcome !== null) await recordRefusal(ctx, run);
     const state = isLive(run) ? `has attempt ${run.attempt}` : `has ended: ${run.state}`;
     return { ok: false, code: "run_ended", message: `The run ${state}. Stop it; nothing of it is kept.` };
   }
   const push = await pushOf(ctx, id);
   if (push !== null) await ctx.db.patch("pushes", push._id, { heardAt: now, takenAt: push.takenAt ?? now });
-  await apply(ctx, run, report, now);
+  const reason = await keep(ctx, run, said, now);
+  if (reason !== null) return { ok: false, code: "run_ended", message: `Not kept: ${reason}.` };
   const task = await ctx.db.get("tasks", run.task);
   return { ok: true, stop: report.outcome === null && (task?.cancelRequested ?? false) };
 }
@@ -186,4 +217,28 @@ export async function inputOf(ctx: QueryCtx, id: string): Promise<string | null>
   const run = await ctx.db.get("runs", id as Id<"runs">);
   const task = run && isLive(run) ? await ctx.db.get("tasks", run.task) : null;
   return task && readInput(ctx, task);
+}
+
+/** The run that an endpoint asks about, while it is live and of that attempt. */
+export async function liveRun(ctx: QueryCtx, id: Id<"runs">, attempt: number): Promise<Run | null> {
+  const run = await ctx.db.get("runs", id);
+  return run !== null && isLive(run) && run.attempt === attempt ? run : null;
+}
+
+/** What an endpoint is to be told of a run, and where. */
+export type Told = Route & { run: Id<"runs">; body: string };
+
+/** @returns null when nobody is to hear it any more */
+export async function toTell(ctx: QueryCtx, id: Id<"controls">): Promise<Told | null> {
+  const row = await ctx.db.get("controls", id);
+  const run = row?.run ? await ctx.db.get("runs", row.run) : null;
+  const endpoint = row && run && isLive(run) ? await endpointOf(ctx, run._id) : null;
+  if (endpoint === null) return null;
+  const { kind, ...told } = await controlView(ctx, row!);
+  return { ...routeOf(endpoint), run: run!._id, body: JSON.stringify({ type: kind, ...told }) };
+}
+
+/** An endpoint has heard what it was to be told. */
+export async function heard(ctx: MutationCtx, id: Id<"controls">): Promise<void> {
+  if ((await ctx.db.get("controls", id)) !== null) await ctx.db.delete("controls", id);
 }

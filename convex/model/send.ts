@@ -3,6 +3,7 @@ import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
 import { MAX_SIGNAL_BYTES, MAX_SIGNALS, SIGNAL_MEMORY_MS } from "../constants";
 import { refuse } from "../errors";
+import { tell } from "./controls";
 import { record } from "./events";
 import { resultOf } from "./signals";
 import { checkKey, checkSmallJson } from "./text";
@@ -44,10 +45,7 @@ export async function send(
   }
   const row = await ctx.db.insert("signals", { task: id, id: key, name, data, taken: false });
   await ctx.db.patch("tasks", id, { signals: (task.signals ?? 0) + 1 });
-  if (run !== null) {
-    const { session, _id } = run;
-    await ctx.db.insert("controls", { session, kind: "signal", run: _id, reason: "a signal", signal: row });
-  }
+  if (run !== null) await tell(ctx, run, { kind: "signal", reason: "a signal", signal: row });
   return { duplicate: false };
 }
 

@@ -25,6 +25,7 @@ import { refuse } from "../errors";
 import type { AgentOffer, Clocks, Fault, Inbox } from "../validators";
 import { bringAgents } from "./agents";
 import { clearAlarm, setAlarm } from "./alarms";
+import { controlView } from "./controls";
 import { STAND_IN } from "./endpoints";
 import { checkScope, type Caller } from "./keys";
 import { wakeIfStarved, wakeTimersBy } from "./loops";
@@ -216,13 +217,6 @@ async function inboxWith(ctx: QueryCtx, session: Id<"sessions">, runs: Doc<"runs
     watched: watches.map((watch) => watch.run),
     ...(models.length === 0 ? {} : { models }),
   };
-}
-
-async function controlView(ctx: QueryCtx, row: Doc<"controls">) {
-  const { _id, kind, run, reason, signal: id, allotment } = row;
-  const sent = id === undefined ? null : await ctx.db.get("signals", id);
-  const signal = sent === null || sent.taken ? null : { signal: sent._id, name: sent.name, data: sent.data };
-  return { control: _id, kind, run, reason, signal, ...(allotment !== undefined && { allotment }) };
 }
 
 /**

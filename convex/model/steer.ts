@@ -5,6 +5,7 @@ import { refuse } from "../errors";
 import type { TaskStatus } from "../validators";
 import { setAlarm } from "./alarms";
 import { askAnew } from "./approvals";
+import { tell } from "./controls";
 import { waitAgain } from "./deps";
 import { record } from "./events";
 import { hasEnded } from "./tasks";
@@ -33,12 +34,7 @@ export async function pause(ctx: MutationCtx, task: Task): Promise<TaskStatus> {
   await ctx.db.patch("tasks", task._id, { pauseRequested: true, updated: ctx.db.vars.commitTs });
   const run = task.status === "running" ? await ctx.db.get("runs", task.run!) : null;
   if (run !== null) {
-    await ctx.db.insert("controls", {
-      session: run.session,
-      kind: "pause",
-      run: run._id,
-      reason: "paused by its submitter",
-    });
+    await tell(ctx, run, { kind: "pause", reason: "paused by its submitter" });
   }
   await record(ctx, task, "pause_requested", run?._id ?? null, {});
   return task.status;

@@ -1,0 +1,164 @@
+/** What endpoints say of the runs that are pushed to them, and what they are told: kept and told as with a worker. */
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { api, internal } from "./_generated/api";
+import type { Id } from "./_generated/dataModel";
+import { HEALTH_EVERY_MS, MAX_SYNC_ITEMS } from "./constants";
+import { readReport, type Report } from "./model/answers";
+import type { Demand, Question } from "./model/asking";
+import { Deployment, KEYS, probe } from "./setup.testing";
+
+let at: Deployment;
+let task: Id<"tasks">;
+let run: Id<"runs">;
+
+beforeEach(async () => {
+  vi.useFakeTimers();
+  vi.stubGlobal("fetch", () => Promise.resolve(new Response("", { status: 202 })));
+  at = await Deployment.start();
+  const { operator: key } = KEYS;
+  const endpoint = {
+    name: "site",
+    url: "https://agents.example.com/",
+    secretVariable: "SIGNALBOX_PUSH_SECRET",
+  };
+  await at.t.mutation(api.endpoints.set, { key, ...endpoint });
+  await at.t.mutation(api.agents.sync, {
+    key,
+    agents: [{ name: "pushed", description: "", executor: { kind: "http", endpoint: "site" } }],
+  });
+  task = await at.submit({ agent: "pushed" });
+  await begun();
+});
+
+afterEach(() => {
+  at.close();
+  vi.unstubAllGlobals();
+  vi.useRealTimers();
+});
+
+/** Dispatch gives the task to the endpoint, which takes it. */
+async function begun(): Promise<void> {
+  await at.pass();
+  run = (await at.task(task)).run!;
+  await at.t.mutation(internal.push.begin, { run }); // where no action runs
+  await at.t.mutation(internal.push.settle, { run, answer: { kind: "taken" } });
+}
+
+let messages = 0;
+
+function call(said: object, { message = `m${++messages}`, attempt = 1 } = {}) {
+  const report = readReport(said) as Report;
+  expect(report).toBeTypeOf("object");
+  return at.t.mutation(internal.push.called, { message, run, attempt, report });
+}
+
+async function ask(question: Question, attempt = 1): Promise<unknown> {
+  const text = await at.t.query(internal.push.answer, { run, attempt, question });
+  return text === null ? null : JSON.parse(text);
+}
+
+async function demand(asked: Demand, attempt = 1): Promise<unknown> {
+  const text = await at.t.mutation(internal.push.meet, { run, attempt, demand: asked });
+  return text === null ? null : JSON.parse(text);
+}
+
+const OVER = { ok: false, code: "run_ended" };
+const DONE = { outcome: { kind: "succeeded", output: "1" } };
+
+test("steps are kept, a wait ends the run, and the next one finds both", async () => {
+  const step = { key: "first", result: '"a"' };
+  expect(await call({ steps: [step], progress: { done: 1 } })).toEqual({ ok: true, stop: false });
+  expect(await call({ steps: [{ ...step, result: '"b"' }] })).toMatchObject({ ok: true }); // the first stands
+  const wait = { kind: "suspended", step: "go", until: { event: "go", timeoutMs: null } };
+  expect(await call({ outcome: wait })).toMatchObject({ ok: true });
+  expect((await at.task(task)).status).toBe("waiting_event");
+  expect(await call(DONE)).toMatchObject(OVER);
+  await at.signal(task, "go", "7");
+  await begun();
+  const { steps } = (await ask({ ask: "steps" }, 2)) as { steps: { key: string; result: string }[] };
+  expect(steps.map(({ key, result }) => [key, result])).toEqual([
+    ["first", '"a"'],
+    ["go", '{"name":"go","data":7}'],
+  ]);
+});
+
+test("a message counts once, and only for the attempt that is live", async () => {
+  expect(await call({ chunks: [{ seq: 0, text: "a" }] }, { message: "same" })).toMatchObject({ ok: true });
+  expect(await call(DONE, { message: "same" })).toMatchObject({ ok: false, code: "replayed" });
+  expect(await call(DONE, { attempt: 2 })).toMatchObject(OVER);
+  expect(await demand({ ask: "emit", step: "e", name: "n", data: "1" }, 2)).toBeNull();
+  expect((await at.task(task)).status).toBe("running");
+  expect(await call(DONE)).toMatchObject({ ok: true });
+  expect(await ask({ ask: "steps" })).toBeNull();
+});
+
+test("a step that cannot be kept ends its run, and nothing of it is taken any more", async () => {
+  await call({ steps: [{ key: "k", result: "1" }] });
+  expect(await call({ steps: [{ key: "k", kind: "turn", result: "1" }] })).toMatchObject(OVER);
+  expect((await at.task(task)).error?.code).toBe("step_mismatch");
+});
+
+test("children come once for their step, and are asked for", async () => {
+  await at.submit();
+  const spawn: Demand = { ask: "spawn", step: "s", tasks: [{ agent: "echo", input: "1" }], gather: true };
+  const first = (await demand(spawn)) as { tasks: Id<"tasks">[]; group: string };
+  expect(await demand(spawn)).toEqual(first);
+  expect(first.tasks).toHaveLength(1);
+  expect(await ask({ ask: "gathered", tasks: first.tasks })).toMatchObject({
+    items: [{ status: "pending" }],
+  });
+  await expect(ask({ ask: "gathered", tasks: ["ghost"] })).rejects.toThrow("no task");
+  await expect(ask({ ask: "gathered", tasks: [task] })).rejects.toThrow("is no child");
+  expect(await ask({ ask: "upstream" })).toEqual({ items: [], next: null });
+  expect(await demand({ ask: "emit", step: "e", name: "n", data: "1" })).toEqual({ tasks: [], woken: 0 });
+  expect(await demand({ ask: "output", text: '"large"' })).toBeNull();
+  await call({ outcome: { kind: "succeeded" } });
+  expect((await at.task(task)).output).toBe('"large"');
+});
+
+test("tasks that come next are all taken, or the run has failed", async () => {
+  const next = [{ agent: "ghost", input: "1" }];
+  expect(await call({ ...DONE, next })).toMatchObject(OVER);
+  expect((await at.task(task)).error?.code).toBe("invalid_next");
+});
+
+test("a callback holds as many items as a sync", async () => {
+  const chunks = Array.from({ length: MAX_SYNC_ITEMS }, (_, seq) => ({ seq, text: "a" }));
+  expect(await call({ chunks })).toMatchObject({ ok: true });
+  const more = { chunks: [...chunks, { seq: MAX_SYNC_ITEMS, text: "a" }] };
+  await expect(call(more)).rejects.toThrow(`at most ${MAX_SYNC_ITEMS}`);
+  const answer = { kind: "report" as const, report: readReport({ ...more, ...DONE }) as Report };
+  await at.t.mutation(internal.push.settle, { run, answer }); // as an answer it fails the run, for nobody sends it again
+  expect((await at.task(task)).error?.code).toBe("endpoint_bad_answer");
+});
+
+test.each(["pause", "signal", "cancel"] as const)("a %s is told, again until it was heard", async (what) => {
+  vi.stubGlobal("fetch", () => Promise.resolve(new Response("", { status: 404 }))); // it does not know the run yet
+  const calls = async () =>
+    (await at.t.query(probe.everyJob, {})).filter((job) => job === "push:tell").length;
+  if (what === "pause") await at.pause(task);
+  else if (what === "signal") await at.signal(task, "go", "7");
+  else await at.t.mutation(api.tasks.cancel, { key: KEYS.submit, task });
+  const [control] = await at.t.query(probe.controls, {});
+  expect(await calls()).toBe(1);
+  const told = (await at.t.query(internal.push.toTell, { control: control! }))!;
+  const signal = what === "signal" ? { name: "go", data: "7" } : null;
+  expect(JSON.parse(told.body)).toMatchObject({ type: what, run, signal });
+  expect(told.url).toBe("https://agents.example.com/");
+  vi.advanceTimersByTime(HEALTH_EVERY_MS);
+  await at.pass();
+  expect(await calls()).toBeGreaterThan(1);
+  await at.t.mutation(internal.push.heard, { control: control! });
+  expect(await at.t.query(probe.controls, {})).toEqual([]);
+  expect(await at.t.query(internal.push.toTell, { control: control! })).toBeNull();
+});
+
+test("what was to be told of a run that has ended is dropped", async () => {
+  await at.pause(task);
+  await call(DONE);
+  const [control] = await at.t.query(probe.controls, {});
+  expect(await at.t.query(internal.push.toTell, { control: control! })).toBeNull();
+  vi.advanceTimersByTime(HEALTH_EVERY_MS);
+  await at.pass();
+  expect(await at.t.query(probe.controls, {})).toEqual([]);
+});
