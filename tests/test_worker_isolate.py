@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import time
+from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -12,10 +14,23 @@ import pytest
 from tests import crashing_agents
 from tests.scripted_turns import Turns, asks, says
 from tests.test_worker_runtime import Model, Reporter, completion
+from tests.tools_under_test import POINTS
 from worker.errors import NonRetryable
 from worker.llm import TextDelta, TokenUsage
 from worker.llm.errors import RateLimited
-from worker.models import Assignment, Failed, Outcome, StepReport, Succeeded, Suspended, UntilApprovals
+from worker.models import (
+    AgentVersion,
+    Assignment,
+    Failed,
+    Fork,
+    Outcome,
+    Step,
+    StepReport,
+    StepsPage,
+    Succeeded,
+    Suspended,
+    UntilApprovals,
+)
 from worker.router import Router
 from worker.runtime import Agent, Environment, ModelCaller, Registry, Run, Sole
 from worker.runtime.context import Context
@@ -35,6 +50,7 @@ def isolated(
     model: Model | Turns | None = None,
     timeout_ms: float | None = None,
     code: str | None = None,
+    **more: Any,
 ) -> Run:
     assignment = Assignment(
         once=False,
@@ -47,6 +63,7 @@ def isolated(
         llm=None,
         timeout_ms=timeout_ms,
         isolate=True,
+        **more,
     )
     caller = ModelCaller(Router(Sole(model), draw=lambda: 0.0)) if model else None
     environment = Environment(
@@ -95,6 +112,45 @@ async def test_an_isolated_agent_whose_code_has_changed_since_its_worker_began_i
     else:
         assert failure(outcome) == ("code_changed", True)
         assert reporter.said == []
+
+
+class Knowing(Reporter):
+    """Has a step that an earlier run has kept."""
+
+    async def steps(self, run: str) -> StepsPage:
+        step = Step(key="draft", kind="step", result="1", remaining_ms=None)
+        return StepsPage(steps=[step], cursor=None, signals=[])
+
+
+@pytest.mark.parametrize("took", ["the same", "another"])
+async def test_steps_that_no_longer_fit_are_refused_in_another_process_too(took: str) -> None:
+    code = code_of(crashing_agents.echo)
+    assert code is not None
+    pinned = AgentVersion(version="v1", code=code if took == "the same" else took)
+    outcome = await outcome_of(isolated("echo", 1, Knowing(), code=code, pinned=pinned, steps=1))
+    if took == "the same":
+        assert isinstance(outcome, Succeeded), "of the same code it is left alone"
+    else:
+        assert failure(outcome) == ("step_mismatch", False)
+        assert isinstance(outcome, Failed) and "'draft' of an earlier run" in outcome.error.message
+
+
+async def test_a_fork_has_no_effect_from_another_process_either(tmp_path: Path) -> None:
+    for point in POINTS:
+        (tmp_path / point).touch()
+    reporter = Reporter()
+    fork = Fork(task="task0", effects="forbid")
+    run = isolated("caller", {"effect": "unsafe", "folder": str(tmp_path)}, reporter, fork=fork)
+
+    def acknowledge(report: StepReport) -> None:
+        reporter.kept.append(report)
+        run.stepped(report.key, None)
+
+    reporter.step = acknowledge  # type: ignore[method-assign]
+    outcome = await outcome_of(run)
+    assert isinstance(outcome, Succeeded)
+    assert "may have an effect (unsafe)" in (outcome.output or "")
+    assert not (tmp_path / "effects").exists()
 
 
 async def test_an_isolated_agent_asks_people_and_its_run_ends() -> None:
