@@ -148,6 +148,31 @@ describe("a fork", () => {
     await expect(fork(first.task, { at: "%recorded/event/go" })).rejects.toThrow(/has no step/);
   });
 
+  test("finds a recording that was given to a call no more, nor does a fork of it", async () => {
+    const worker = await at.worker();
+    const origin = await done(worker, turns);
+    const first = await fork(origin, { at: "turn#2" });
+    await at.pass();
+    const { run } = await worker.begin();
+    const recorded = "%recorded/000000/search";
+    const given = { result: '"later"', recorded };
+    await worker.sync({ steps: [report(run, "turn#2", { kind: "turn" })] });
+    await worker.sync({ steps: [call(run, "turn#2/0:search", given)] });
+    const found = async (id: Id<"runs">) =>
+      (await worker.steps(id)).steps.flatMap(({ kind, argsHash }) => (kind === "recorded" ? [argsHash] : []));
+    expect(await found(run)).toEqual([undefined]);
+    await worker.sync({ steps: [report(run, "turn#3", { kind: "turn", recorded: "turn#1" })] });
+    await worker.finish(run, { kind: "succeeded", output: "1" });
+    for (const [point, expected] of [
+      ["turn#3", []],
+      ["turn#2", [HASH]], // the call that was given it is behind the point
+    ] as const) {
+      await fork(first.task, { at: point });
+      await at.pass();
+      expect(await found((await worker.begin()).run)).toEqual(expected);
+    }
+  });
+
   test("of a fork of a fork has an end", async () => {
     let task = await at.submit({ delayMs: 1_000 });
     for (let depth = 0; depth < MAX_FORK_DEPTH; depth++) ({ task } = await fork(task));

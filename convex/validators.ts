@@ -274,6 +274,7 @@ export const vStepReport = v.object({
   kind: v.union(v.literal("step"), v.literal("event"), v.literal("turn"), v.literal("tool")),
   result: v.union(v.string(), v.null()), // JSON text; null while its state is intended or in_doubt
   signal: v.union(v.id("signals"), v.null()), // event: the signal that is consumed with it
+  recorded: v.optional(v.string()), // tool, of a fork: the key of the recording that it was given, which is used up
   ...stepFields,
 });
 export type StepReport = Infer<typeof vStepReport>;

@@ -11,7 +11,7 @@ import pytest
 from worker.client import TaskSpec
 from worker.models import ForkChanges, LlmLimits
 from worker.runtime import Context, Limits, LlmAgent, Result, Tool, Toolbox, pure, tool
-from worker.testing import FakeControlPlane, FakeTask, Played, Says, ScriptedModel, call, working
+from worker.testing import Fails, FakeControlPlane, FakeTask, Played, Says, ScriptedModel, call, working
 
 FORKS = int(os.environ.get("SIGNALBOX_TEST_FORKS", "40"))  # 1,000 in the long form
 
@@ -126,6 +126,23 @@ async def test_a_fork_of_a_fork_knows_the_calls_of_both() -> None:
     assert outside.touched == ["unsafe a", "keyed b", "keyed c"]
     told = [message["content"] for message in model.asked[-1]["messages"][-2:]]
     assert told == ["touched b 2", "touched c 3"]
+
+
+async def test_a_recording_is_used_up_by_the_call_that_was_given_it(monkeypatch: Any) -> None:
+    outside = Outside()
+    control, task = await original(outside, script(), LLM)
+    twice = call("keyed", what="b"), call("keyed", what="b"), "ok"
+    # The first run of the fork breaks off behind the call that was given the recording.
+    model = ScriptedModel(twice[0], Fails(500), Fails(500), *twice[1:], *twice[1:])
+    async with working(LLM, model=model, tools=outside.tools, control=control) as at:
+        first = control.fork(task)
+        played = await at.settled(first)
+        assert (played.output, played.runs) == ("ok", 2)
+        await at.settled(control.fork(first, at="turn#2"))
+    assert outside.touched == ["unsafe a", "keyed b"]
+    for asked in (model.asked[-3], model.asked[-1]):
+        given, refused = [message["content"] for message in asked["messages"] if message["role"] == "tool"]
+        assert given == "touched b 2" and "it was not called" in refused
 
 
 async def test_a_pure_tool_that_asks_people_is_not_called() -> None:

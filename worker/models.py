@@ -405,13 +405,15 @@ class Entry(Wire):
 
     An "event" is a wait that ended in the worker, by the `signal` that it takes. An effect is told as
     "intended", without a result, before it begins; what is told later under the same key resolves it.
-    `args_hash` is the SHA-256 of the canonical JSON of the arguments.
+    `args_hash` is the SHA-256 of the canonical JSON of the arguments. In a fork, `recorded` is the key of the
+    recording that a call was given: it is used up.
     """
 
     key: str
     kind: Literal["step", "event", "turn", "tool"]
     result: str | None
     signal: str | None = None
+    recorded: str | None = OMITTED
     state: StepState | None = OMITTED
     effect: Effect | None = OMITTED
     args_hash: str | None = OMITTED

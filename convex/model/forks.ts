@@ -203,6 +203,7 @@ function copyOf(
     ...(tool !== undefined && { tool }),
     ...(usage !== undefined && { usage }),
   };
+  if (kind === "recorded" && tool !== undefined && argsHash === undefined) return null; // it is used up
   if (kind === "recorded") return { key, kind, result, resultId, at, ...beside };
   if (step._creationTime < before)
     return { key, kind, result, resultId, at, ...beside, copied: true as const };

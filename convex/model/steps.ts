@@ -77,6 +77,7 @@ export async function keepSteps(
     if (fault !== null) break;
     if (known === null) {
       await insertStep(ctx, run.task, { key, kind, at: null, ...(await kept(ctx, report)) });
+      if (report.recorded !== undefined) await useUp(ctx, run.task, report.recorded);
       steps += 1;
     } else if (!hasResult(known)) {
       // A wait that ended in the worker, or an effect.
@@ -89,6 +90,14 @@ export async function keepSteps(
   if (steps !== (run.steps ?? 0) || consumed !== (run.consumed ?? 0))
     await ctx.db.patch("runs", run._id, change);
   return { change, fault };
+}
+
+/** A recording that a call was given is found by no other call: neither of a later run, nor of a fork of this fork. */
+async function useUp(ctx: MutationCtx, task: Id<"tasks">, key: string): Promise<void> {
+  const row = await findStep(ctx, task, key);
+  if (row?.kind === "recorded" && row.tool !== undefined) {
+    await ctx.db.patch("steps", row._id, { argsHash: undefined });
+  }
 }
 
 /** What a report says of its step, beside what never changes. */

@@ -47,10 +47,11 @@ async def stand_in(durable: Durable, tool: Tool, key: str, arguments: Mapping[st
     if sandbox is None:
         return None
     digest = args_hash(dict(arguments))
-    recorded = sandbox.result(tool.name, digest)
-    if recorded is not None:
-        await durable.keep(Entry(key=key, kind="tool", result=recorded, args_hash=digest, tool=tool.name))
-        return ToolResult.load(recorded)
+    found = sandbox.recording(tool.name, digest)
+    if found is not None and found.result is not None:
+        known = {"result": found.result, "recorded": found.key}
+        await durable.keep(Entry(key=key, kind="tool", args_hash=digest, tool=tool.name, **known))
+        return ToolResult.load(found.result)
     asks = tool.needs_approval(dict(arguments)) if callable(tool.needs_approval) else tool.needs_approval
     if not sandbox.closed or (tool.effect == "pure" and not asks):
         return None

@@ -39,7 +39,7 @@ class Sandbox:
 
     def __init__(self, fork: Fork) -> None:
         self.fork = fork
-        self._results: defaultdict[tuple[str, str], deque[str]] = defaultdict(deque)
+        self._results: defaultdict[tuple[str, str], deque[Step]] = defaultdict(deque)
         self._answers: dict[str, str] = {}
 
     @property
@@ -56,11 +56,11 @@ class Sandbox:
             elif step.result is not None and step.key.startswith(_EVENT):
                 self._answers[step.key.removeprefix(_EVENT)] = step.result
             elif step.result is not None and step.tool is not None and step.args_hash is not None:
-                self._results[step.tool, step.args_hash].append(step.result)
+                self._results[step.tool, step.args_hash].append(step)
         return own
 
-    def result(self, tool: str, args_hash: str) -> str | None:
-        """Return what the next call of a tool with these arguments has brought in the original."""
+    def recording(self, tool: str, args_hash: str) -> Step | None:
+        """Return the next call of a tool with these arguments in the original; its result is there."""
         waiting = self._results.get((tool, args_hash))
         return waiting.popleft() if waiting else None
 

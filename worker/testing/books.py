@@ -178,6 +178,10 @@ class Books:
                 said = {"state": "done", **said}
             step = Step(key=report.key, kind=report.kind, result=None, remaining_ms=None)
             task.steps[report.key] = (known or step).model_copy(update=said)
+            if report.recorded is not None:  # it is used up
+                task.steps[report.recorded] = task.steps[report.recorded].model_copy(
+                    update={"args_hash": None}
+                )
         task.signals = [signal for signal in task.signals if signal.signal != report.signal]
 
     def _suspend(self, task: FakeTask, asked: Suspended) -> None:

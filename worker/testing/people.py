@@ -118,7 +118,8 @@ class People(Books):
         before = at is not None
         for key, step in task.steps.items():
             before = before and key != at
-            if step.result is None:
+            used_up = step.kind == "recorded" and step.tool is not None and step.args_hash is None
+            if step.result is None or used_up:
                 continue
             if before or step.kind == "recorded":
                 new.steps[key] = step
