@@ -214,6 +214,39 @@ describe("tasks", () => {
     );
     expect(await shown()).toBe(260);
   });
+
+  test("the list goes on though a busy page tells late, and of two moments at once, that its end is seen", async () => {
+    await stage.submitMany(120, { queue: "late" });
+    await using visitor = await open("/tasks");
+    const { page } = visitor;
+    await page.addInitScript(() => {
+      window.IntersectionObserver = class extends IntersectionObserver {
+        constructor(tell) {
+          const moments = [];
+          const tellAll = () => {
+            if (moments.length > 0 && moments.at(-1).isIntersecting) tell(moments.splice(0));
+          };
+          super((some) => {
+            moments.push(...some);
+            window.unseen = moments.some(({ isIntersecting }) => !isIntersecting);
+            setTimeout(tellAll, 100);
+          });
+        }
+      };
+    });
+    await visitor.go("/tasks?queue=late");
+    await page.reload();
+    const shown = () => page.locator("tr[data-task]").count();
+    for (const count of [50, 100]) {
+      await until(shown, (found) => found === count);
+      await page.waitForFunction(() => window.unseen);
+      await page.evaluate(() => {
+        window.unseen = false;
+        window.scrollTo(0, document.body.scrollHeight); // once: nobody scrolls again for a list that stands still
+      });
+    }
+    await until(shown, (found) => found === 120);
+  });
 });
 
 describe("the other pages", () => {

@@ -8,7 +8,7 @@ import {
   type FunctionReturnType,
   type OptionalRestArgs,
 } from "convex/server";
-import { useCallback, useEffect, useMemo, useState } from "react";
+import { useCallback, useEffect, useMemo, useState, useSyncExternalStore } from "react";
 import { useRead, type Read } from "../hooks";
 import { useSession } from "./session";
 import { useSay } from "./parts/say";
@@ -107,12 +107,34 @@ export function useVerb<M extends Mutation>(
   );
 }
 
-/** The time now, again after each `everyMs`: queries do not run anew because time passes. */
-export function useNow(everyMs = 1_000): number {
-  const [now, setNow] = useState(() => Date.now());
-  useEffect(() => {
-    const timer = setInterval(() => setNow(Date.now()), everyMs);
-    return () => clearInterval(timer);
-  }, [everyMs]);
-  return now;
+const ticking = new Set<() => void>();
+let clock: ReturnType<typeof setInterval> | undefined;
+let tickedAt = Date.now();
+
+/** The same for a second, so that what is rendered within it agrees. */
+function timeNow(): number {
+  if (Date.now() - tickedAt >= 1_000) tickedAt = Date.now();
+  return tickedAt;
 }
+
+/** One clock for all that shows a time: thousands of rows may. */
+function onTick(tick: () => void): () => void {
+  clock ??= setInterval(() => {
+    tickedAt = Date.now();
+    for (const each of ticking) each();
+  }, 1_000);
+  ticking.add(tick);
+  return () => {
+    ticking.delete(tick);
+    if (ticking.size > 0) return;
+    clearInterval(clock);
+    clock = undefined;
+  };
+}
+
+/** What a function makes of the time now, looked at each second: queries do not run anew because time passes. */
+export const useTime = <T extends string | number>(of: (now: number) => T): T =>
+  useSyncExternalStore(onTick, () => of(timeNow()));
+
+/** The time now, to the second. */
+export const useNow = (): number => useTime((now) => now);

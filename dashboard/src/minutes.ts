@@ -5,7 +5,7 @@ import type { Counters } from "../../convex/upkeep.validators";
 
 export type Minute = FunctionReturnType<typeof api.stats.read>[number];
 
-const MINUTE_MS = 60_000;
+export const MINUTE_MS = 60_000;
 const HOUR_MS = 60 * MINUTE_MS;
 
 const NOTHING: Required<Counters> = {

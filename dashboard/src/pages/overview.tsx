@@ -1,8 +1,8 @@
 import { lazy, Suspense } from "react";
 import { api } from "../../../convex/_generated/api";
-import { useLive, useNow, useSteady } from "../live";
+import { useLive, useSteady, useTime } from "../live";
 import { Ago, Empty, Facts, Loading, Panel, Shown, Table } from "../parts/states";
-import { hourOf, minutesOf, perRun, sumOf, type Minute } from "../minutes";
+import { hourOf, MINUTE_MS, minutesOf, perRun, sumOf, type Minute } from "../minutes";
 import { hrefOf, taskHref } from "../route";
 import { count, dollars, span, visible } from "../text";
 import { WorkerTable } from "./workers";
@@ -31,7 +31,8 @@ export function OverviewPage() {
 
 /** Throughput, latency and tokens of the last hour, by the minute. */
 export function Hour({ scope }: { scope: string }) {
-  const { from, to } = hourOf(useNow(5_000));
+  const minute = useTime((now) => Math.floor(now / MINUTE_MS));
+  const { from, to } = hourOf(minute * MINUTE_MS);
   const stats = useSteady(api.stats.read, { scope, from, to });
   return (
     <Shown live={stats} rows={4}>

@@ -1,5 +1,5 @@
 import { usePaginatedQuery } from "convex/react";
-import { useEffect, useRef, useState } from "react";
+import { memo, useCallback, useEffect, useRef, useState } from "react";
 import { api } from "../../../convex/_generated/api";
 import { DASHBOARD_PAGE } from "../../../convex/constants";
 import type { ListFilter, TaskRow } from "../../../convex/dashboard.validators";
@@ -148,13 +148,16 @@ function TaskList({ filter }: { filter: ListFilter }) {
   );
   const [chosen, setChosen] = useState<ReadonlySet<string>>(new Set());
   const rows = results;
+  const toggle = useCallback(
+    (task: string) =>
+      setChosen((now) => {
+        const next = new Set(now);
+        if (!next.delete(task)) next.add(task);
+        return next;
+      }),
+    [],
+  );
   if (status === "LoadingFirstPage") return <Loading rows={8} />;
-  const toggle = (task: string) =>
-    setChosen((now) => {
-      const next = new Set(now);
-      if (!next.delete(task)) next.add(task);
-      return next;
-    });
   const may = maySubmit(caller);
   return (
     <>
@@ -195,7 +198,7 @@ function TaskList({ filter }: { filter: ListFilter }) {
   );
 }
 
-function Row({
+const Row = memo(function Row({
   row,
   chosen,
   toggle,
@@ -245,7 +248,7 @@ function Row({
       </td>
     </tr>
   );
-}
+});
 
 /** What can be done with the chosen tasks, or with all that the filter names. */
 function Verbs({ filter, rows, onDone }: { filter: ListFilter; rows: TaskRow[]; onDone: () => void }) {
@@ -306,8 +309,9 @@ function More({ shown, status, more }: { shown: number; status: string; more: ()
     if (before.current !== null) empty.current = shown > before.current ? 0 : empty.current + 1;
     before.current = null;
     if (empty.current >= MOST_EMPTY) return;
-    const observer = new IntersectionObserver(([seen]) => {
-      if (seen?.isIntersecting) more();
+    // The last entry counts: a busy page is told of several moments at once, the oldest of them first.
+    const observer = new IntersectionObserver((moments) => {
+      if (moments.at(-1)?.isIntersecting) more();
     });
     observer.observe(at);
     return () => observer.disconnect();

@@ -1,7 +1,7 @@
 /** What stands where data are not: loading, nothing, an error; and the pieces that pages share. */
 import { Component, type ReactNode } from "react";
 import type { RunState, TaskStatus } from "../../../convex/validators";
-import { useNow, type Live } from "../live";
+import { useTime, type Live } from "../live";
 import { messageOf, span, stamp, visible } from "../text";
 
 export function Loading({ rows = 3 }: { rows?: number }) {
@@ -87,10 +87,10 @@ export const Tag = ({ tone = "still", children }: { tone?: string; children: Rea
 
 /** How long ago something was; it goes on counting. */
 export function Ago({ at }: { at: number }) {
-  const now = useNow();
+  const age = useTime((now) => span(now - at));
   return (
     <time dateTime={new Date(at).toISOString()} title={stamp(at)}>
-      {span(now - at)} ago
+      {age} ago
     </time>
   );
 }
@@ -101,7 +101,7 @@ export function Lasted({ from, to }: { from: number; to: number | null }) {
 }
 
 function Counting({ from }: { from: number }) {
-  return span(useNow() - from);
+  return useTime((now) => span(now - from));
 }
 
 export const Panel = ({
