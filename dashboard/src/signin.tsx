@@ -81,7 +81,7 @@ export function SignIn({
         </label>
         <p id="key-help" className="quiet-text">
           A viewer key looks, a submit key also submits, cancels and retries, an operator key also drains
-          workers. It is kept until this tab is closed.
+          workers and decides what tasks ask. It is kept until this tab is closed.
         </p>
         <button className="button solid">Sign in</button>
       </form>
