@@ -10,6 +10,7 @@ export const IDLE_HEARTBEAT_MS = 60_000; // one call a minute
 export const HEARTBEATS_PER_LEASE = 3;
 export const WATCHED_SYNC_MS = 250; // text reaches a viewer well within a second
 export const ACCEPT_MS = 15_000; // a run that its worker does not accept in this time goes to another
+export const MAX_REDO = 4; // steps that a retry by hand makes anew
 export const CANCEL_GRACE_MS = 30_000; // a cancelled run that is not reported by then is closed without its worker
 export const TIMEOUT_GRACE_MS = 10_000; // the worker enforces a run's time limit; Convex does when the worker did not
 

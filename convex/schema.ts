@@ -127,6 +127,7 @@ export default defineSchema({
     resumeAt: v.optional(v.number()), // paused: when it is due once it is resumed
     retriedAt: v.optional(v.number()), // by hand, the last time: its deadlines count from then
     steps: v.optional(v.number()), // kept by the runs that have ended
+    redo: v.optional(v.array(v.string())), // failed: the steps that a retry by hand makes anew
     pinned: v.optional(vVersion), // what its first steps were taken by, and so has to play what comes behind them
     preparing: v.optional(v.union(v.literal("restart"), v.literal("fork"))), // paused until its steps are dropped, or copied
     fork: v.optional(v.id("forks")), // it goes on from a step of another task

@@ -235,6 +235,7 @@ export const vOutcome = v.union(
     error: vFault,
     retryable: v.boolean(),
     notBeforeMs: v.union(v.number(), v.null()),
+    redo: v.optional(v.array(v.string())), // the steps that it has failed for: a retry by hand makes them anew
   }),
   v.object({ kind: v.literal("cancelled") }),
   vReleased,

@@ -292,6 +292,62 @@ async def test_an_output_fits_what_it_must_be(what: Any, turns: list[Said], ends
         assert len(task.steps) == len(turns), "the history is kept"
 
 
+def positive(answer: Any) -> None:
+    if answer["people"] < 1:
+        raise ValueError("nobody lives there")
+
+
+EMPTY = '{"name":"Bonn","people":0}'
+
+
+@pytest.mark.parametrize(
+    ("agent", "turns", "redo"),
+    [
+        (LlmAgent(output=SCHEMA), [says("Bonn"), says("again")], ["turn#2"]),
+        (LlmAgent(output=SCHEMA), [says(GOOD, "length")], ["turn#1"]),
+        (LlmAgent(output=SCHEMA), [says("?"), says("", "refusal", refusal="No")], ["turn#2"]),
+        (
+            LlmAgent(output=SCHEMA, after_output=positive),
+            [says(EMPTY), says(EMPTY)],
+            ["turn#2", "after_output#2"],
+        ),
+        (
+            LlmAgent(output=SCHEMA, after_output=positive),
+            [says("?"), says(EMPTY)],
+            ["turn#2", "after_output"],
+        ),
+    ],
+)
+async def test_a_retry_by_hand_asks_anew_for_the_answer_for_which_a_loop_stopped(
+    agent: LlmAgent, turns: list[Said], redo: list[str]
+) -> None:
+    async def play(ctx: Context, value: Any) -> Any:
+        return (await ctx.play(agent, value)).output
+
+    async with playing(play, *turns, says(GOOD)) as (control, model):
+        task = control.submit("a", "go", max_attempts=1)
+        await control.finished()
+        assert isinstance(task.outcome, Failed)
+        assert task.outcome.redo == redo
+        for key in redo:  # as the control plane drops them
+            del task.steps[key]
+        control._again(task)
+        control._dispatch()
+        while task.status not in {"succeeded", "failed"}:
+            await anyio.sleep(0.01)
+    assert output(task) == {"name": "Bonn", "people": 3}
+    assert len(model.requests) == len(turns) + 1
+    last, again = model.requests[-2:]
+    assert last.messages == again.messages, "with the conversation as it was"
+
+
+async def test_what_a_limit_has_stopped_is_not_made_anew() -> None:
+    agent = LlmAgent(tools=["add"], limits=Limits(max_turns=1))
+    task, _ = await played(agent, asks(("add", {"a": 1})))
+    assert isinstance(task.outcome, Failed)
+    assert task.outcome.redo is None
+
+
 MALFORMED = Tool(
     name="t", description="", parameters={"type": "object", "properties": {"a": {"type": 1}}}, call=add.call
 )

@@ -279,12 +279,16 @@ class RunError(Wire):
 
 
 class Failed(Wire):
-    """The agent failed; `not_before_ms` is the shortest wait before the next attempt."""
+    """The agent failed; `not_before_ms` is the shortest wait before the next attempt.
+
+    `redo` are the steps that it has failed for: a retry by hand makes them anew.
+    """
 
     kind: Literal["failed"] = "failed"
     error: RunError
     retryable: bool
     not_before_ms: float | None = None
+    redo: list[str] | None = OMITTED
 
 
 class Cancelled(Wire):

@@ -80,6 +80,7 @@ import type * as model_plan from "../model/plan.js";
 import type * as model_progress from "../model/progress.js";
 import type * as model_purse from "../model/purse.js";
 import type * as model_push from "../model/push.js";
+import type * as model_redo from "../model/redo.js";
 import type * as model_reports from "../model/reports.js";
 import type * as model_restart from "../model/restart.js";
 import type * as model_retention from "../model/retention.js";
@@ -206,6 +207,7 @@ declare const fullApi: ApiFromModules<{
   "model/progress": typeof model_progress;
   "model/purse": typeof model_purse;
   "model/push": typeof model_push;
+  "model/redo": typeof model_redo;
   "model/reports": typeof model_reports;
   "model/restart": typeof model_restart;
   "model/retention": typeof model_retention;

@@ -1,7 +1,14 @@
 /** One attempt of a task, from its assignment to its end. */
 import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
-import { ACCEPT_MS, MAX_LINE_CHARS, MAX_WATCH_MS, TAIL_CHUNKS, TIMEOUT_GRACE_MS } from "../constants";
+import {
+  ACCEPT_MS,
+  MAX_LINE_CHARS,
+  MAX_REDO,
+  MAX_WATCH_MS,
+  TAIL_CHUNKS,
+  TIMEOUT_GRACE_MS,
+} from "../constants";
 import { refuse } from "../errors";
 import type { Assignment, Chunk, Fault, RunState, TaskView, Usage } from "../validators";
 import { allotmentOf, decideStart, drawsOf, holdBack, reserve } from "./allot";
@@ -150,7 +157,7 @@ export async function end(
       await close(ctx, task, "cancelled", run._id, data, change);
       return;
     case "failed":
-      await close(ctx, task, "failed", run._id, data, { ...change, error });
+      await close(ctx, task, "failed", run._id, data, { ...change, error, ...redoOf(ending) });
       return;
     case "suspended":
       // The states agree: only a run that asked to wait has this verdict.
@@ -210,6 +217,12 @@ export async function blameLate(ctx: MutationCtx, run: Doc<"runs">): Promise<voi
 /** Codes and messages are kept in rows that lists read: a line, not a dump. */
 function shortened({ code, message }: Fault): Fault {
   return { code: code.slice(0, 100), message: message.slice(0, MAX_LINE_CHARS) };
+}
+
+/** The steps for which a task has failed; the last turn of a model, and what was said of it. */
+function redoOf(ending: Ending): { redo?: string[] } {
+  if (ending.kind !== "failed" || ending.redo === undefined) return {};
+  return { redo: ending.redo.slice(0, MAX_REDO) };
 }
 
 /**

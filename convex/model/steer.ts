@@ -8,6 +8,7 @@ import { askAnew } from "./approvals";
 import { tell } from "./controls";
 import { waitAgain } from "./deps";
 import { record } from "./events";
+import { dropRedone } from "./redo";
 import { hasEnded } from "./tasks";
 import { leaveLine, putInLine, wakeFor } from "./waiting";
 
@@ -74,7 +75,7 @@ export const RETRYABLE: readonly TaskStatus[] = ["failed", "cancelled", "skipped
 
 /**
  * Give a task that did not succeed its attempts anew, and its deadlines from now on. What it failed of, since people did not
- * approve it, they are asked again. One that has not ended stays as it is,
+ * approve it, they are asked again, and so is a model whose output was refused. One that has not ended stays as it is,
  * and one that has never run waits for those of its dependencies that have not ended.
  *
  * @returns its status now
@@ -88,7 +89,8 @@ export async function retry(ctx: MutationCtx, task: Task, now: number): Promise<
   if (task.preparing !== undefined) throw refuse("invalid_argument", `task: ${task._id} is being prepared.`);
   const waits = task.attempt === 0 && (await waitAgain(ctx, task._id));
   const status = waits ? "waiting" : await putInLine(ctx, { ...task, pauseRequested: false }, now, now);
-  await ctx.db.patch("tasks", task._id, { ...(await anew(ctx, task, now)), status });
+  const change = { ...(await anew(ctx, task, now)), ...(await dropRedone(ctx, task)) };
+  await ctx.db.patch("tasks", task._id, { ...change, status });
   await askAnew(ctx, task);
   await record(ctx, task, "retry_requested", null, { attempt: task.attempt });
   if (!waits) await wakeFor(ctx, [now], now);
@@ -115,6 +117,7 @@ export async function anew(ctx: MutationCtx, task: Task, now: number) {
     cancelRequested: false,
     pauseRequested: false,
     treeCancelled: undefined,
+    redo: undefined,
     error: null,
     endedAt: null,
     updated: ctx.db.vars.commitTs,

@@ -21,6 +21,7 @@ export type Facts = {
     | "error"
     | "endedAt"
     | "preparing"
+    | "redo"
     | "fork"
   > & { _id: Doc<"tasks">["_id"] };
   /** The version of its agent that a worker must have. */
@@ -85,7 +86,9 @@ function reason(code: Reason["code"], message: string, clears: string, at: numbe
 
 function ended({ task }: Facts): Reason {
   const why = task.error === null ? "" : `: ${task.error.message}`;
-  const again = task.status === "succeeded" ? "Nothing: it is done." : "tasks retry.";
+  const retry =
+    task.redo === undefined ? "tasks retry." : "tasks retry: the model is asked for its last answer anew.";
+  const again = task.status === "succeeded" ? "Nothing: it is done." : retry;
   return reason("ended", `It has ended: ${task.status}${why}`, again, task.endedAt);
 }
 

@@ -217,6 +217,11 @@ class Durable:
         self._counts[name] += 1
         return f"{name}#{self._counts[name]}"
 
+    def last_key(self, name: str) -> str:
+        """Return the key that the last step of this name has."""
+        count = self._counts[name]
+        return name if count == 1 else f"{name}#{count}"
+
     async def keep(self, entry: Entry) -> None:
         """Return once a step has been acknowledged."""
         if entry.result is not None and len(entry.result) > MAX_RESULT_BYTES:
@@ -409,7 +414,7 @@ class Durable:
                 f"A step has a name of 1 to {MAX_NAME_CHARS} characters, not {name!r}"[:300]
             )
         self._counts[name] += 1
-        return name if self._counts[name] == 1 else f"{name}#{self._counts[name]}"
+        return self.last_key(name)
 
     async def find(self, key: str, kind: str) -> Step | None:
         """Return what an earlier run has left under a key.

@@ -45,11 +45,14 @@ class LoopStoppedError(NonRetryable):
         code: `max_turns`, `max_tool_calls`, `repeated_call`, `max_tokens`, `max_cost`, `max_time`,
             `invalid_output`, `output_length`, `refusal`, `content_filter`.
         message: One line for people.
+        redo: Keys of the steps for which it stopped, as the turn whose output is not what it must be; a retry
+            by hand asks the model for them anew.
     """
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, redo: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.code = code
+        self.redo = tuple(redo)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,7 +33,7 @@ from worker.runtime.llm_agent import (
     read_schema,
     response_format,
 )
-from worker.runtime.loop import Ask, Call, Decision, Done, Loop, Perform, Stop, Turn, out_of_time
+from worker.runtime.loop import ANSWERS, Ask, Call, Decision, Done, Loop, Perform, Stop, Turn, out_of_time
 from worker.runtime.model import Prompt
 from worker.runtime.tools import Facts, Tool, Toolbox, ToolContext, ToolResult, UnknownToolError
 
@@ -115,6 +115,7 @@ class _LlmRun:
         self._check = checker(agent.output)
         self._format = response_format(agent.output)
         self._key = ""  # of the turn under way
+        self._judged: str | None = None  # the step that keeps what a guardrail has said of it
         self._slots = anyio.Semaphore(max(1, agent.parallel))
 
     async def play(self, value: Any) -> AgentResult:  # noqa: ANN401 - any JSON may arrive
@@ -137,7 +138,13 @@ class _LlmRun:
                     else:
                         return _result(loop, turn, found)
                 case Stop(code, message):
-                    raise LoopStoppedError(code, message)
+                    raise LoopStoppedError(code, message, self._refused(code))
+
+    def _refused(self, code: str) -> list[str]:
+        """Return the steps to which a loop would stop again, unless they are made anew."""
+        if code not in ANSWERS:
+            return []
+        return [self._key] if self._judged is None else [self._key, self._judged]
 
     @asynccontextmanager
     async def _in_time(self, loop: Loop) -> AsyncIterator[None]:
@@ -153,7 +160,7 @@ class _LlmRun:
 
     async def _turn(self, loop: Loop) -> Decision:
         """Return what comes after the next turn: the one that is kept, else one that is asked for now."""
-        self._key = self._durable.numbered(f"{self._prefix}turn")
+        self._key, self._judged = self._durable.numbered(f"{self._prefix}turn"), None
         known = await self._durable.find(self._key, "turn")
         if known is not None and known.result is not None:
             return loop.turned(Turn.load(known.result, known.usage))
@@ -272,7 +279,9 @@ class _LlmRun:
                 return {"wrong": str(error)[:1000]}
             return {} if found is None else {"output": found}
 
-        verdict = await self._durable.step(f"{self._prefix}after_output", judged)
+        name = f"{self._prefix}after_output"
+        verdict = await self._durable.step(name, judged)
+        self._judged = self._durable.last_key(name)
         if "wrong" in verdict:
             return _Wrong(verdict["wrong"])
         return verdict.get("output", output)

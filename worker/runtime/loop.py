@@ -24,6 +24,8 @@ MAX_TURNS = 50
 MAX_TOOL_CALLS = 100
 MAX_REPEATS = 10  # of one call: a model that polls does not need more, one that is stuck never stops
 CORRECTIONS = 1  # of an output that does not fit
+# Codes of loops that stopped for what their last turn says.
+ANSWERS = frozenset({"invalid_output", "output_length", "refusal", "content_filter"})
 TOLD_CHARS = 500  # of what a model wrote, when it is told what was wrong with it
 
 

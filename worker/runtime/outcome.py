@@ -13,6 +13,7 @@ from worker.client import TaskSpec
 from worker.errors import NonRetryable, RetryLater
 from worker.logs import Redactor
 from worker.models import Failed, Outcome, RunError, Succeeded
+from worker.runtime.llm_agent import LoopStoppedError
 
 LONGEST_WAIT_S = 365 * 86_400.0  # as the control plane has it
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -31,11 +32,18 @@ class Result:
     next: Sequence[TaskSpec] = ()
 
 
-def failed(code: str, message: str, *, retryable: bool, not_before_ms: float | None = None) -> Failed:
-    """Return a failure."""
+def failed(
+    code: str,
+    message: str,
+    *,
+    retryable: bool,
+    not_before_ms: float | None = None,
+    redo: list[str] | None = None,
+) -> Failed:
+    """Return a failure; `redo` are the steps that a retry by hand is to make anew."""
     error = RunError.model_construct(code=code, message=message)
     return Failed.model_construct(
-        kind="failed", error=error, retryable=retryable, not_before_ms=not_before_ms
+        kind="failed", error=error, retryable=retryable, not_before_ms=not_before_ms, redo=redo
     )
 
 
@@ -88,6 +96,7 @@ def raised(error: BaseException, redact: Redactor) -> Failed:
         redact.line(_text_of(error)) or type(error).__name__,
         retryable=retryable is not False and not isinstance(error, NonRetryable),
         not_before_ms=_wait_ms(after_s),
+        redo=list(error.redo) or None if isinstance(error, LoopStoppedError) else None,
     )
 
 
