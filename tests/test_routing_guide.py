@@ -48,7 +48,7 @@ def said(rule: rules.Rule, code: str) -> list[str]:
         "rate": f"{rules.SHORTEST_COOL_S:g} to {rules.LONGEST_COOL_S:g} s once three in a minute failed",
         "until_configured": "this worker does not ask it again until",
     }
-    then = "only if the chain says so (`fallback_on`)" if code in rules.POLICY else following[rule.next]
+    then = "only if the agent says so" if code in rules.POLICY else following[rule.next]
     return [same[rule.same], "at once" if rule.cools == "told" else then, cooling[rule.cools]]
 
 
