@@ -100,6 +100,7 @@ export const vSettlement = v.union(
     before: v.number(),
   }),
   v.object({ kind: v.literal("cancelTree"), task: v.id("tasks"), after: v.number() }),
+  v.object({ kind: v.literal("cancelOne"), task: v.id("tasks"), subtree: v.boolean() }), // that could not be, with its page
   v.object({ kind: v.literal("cancelGroup"), group: v.id("groups"), after: v.number() }),
   v.object({ kind: v.literal("restart"), task: v.id("tasks") }), // the next page of its steps goes
   v.object({ kind: v.literal("fork"), task: v.id("tasks") }), // the next page of its steps comes

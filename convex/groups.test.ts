@@ -175,6 +175,22 @@ describe("a group", () => {
   });
 });
 
+test("of a group that is cancelled one that cannot be keeps no other from it, and says why", async () => {
+  const group = await create({ callback: "note" });
+  const [bad, other] = await fill(group, 2);
+  const waiting = await fill(group, CANCEL_PAGE, { delayMs: 1_000 });
+  await at.t.mutation(probe.removeRun, { run: (await at.task(bad!)).run! }); // by hand
+  await at.t.mutation(api.groups.cancel, { key, group });
+  await at.pass();
+  expect(await at.history(other!)).toContain("cancel_requested");
+  for (const task of waiting) expect((await at.task(task)).status).toBe("cancelled");
+  expect((await at.history(bad!)).filter((type) => type === "task_set_aside")).toHaveLength(1);
+  expect(await at.t.query(probe.settlements, {})).toBe(1);
+  await at.pass(SET_ASIDE_MS); // again, and not a word more of it
+  expect((await at.history(bad!)).filter((type) => type === "task_set_aside")).toHaveLength(1);
+  expect(await at.t.query(probe.settlements, {})).toBe(1);
+});
+
 describe("a callback", () => {
   test("that throws is called again later, and of its failures nothing stands", async () => {
     const group = await create({ callback: "flaky" });

@@ -23,6 +23,15 @@ export const removeTask = internalMutation({
   },
 });
 
+export const removeRun = internalMutation({
+  args: { run: v.id("runs") },
+  returns: v.null(),
+  handler: async (ctx, { run }) => {
+    await ctx.db.delete("runs", run);
+    return null;
+  },
+});
+
 export const removeAgent = internalMutation({
   args: { name: v.string() },
   returns: v.null(),

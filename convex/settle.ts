@@ -8,7 +8,7 @@ import { internal } from "./_generated/api";
 import type { Id } from "./_generated/dataModel";
 import { internalMutation, internalQuery, type MutationCtx } from "./_generated/server";
 import { SETTLE_BATCH, SETTLE_EDGES } from "./constants";
-import { cancelChildren } from "./model/children";
+import { cancelChildren, cancelTree } from "./model/children";
 import { settleEdges } from "./model/deps";
 import {
   callBack as callBackOf,
@@ -29,6 +29,7 @@ import {
 import { continueFork } from "./model/forks";
 import { continueRestart } from "./model/restart";
 import { submit } from "./model/submit";
+import { cancel } from "./model/tasks";
 import { countLate } from "./model/usage";
 import { wakePage } from "./model/waits";
 import { type Settlement } from "./group.validators";
@@ -147,9 +148,28 @@ async function settle(
     case "used":
       await countLate(ctx, work.run, work.usage);
       return { used: 1, rest: null };
+    case "cancelOne":
+      await cancelTask(ctx, work);
+      return { used: 1, rest: null };
     case "cancelGroup":
       return { used: room, rest: await cancelMembers(ctx, work) };
   }
+}
+
+/** One task of a page that is cancelled. */
+export const cancelOne = internalMutation({
+  args: { task: v.id("tasks"), subtree: v.boolean() },
+  returns: v.null(),
+  handler: async (ctx, given) => {
+    await cancelTask(ctx, given);
+    return null;
+  },
+});
+
+async function cancelTask(ctx: MutationCtx, given: { task: Id<"tasks">; subtree: boolean }): Promise<void> {
+  if ((await ctx.db.get("tasks", given.task)) === null) return; // removed meanwhile
+  if (given.subtree) await cancelTree(ctx, given.task);
+  else await cancel(ctx, given.task);
 }
 
 /** Call back for a group that is complete, and mark it done, in one transaction. */

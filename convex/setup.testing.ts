@@ -29,6 +29,7 @@ export const probe = {
   rowCounts: makeFunctionReference<"query", Record<string, never>, Record<string, number>>("probe:rowCounts"),
   strandUpkeep: makeFunctionReference<"mutation", { busyUntil: number }, number>("probe:strandUpkeep"),
   inputOf: makeFunctionReference<"query", { task: Id<"tasks"> }, Id<"outputs"> | null>("probe:inputOf"),
+  removeRun: makeFunctionReference<"mutation", { run: Id<"runs"> }, null>("probe:removeRun"),
   removeAgent: makeFunctionReference<"mutation", { name: string }, null>("probe:removeAgent"),
   countTasks: makeFunctionReference<"query", Record<string, never>, number>("probe:countTasks"),
   countOutputs: makeFunctionReference<"query", Record<string, never>, number>("probe:countOutputs"),

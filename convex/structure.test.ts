@@ -506,6 +506,22 @@ describe("children", () => {
     expect((await at.task(beside!)).status).toBe("running");
   });
 
+  test("of a subtree one that cannot be cancelled keeps neither its sisters nor its children from it", async () => {
+    const [root] = await submit({});
+    await assigned();
+    const [bad, sister] = (await spawn(root!, 2)).tasks;
+    await at.pass();
+    const leaves = (await spawn(bad!, 2)).tasks;
+    await at.t.mutation(probe.removeRun, { run: (await at.task(bad!)).run! }); // by hand
+    await cancelTree(root!);
+    expect(await at.history(bad!)).toContain("task_set_aside");
+    for (const task of [sister!, ...leaves]) {
+      const { status } = await at.task(task);
+      const asked = (await at.history(task)).includes("cancel_requested");
+      expect(status === "cancelled" || asked).toBe(true);
+    }
+  });
+
   test("without its subtree a task is cancelled alone", async () => {
     const [root] = await submit({});
     await assigned();

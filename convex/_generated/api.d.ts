@@ -44,6 +44,7 @@ import type * as model_autoscale from "../model/autoscale.js";
 import type * as model_budgets from "../model/budgets.js";
 import type * as model_bulk from "../model/bulk.js";
 import type * as model_calling from "../model/calling.js";
+import type * as model_cancelling from "../model/cancelling.js";
 import type * as model_capabilities from "../model/capabilities.js";
 import type * as model_catchup from "../model/catchup.js";
 import type * as model_children from "../model/children.js";
@@ -171,6 +172,7 @@ declare const fullApi: ApiFromModules<{
   "model/budgets": typeof model_budgets;
   "model/bulk": typeof model_bulk;
   "model/calling": typeof model_calling;
+  "model/cancelling": typeof model_cancelling;
   "model/capabilities": typeof model_capabilities;
   "model/catchup": typeof model_catchup;
   "model/children": typeof model_children;

@@ -5,6 +5,7 @@ import { CANCEL_PAGE, LINKS_SHOWN, MAX_LIST } from "../constants";
 import { refuse } from "../errors";
 import type { Settlement, TaskLinks } from "../group.validators";
 import type { TaskStatus, TaskView } from "../validators";
+import { cancelApart } from "./cancelling";
 import { blockedOf, dependenciesOf, dependentsOf } from "./deps";
 import { groupsOf } from "./groups";
 import { settleLater } from "./settlements";
@@ -42,7 +43,12 @@ export async function cancelChildren(
     .withIndex("by_parent", (q) => q.eq("parent", task).gt("_creationTime", after))
     .take(CANCEL_PAGE);
   for (const child of page) {
-    if ((await ctx.db.get("tasks", child.task)) !== null) await cancelTree(ctx, child.task);
+    const found = await ctx.db.get("tasks", child.task);
+    if (found === null || (await cancelApart(ctx, found, true, Date.now()))) continue;
+    // What grows from it is cancelled all the same.
+    await ctx.db.patch("tasks", found._id, { treeCancelled: true });
+    if (await hasChildren(ctx, found._id))
+      await settleLater(ctx, { kind: "cancelTree", task: found._id, after: 0 });
   }
   const last = page.length === CANCEL_PAGE ? page.at(-1)! : null;
   return last === null ? null : { kind: "cancelTree", task, after: last._creationTime };

@@ -15,11 +15,11 @@ import {
 import { refuse } from "../errors";
 import type { Counts, GroupResult, GroupSummary, GroupView, Settlement } from "../group.validators";
 import type { OnComplete, TaskSpec, TaskStatus } from "../validators";
+import { cancelApart } from "./cancelling";
 import { clearAlarm, setAlarm } from "./alarms";
 import { groupMs, purgeLater } from "./keeping";
 import { backoffMs } from "./retry";
 import { settleLater } from "./settlements";
-import { cancel as cancelTask } from "./tasks";
 import { checkInteger, checkJson, checkKey, checkName, fitsIn } from "./text";
 import { wakeForGroup } from "./waits";
 
@@ -158,7 +158,8 @@ export async function cancelMembers(
     )
     .take(CANCEL_PAGE);
   for (const member of page) {
-    if ((await ctx.db.get("tasks", member.task)) !== null) await cancelTask(ctx, member.task);
+    const task = await ctx.db.get("tasks", member.task);
+    if (task !== null) await cancelApart(ctx, task, false, Date.now());
   }
   const last = page.length === CANCEL_PAGE ? page.at(-1)! : null;
   return last === null ? null : { kind: "cancelGroup", group, after: last._creationTime };
