@@ -45,6 +45,15 @@ test.each([
   [null, null],
 ])("Retry-After: %s", (header, ms) => expect(retryAfterMs(header, NOW)).toBe(ms));
 
+test("a failure may name the steps that a retry by hand makes anew", () => {
+  const error = { code: "invalid_output", message: "wrong again" };
+  const failed = { kind: "failed", error, retryable: false };
+  expect(readReport({ outcome: { ...failed, redo: ["turn#2"] } })).toMatchObject({
+    outcome: { ...failed, notBeforeMs: null, redo: ["turn#2"] },
+  });
+  expect(readReport({ outcome: failed })).toMatchObject({ outcome: { ...failed, notBeforeMs: null } });
+});
+
 test("a report may leave out what it has not, and what it adds is passed over", () => {
   expect(readReport({ chunks: [{ seq: 0, text: "a" }], run: "r", more: { $x: 1 } })).toEqual({
     chunks: [{ seq: 0, kind: "text", text: "a", call: 0, attempt: 1 }],

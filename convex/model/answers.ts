@@ -39,6 +39,7 @@ const vGiven = v.object({
         error: vFault,
         retryable: v.optional(v.boolean()),
         notBeforeMs: v.optional(v.union(v.number(), v.null())),
+        redo: v.optional(v.array(v.string())),
       }),
       v.object({ kind: v.literal("cancelled") }),
       vReleased,
@@ -160,8 +161,8 @@ function outcomeOf(
     return { kind: "succeeded", output: given.output ?? null, ...last };
   }
   if (given?.kind !== "failed") return given;
-  const { error, retryable = true, notBeforeMs = null } = given;
-  return { kind: "failed", error, retryable, notBeforeMs };
+  const { error, retryable = true, notBeforeMs = null, redo } = given;
+  return { kind: "failed", error, retryable, notBeforeMs, ...(redo && { redo }) };
 }
 
 /**
