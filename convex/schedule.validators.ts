@@ -36,6 +36,8 @@ export const vTemplate = vTaskSpec.pick(
   "labels",
   "key",
   "onComplete",
+  "stack",
+  "budget",
 );
 export type Template = Infer<typeof vTemplate>;
 

@@ -75,6 +75,21 @@ describe("a schedule", () => {
     });
   });
 
+  test("gives each task its stack and a budget of its own", async () => {
+    const budget = { calls: 3 };
+    await set({ everyMs: 10 * SECOND, template: { ...template, stack: "shop", budget } });
+    await at.pass(10 * SECOND);
+    const { tasks } = await at.t.query(api.tasks.list, { key: KEYS.operator });
+    const place = { key: KEYS.operator, kind: "task" as const, name: tasks[0]!.task };
+    expect(await at.t.query(api.budgets.get, place)).toMatchObject({ budget: { caps: { calls: 3 } } });
+    await expect(
+      set({ everyMs: 10 * SECOND, template: { ...template, budget: { calls: -1 } } }),
+    ).rejects.toThrow("calls");
+    await expect(set({ everyMs: 10 * SECOND, template: { ...template, stack: "no name" } })).rejects.toThrow(
+      "stack",
+    );
+  });
+
   test("of a cron runs in its zone", async () => {
     await set({ cron: "1 21 * * *", timeZone: "Asia/Tokyo" }); // 12:01 UTC
     await at.pass(MINUTE + SECOND);

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from worker.backend import Json
+from worker.budgets import TaskBudget
 from worker.errors import function_error
 from worker.groups import OnComplete
 from worker.models import RetryPolicy, Wire
@@ -30,6 +31,8 @@ class Template(Wire):
     labels: list[str] | None = None
     key: str | None = None
     on_complete: OnComplete | None = None
+    stack: str | None = None
+    budget: TaskBudget | None = None
 
 
 class CatchUpSpec(Wire):
