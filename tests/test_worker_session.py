@@ -532,7 +532,9 @@ async def test_a_writer_waits_while_too_much_text_has_gathered() -> None:
         control.silent = True
         live.text(run, "x" * MAX_GATHERED_BYTES, kind="text", call=0, attempt=1)
         await live.room()  # at the bound there is room
-        live.text(run, "x", kind="text", call=0, attempt=1)
+        # One too many, also if a sync that nobody answers has taken its share meanwhile.
+        share = live.registered.max_sync_bytes
+        live.text(run, "x" * (share + 1), kind="text", call=0, attempt=1)
         waited = anyio.Event()
 
         async def write() -> None:
