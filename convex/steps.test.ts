@@ -1,7 +1,8 @@
 /** Durable steps: what is kept, what a later run finds, what is refused. */
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { INLINE_BYTES, MAX_STEP_CHARS, MAX_STEPS, MAX_TEXT_BYTES } from "./constants";
-import { Deployment, probe } from "./setup.testing";
+import { api } from "./_generated/api";
+import { Deployment, KEYS, probe } from "./setup.testing";
 
 let at: Deployment;
 
@@ -257,6 +258,8 @@ test("the control plane sees the three clocks of a run, each by itself", async (
     name: "m",
     attempt: 2,
   });
+  const { clocks } = await at.t.query(api.tasks.state, { key: KEYS.viewer, task, clocks: false });
+  expect(clocks).toBeNull(); // for who subscribes and would be told of each heartbeat
   await worker.sync({ clocks: { inboxAgeMs: 0, silent: [] } }); // it moves again
   expect((await at.state(task)).clocks).toMatchObject({ inboxAgeMs: 0, silentMs: null, on: null });
 });

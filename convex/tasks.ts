@@ -160,9 +160,9 @@ export const signal = submitMutation({
 });
 
 export const state = viewerQuery({
-  args: { task: v.string() },
+  args: { task: v.string(), clocks: v.optional(v.boolean()) }, // false: so that who subscribes is not told of each heartbeat
   returns: vTaskState,
-  handler: (ctx, { task }) => stateOf(ctx, knownId(ctx, "tasks", task)),
+  handler: (ctx, { task, clocks = true }) => stateOf(ctx, knownId(ctx, "tasks", task), clocks),
 });
 
 export const why = viewerQuery({

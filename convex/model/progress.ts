@@ -30,8 +30,8 @@ const progressOf = (ctx: QueryCtx, run: Id<"runs">): Promise<Doc<"progress"> | n
     .withIndex("by_run", (q) => q.eq("run", run))
     .unique();
 
-/** How a task stands: what its last run said of itself, and the three clocks of a live one. */
-export async function stateOf(ctx: QueryCtx, id: Id<"tasks">): Promise<TaskState> {
+/** How a task stands: what its last run said of itself, and the three clocks of a live one, if they are wanted. */
+export async function stateOf(ctx: QueryCtx, id: Id<"tasks">, clocks: boolean): Promise<TaskState> {
   const task = await ctx.db.get("tasks", id);
   if (task === null) throw refuse("not_found", `No task ${id}.`);
   const run = task.run === null ? null : await ctx.db.get("runs", task.run);
@@ -47,7 +47,7 @@ export async function stateOf(ctx: QueryCtx, id: Id<"tasks">): Promise<TaskState
     at: said?.at ?? null,
     steps: run !== null && isLive(run) ? (run.steps ?? 0) : (task.steps ?? 0),
     waitsFor,
-    clocks: run !== null && isLive(run) ? await clocksOf(ctx, run) : null,
+    clocks: clocks && run !== null && isLive(run) ? await clocksOf(ctx, run) : null,
   };
 }
 

@@ -6,7 +6,7 @@ import { useStream } from "../../hooks";
 import { Approvals } from "../parts/approvals";
 import { Cost } from "../parts/cost";
 import { Forks } from "../parts/forks";
-import { useLive, useVerb } from "../live";
+import { useAsked, useLive, useVerb } from "../live";
 import { cancelled, hasEnded, paused, resumed, retried } from "../optimistic";
 import {
   Ago,
@@ -27,6 +27,8 @@ import { Why } from "../parts/why";
 import { hrefOf, taskHref } from "../route";
 import { maySubmit, useSession } from "../session";
 import { count, span, stamp, visible } from "../text";
+
+const CLOCKS_MS = 5_000; // how old what is said of a silent run may be
 
 export function TaskPage({ task: id }: { task: string }) {
   const { data: task, error } = useLive(api.tasks.get, { task: id });
@@ -180,8 +182,8 @@ function Current({ task }: { task: TaskView }) {
   const { key } = useSession();
   const stream = useStream(task, key);
   const live = task.status === "running";
-  const state = useLive(api.tasks.state, live ? { task: task.task } : null);
-  const { progress, clocks } = state.data ?? { progress: null, clocks: null };
+  const said = useLive(api.tasks.state, live ? { task: task.task, clocks: false } : null);
+  const progress = said.data?.progress ?? null;
   return (
     <Panel
       title={live ? "What it writes" : "What it wrote"}
@@ -199,12 +201,7 @@ function Current({ task }: { task: TaskView }) {
           )}
         </p>
       )}
-      {clocks?.silentMs == null ? null : (
-        <p className="quiet-text">
-          Silent for {span(clocks.silentMs)}
-          {clocks.on === null ? null : <>, in {clocks.name === null ? clocks.on : visible(clocks.name)}</>}
-        </p>
-      )}
+      {live ? <Silence task={task.task} /> : null}
       {stream.error === null ? null : <Problem error={stream.error} />}
       {stream.segments.length === 0 ? (
         stream.loaded ? (
@@ -216,6 +213,18 @@ function Current({ task }: { task: TaskView }) {
         <StreamText segments={stream.segments} live={live} label="What the run writes" />
       )}
     </Panel>
+  );
+}
+
+/** How long a live run has said nothing, asked now and then: its worker's heartbeat changes with each sync. */
+function Silence({ task }: { task: string }) {
+  const clocks = useAsked(api.tasks.state, { task }, CLOCKS_MS, task)?.data.clocks;
+  if (clocks?.silentMs == null) return null;
+  return (
+    <p className="quiet-text">
+      Silent for {span(clocks.silentMs)}
+      {clocks.on === null ? null : <>, in {clocks.name === null ? clocks.on : visible(clocks.name)}</>}
+    </p>
   );
 }
 
