@@ -24,7 +24,7 @@ def _note(what: str) -> str:
 
 
 @tool(effect="pure")
-async def look(at: str) -> str:
+async def glance(at: str) -> str:
     """Look at something."""
     return _note(f"looked at {at}")
 

@@ -103,7 +103,7 @@ async def at_work(folder: Path, provider: Provider) -> AsyncIterator[Deployment]
 
 async def describe(at: Deployment, folder: Path, prompt: str) -> None:
     file = folder / "agents.json"
-    llm = {"models": ["house/plain"], "prompt": prompt, "tools": ["look", "charge"]}
+    llm = {"models": ["house/plain"], "prompt": prompt, "tools": ["glance", "charge"]}
     file.write_text(json.dumps({"agents": [{"name": "clerk", "description": "", "llm": llm}]}))
     assert (await call(at, "agents", "sync", str(file))).code == 0
 
@@ -124,7 +124,7 @@ def guided(start: str) -> str:
 
 
 ORIGINAL: list[Turn] = [
-    [("look", {"at": "x"}), *charges("a")],
+    [("glance", {"at": "x"}), *charges("a")],
     charges("b"),
     charges("c"),
     "three are charged",
@@ -136,7 +136,7 @@ def clerk(body: dict[str, Any]) -> Turn:
     turn = turns_of(body)
     if body["model"] == "plain" or turn < 3:
         return ORIGINAL[turn - 1]
-    return [*charges("c", "d"), ("look", {"at": "y"})] if turn == 3 else "better"
+    return [*charges("c", "d"), ("glance", {"at": "y"})] if turn == 3 else "better"
 
 
 async def test_a_finished_run_is_forked_with_another_model_and_prompt_and_compared(tmp_path: Path) -> None:
