@@ -380,11 +380,13 @@ async def test_schedules_from_the_command_line(
         assert await said(*setting) == "nightly: as it was; next: 2026-01-16T01:30:00Z\n"
         options = ["--catch-up", "all", "--window", "2h", "--overlap", "queue", "--jitter", "30s"]
         more = ["--priority", "2", "--max-attempts", "1", "--label", "x", "--key", "k", "--queue", "q"]
+        more += ["--stack", "shop", "--budget", "0.50"]
         await said("set", "often", "writer", "--every", "90s", *options, *more)
         shown = json.loads(await said("show", "often", "--json"))
         assert (shown["everyMs"], shown["jitterMs"], shown["overlap"]) == (90_000, 30_000, "queue")
         assert shown["catchUp"] == {"policy": "all", "windowMs": 7_200_000}
         assert shown["template"]["retry"]["maxAttempts"] == 1
+        assert (shown["template"]["stack"], shown["template"]["budget"]["micros"]) == ("shop", 500_000)
         assert "every 90s" in await said("show", "often")
         assert (await said("list")).splitlines()[1].split()[:2] == ["nightly", "writer"]
         assert await said("pause", "nightly") == "nightly: paused\n"

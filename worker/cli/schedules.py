@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 import anyio
 
+from worker.cli import budgets
 from worker.cli.common import (
     Commands,
     add_command,
@@ -126,6 +127,7 @@ def _add_template(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--key", metavar="KEY", help="count its tasks against the limits of this key")
     parser.add_argument("--max-attempts", type=int, metavar="N", help="default: the agent's, else 3")
+    budgets.add_to_submit(parser)
 
 
 def _add_timing(parser: argparse.ArgumentParser) -> None:
@@ -181,6 +183,8 @@ def spec_of(arguments: argparse.Namespace) -> ScheduleSpec:
             end_within_ms=_ms(arguments.end_within),
             labels=arguments.label,
             key=arguments.key,
+            stack=arguments.stack,
+            budget=budgets.of_task(arguments),
         ),
         catch_up=catch_up if catch_up != CatchUpSpec() else None,
         overlap=arguments.overlap,

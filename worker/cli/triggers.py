@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 import anyio
 
+from worker.cli import budgets
 from worker.cli.common import (
     Commands,
     add_command,
@@ -120,6 +121,7 @@ def _add_template(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--queue", metavar="NAME", help="whose workers do it; default: default")
     parser.add_argument("--priority", type=number, metavar="N", help="higher goes first; default: 0")
     parser.add_argument("--key", metavar="KEY", help="count its tasks against the limits of this key")
+    budgets.add_to_submit(parser)
 
 
 def _condition(text: str) -> Condition:
@@ -140,6 +142,8 @@ def _template(arguments: argparse.Namespace) -> Template:
         queue=arguments.queue,
         priority=arguments.priority,
         key=arguments.key,
+        stack=arguments.stack,
+        budget=budgets.of_task(arguments),
     )
 
 
