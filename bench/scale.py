@@ -117,6 +117,7 @@ async def backlog() -> AsyncIterator[Figure]:
             while waits < length:
                 await stage.client.submit_many([NOOP] * min(10_000, length - waits))
                 waits += min(10_000, length - waits)
+                await worker.sync()  # it lives on meanwhile
             times = []
             for _ in range(LOOKS + 20):
                 await worker.finish_all()
