@@ -300,7 +300,8 @@ def first_of(group: BaseExceptionGroup[Exception]) -> Exception:
 if __name__ == "__main__":
     # What was started is stopped in either case, also in the background, where a shell has SIGINT ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # As SIGINT, of which asyncio makes a cancellation; raised within its loop it would end in a traceback.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         sys.exit(main())
     except (SignalboxError, RuntimeError, OSError, httpx.HTTPError) as error:
