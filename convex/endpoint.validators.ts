@@ -16,7 +16,8 @@ export const vEndpointSpec = v.object({
 });
 export type EndpointSpec = Infer<typeof vEndpointSpec>;
 
-export const vEndpointView = v.object({
+// An endpoint as it is kept.
+export const endpointFields = {
   name: v.string(),
   url: v.string(),
   healthUrl: v.union(v.string(), v.null()),
@@ -25,6 +26,10 @@ export const vEndpointView = v.object({
   labels: v.array(v.string()),
   secretVariable: v.string(),
   enabled: v.boolean(),
+};
+
+export const vEndpointView = v.object({
+  ...endpointFields,
   live: v.boolean(), // runs are pushed to it
   misses: v.number(), // in a row: checks or calls that it did not answer
   error: v.union(v.string(), v.null()), // of the last of these

@@ -8,7 +8,7 @@ import { vCatchUp, vOverlap, vTemplate, vWhen } from "./schedule.validators";
 import { stepFields } from "./step.validators";
 import { vForkChanges, vForkEffects } from "./fork.validators";
 import { vVersion } from "./version.validators";
-import { vEndpointMode } from "./endpoint.validators";
+import { endpointFields } from "./endpoint.validators";
 import { vCallbackState, vGroupResult, vSettlement } from "./group.validators";
 import { vRate, vScopeKind } from "./limit.validators";
 import { vCounters, vPosition } from "./upkeep.validators";
@@ -665,16 +665,7 @@ export default defineSchema({
   }).index("by_at", ["at"]),
 
   // Addresses that the control plane may call. Written by: the operator.
-  endpoints: defineTable({
-    name: v.string(),
-    url: v.string(),
-    healthUrl: v.union(v.string(), v.null()),
-    mode: vEndpointMode,
-    queues: v.array(v.string()),
-    labels: v.array(v.string()),
-    secretVariable: v.string(),
-    enabled: v.boolean(),
-  }).index("by_name", ["name"]),
+  endpoints: defineTable(endpointFields).index("by_name", ["name"]),
 
   // How an endpoint does. Written by: the operator's changes, its alarm, and what its calls bring back.
   endpointStates: defineTable({

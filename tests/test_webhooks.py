@@ -189,12 +189,25 @@ async def test_events_triggers_and_webhooks_from_the_command_line(
             return code, *capsys.readouterr()
 
         setting = ["triggers", "set", "reply", "mail", "writer", "--where", "paid=false", "--where", "kind=x"]
-        setting += ["--stack", "shop", "--budget", "0.50"]
+        setting += [
+            "--stack",
+            "shop",
+            "--budget",
+            "0.50",
+            "--timeout",
+            "60",
+            "--max-attempts",
+            "1",
+            "--label",
+            "x",
+        ]
         assert await run(*setting) == (0, "reply: changed\n", "")
         assert await run(*setting) == (0, "reply: as it was\n", "")
         assert 'paid=false, kind="x"' in (await run("triggers", "list"))[1]
         (listed,) = json.loads((await run("triggers", "list", "--json"))[1])
         assert (listed["template"]["stack"], listed["template"]["budget"]["micros"]) == ("shop", 500_000)
+        assert (listed["template"]["timeoutMs"], listed["template"]["labels"]) == (60_000, ["x"])
+        assert listed["template"]["retry"]["maxAttempts"] == 1
         assert await run("emit", "mail", "--data", '{"kind": "x"}') == (0, "", "")
         code, task, _ = await run("emit", "mail", "--data", '{"kind": "x", "paid": false}', "--id", "1")
         assert (await at.task(task.strip())).agent == "writer"

@@ -8,22 +8,18 @@ from typing import Any, get_args
 
 import anyio
 
-from worker.cli import budgets
+from worker.cli import templates
 from worker.cli.common import (
     Commands,
     add_command,
     client,
     moment,
-    number,
-    positive,
     print_json,
     print_table,
-    read_json,
     with_json,
 )
 from worker.cli.host_aids import duration_ms
 from worker.errors import SettingsError
-from worker.models import RetryPolicy
 from worker.paging import pages
 from worker.schedules import (
     CatchUpPolicy,
@@ -31,7 +27,6 @@ from worker.schedules import (
     Overlap,
     ScheduleSpec,
     ScheduleView,
-    Template,
     Timing,
 )
 
@@ -49,7 +44,8 @@ def add_to(commands: Commands) -> None:
         "The same again changes nothing. Give exactly one of --cron, --every and --at.",
     )
     setting.add_argument("name", metavar="NAME", help="what it is known by")
-    _add_template(setting)
+    setting.add_argument("agent", metavar="AGENT", help="one that `signalbox agents list` shows")
+    templates.add_to(setting)
     _add_timing(setting)
     setting.add_argument(
         "--catch-up",
@@ -106,30 +102,6 @@ def add_to(commands: Commands) -> None:
         verb.set_defaults(run=lambda a, does=does: anyio.run(does, a))
 
 
-def _add_template(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("agent", metavar="AGENT", help="one that `signalbox agents list` shows")
-    parser.add_argument(
-        "--input", default="null", metavar="JSON", help="JSON, @FILE, or - for standard input; default: null"
-    )
-    parser.add_argument("--queue", metavar="NAME", help="whose workers do it; default: default")
-    parser.add_argument("--priority", type=number, metavar="N", help="higher goes first; default: 0")
-    parser.add_argument(
-        "--timeout", type=positive, metavar="SECONDS", help="for each attempt; default: the agent's"
-    )
-    parser.add_argument(
-        "--start-within", type=positive, metavar="SECONDS", help="else the task fails, counted from its time"
-    )
-    parser.add_argument(
-        "--end-within", type=positive, metavar="SECONDS", help="over all attempts; else the task fails"
-    )
-    parser.add_argument(
-        "--label", action="append", metavar="NAME", help="only on a worker that carries it (again for more)"
-    )
-    parser.add_argument("--key", metavar="KEY", help="count its tasks against the limits of this key")
-    parser.add_argument("--max-attempts", type=int, metavar="N", help="default: the agent's, else 3")
-    budgets.add_to_submit(parser)
-
-
 def _add_timing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cron",
@@ -166,26 +138,11 @@ def spec_of(arguments: argparse.Namespace) -> ScheduleSpec:
     Raises:
         SettingsError: The input is not JSON.
     """
-    text = read_json("--input", arguments.input)
-    attempts = arguments.max_attempts
     catch_up = CatchUpSpec(policy=arguments.catch_up, window_ms=arguments.window)
     return ScheduleSpec(
         name=arguments.name,
         tenant=arguments.tenant,
-        template=Template(
-            agent=arguments.agent,
-            input=text,
-            queue=arguments.queue,
-            priority=arguments.priority,
-            timeout_ms=_ms(arguments.timeout),
-            retry=None if attempts is None else RetryPolicy(max_attempts=attempts),
-            start_within_ms=_ms(arguments.start_within),
-            end_within_ms=_ms(arguments.end_within),
-            labels=arguments.label,
-            key=arguments.key,
-            stack=arguments.stack,
-            budget=budgets.of_task(arguments),
-        ),
+        template=templates.template_of(arguments),
         catch_up=catch_up if catch_up != CatchUpSpec() else None,
         overlap=arguments.overlap,
         jitter_ms=arguments.jitter,
@@ -201,10 +158,6 @@ def _timing(arguments: argparse.Namespace) -> dict[str, Any]:
         "every_ms": arguments.every,
         "at": arguments.at,
     }
-
-
-def _ms(seconds: float | None) -> float | None:
-    return None if seconds is None else seconds * 1000
 
 
 async def _set(arguments: argparse.Namespace) -> int:

@@ -8,19 +8,17 @@ from typing import Any, get_args
 
 import anyio
 
-from worker.cli import budgets
+from worker.cli import templates
 from worker.cli.common import (
     Commands,
     add_command,
     client,
-    number,
     print_json,
     print_table,
     read_json,
     with_json,
 )
 from worker.paging import pages
-from worker.schedules import Template
 from worker.triggers import (
     Condition,
     EventTarget,
@@ -53,7 +51,7 @@ def add_to(commands: Commands) -> None:
     setting.add_argument("name", metavar="NAME", help="what it is known by")
     setting.add_argument("event", metavar="EVENT", help="the name of the event")
     setting.add_argument("agent", metavar="AGENT", help="one that `signalbox agents list` shows")
-    _add_template(setting)
+    templates.add_to(setting)
     setting.add_argument(
         "--where",
         action="append",
@@ -90,7 +88,7 @@ def add_to(commands: Commands) -> None:
     target = hook.add_mutually_exclusive_group(required=True)
     target.add_argument("--event", metavar="EVENT", help="emit this event")
     target.add_argument("--agent", metavar="AGENT", help="submit a task for this agent")
-    _add_template(hook)
+    templates.add_to(hook)
     hook.add_argument(
         "--scheme",
         choices=get_args(WebhookScheme),
@@ -114,16 +112,6 @@ def add_to(commands: Commands) -> None:
         with_json(parser, "print JSON")
 
 
-def _add_template(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--input", default="null", metavar="JSON", help="JSON, @FILE, or - for standard input; default: null"
-    )
-    parser.add_argument("--queue", metavar="NAME", help="whose workers do it; default: default")
-    parser.add_argument("--priority", type=number, metavar="N", help="higher goes first; default: 0")
-    parser.add_argument("--key", metavar="KEY", help="count its tasks against the limits of this key")
-    budgets.add_to_submit(parser)
-
-
 def _condition(text: str) -> Condition:
     field, _, value = text.partition("=")
     try:
@@ -133,18 +121,6 @@ def _condition(text: str) -> Condition:
     if not field or isinstance(equals, dict | list) or "=" not in text:
         raise argparse.ArgumentTypeError(f'{text!r} is not as in kind=invoice, paid=false or n="1"')
     return Condition(field=field, equals=equals)
-
-
-def _template(arguments: argparse.Namespace) -> Template:
-    return Template(
-        agent=arguments.agent,
-        input=read_json("--input", arguments.input),
-        queue=arguments.queue,
-        priority=arguments.priority,
-        key=arguments.key,
-        stack=arguments.stack,
-        budget=budgets.of_task(arguments),
-    )
 
 
 async def _emit(arguments: argparse.Namespace) -> int:
@@ -171,7 +147,7 @@ async def _set(arguments: argparse.Namespace) -> int:
         name=arguments.name,
         tenant=arguments.tenant,
         event=arguments.event,
-        template=await anyio.to_thread.run_sync(_template, arguments),
+        template=await anyio.to_thread.run_sync(templates.template_of, arguments),
         filter=arguments.where,
     )
     async with client() as control:
@@ -220,7 +196,7 @@ async def _set_webhook(arguments: argparse.Namespace) -> int:
         secret_variables=arguments.secret,
         target=EventTarget(event=arguments.event)
         if arguments.event is not None
-        else TaskTarget(template=await anyio.to_thread.run_sync(_template, arguments)),
+        else TaskTarget(template=await anyio.to_thread.run_sync(templates.template_of, arguments)),
     )
     async with client() as control:
         changed = await control.set_webhook(spec)

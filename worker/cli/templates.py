@@ -1,0 +1,61 @@
+"""The task that a schedule, a trigger or a webhook submits, as the options of their commands."""
+
+from __future__ import annotations
+
+import argparse
+
+from worker.cli import budgets
+from worker.cli.common import number, positive, read_json
+from worker.models import RetryPolicy
+from worker.schedules import Template
+
+
+def add_to(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the task that is submitted; its agent is the command's own affair."""
+    parser.add_argument(
+        "--input", default="null", metavar="JSON", help="JSON, @FILE, or - for standard input; default: null"
+    )
+    parser.add_argument("--queue", metavar="NAME", help="whose workers do it; default: default")
+    parser.add_argument("--priority", type=number, metavar="N", help="higher goes first; default: 0")
+    parser.add_argument(
+        "--timeout", type=positive, metavar="SECONDS", help="for each attempt; default: the agent's"
+    )
+    parser.add_argument(
+        "--start-within", type=positive, metavar="SECONDS", help="else the task fails, counted from its time"
+    )
+    parser.add_argument(
+        "--end-within", type=positive, metavar="SECONDS", help="over all attempts; else the task fails"
+    )
+    parser.add_argument(
+        "--label", action="append", metavar="NAME", help="only on a worker that carries it (again for more)"
+    )
+    parser.add_argument("--key", metavar="KEY", help="count its tasks against the limits of this key")
+    parser.add_argument("--max-attempts", type=int, metavar="N", help="default: the agent's, else 3")
+    budgets.add_to_submit(parser)
+
+
+def template_of(arguments: argparse.Namespace) -> Template:
+    """Return the template that the options describe.
+
+    Raises:
+        SettingsError: The input is not JSON.
+    """
+    attempts = arguments.max_attempts
+    return Template(
+        agent=arguments.agent,
+        input=read_json("--input", arguments.input),
+        queue=arguments.queue,
+        priority=arguments.priority,
+        timeout_ms=_ms(arguments.timeout),
+        retry=None if attempts is None else RetryPolicy(max_attempts=attempts),
+        start_within_ms=_ms(arguments.start_within),
+        end_within_ms=_ms(arguments.end_within),
+        labels=arguments.label,
+        key=arguments.key,
+        stack=arguments.stack,
+        budget=budgets.of_task(arguments),
+    )
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else seconds * 1000
