@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import random
 import urllib.request
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,20 @@ class Stage:
         for worker in (self.first, self.second):
             assert worker.held
             await worker.sync([(run, outcome) for run in worker.held])
+
+
+@asynccontextmanager
+async def staged(folder: Path) -> AsyncIterator[Stage]:
+    """Yield a recording host with two workers of fifty slots each."""
+    async with (
+        deployed(folder, synchronous="normal", flags=["--record", "--clock", "virtual"]) as at,
+        Backend(at.host.url) as backend,
+    ):
+        first, second = [
+            await SimulatedWorker.register(backend, at.keys["worker"], name, capacity=50)
+            for name in ("first", "second")
+        ]
+        yield Stage(at, first, second)
 
 
 async def heartbeats(stage: Stage) -> None:
@@ -303,98 +318,77 @@ def check(pairs: list[dict[str, Any]], also: Mapping[tuple[str, str], set[str]] 
 async def test_what_happens_at_one_time_conflicts_only_where_a_loop_wakes(
     tmp_path: Path, scenario: Step
 ) -> None:
-    async with deployed(tmp_path, synchronous="normal", flags=["--record", "--clock", "virtual"]) as at:
-        async with Backend(at.host.url) as backend:
-            first, second = [
-                await SimulatedWorker.register(backend, at.keys["worker"], name, capacity=50)
-                for name in ("first", "second")
-            ]
-            stage = Stage(at, first, second)
-            await stage.hold(4)
-            await clear(at)
-            await scenario(stage)
-        found = await matrix(at)
+    async with staged(tmp_path) as stage:
+        await stage.hold(4)
+        await clear(stage.at)
+        await scenario(stage)
+        found = await matrix(stage.at)
     assert found["runs"] >= 2
     check(found["pairs"])
 
 
 async def test_ends_that_others_wait_for_write_no_common_row(tmp_path: Path) -> None:
-    async with deployed(tmp_path, synchronous="normal", flags=["--record", "--clock", "virtual"]) as at:
-        async with Backend(at.host.url) as backend:
-            first, second = [
-                await SimulatedWorker.register(backend, at.keys["worker"], name, capacity=50)
-                for name in ("first", "second")
-            ]
-            stage = Stage(at, first, second)
-            group = await at.client.create_group()
-            tasks = await stage.hold(4, group=group)
-            await at.client.seal_group(group)
-            dependent = TaskSpec(agent="noop", input="null", after=[After(on=task) for task in tasks])
-            await at.client.submit(dependent)
-            await stage.pass_time()
-            await clear(at)
-            await finishes(stage)
-            await stage.pass_time()
-            done = await at.client.group(group)
-            assert done is not None and done.result == "success"
-        found = await matrix(at)
+    async with staged(tmp_path) as stage:
+        at = stage.at
+        group = await at.client.create_group()
+        tasks = await stage.hold(4, group=group)
+        await at.client.seal_group(group)
+        dependent = TaskSpec(agent="noop", input="null", after=[After(on=task) for task in tasks])
+        await at.client.submit(dependent)
+        await stage.pass_time()
+        await clear(at)
+        await finishes(stage)
+        await stage.pass_time()
+        done = await at.client.group(group)
+        assert done is not None and done.result == "success"
+        found = await matrix(stage.at)
     check(found["pairs"])
 
 
 async def test_runs_that_spend_and_ask_for_more_write_no_common_row(tmp_path: Path) -> None:
-    async with deployed(tmp_path, synchronous="normal", flags=["--record", "--clock", "virtual"]) as at:
-        async with Backend(at.host.url) as backend:
-            first, second = [
-                await SimulatedWorker.register(backend, at.keys["worker"], name, capacity=50)
-                for name in ("first", "second")
-            ]
-            await at.client.budgets.set(BudgetSpec(kind="all", caps={"micros": 100_000}))
-            stage = Stage(at, first, second)
-            await stage.hold(4)
-            await clear(at)
-            want = Want(number=1, need=Amounts(micros=5_000))
-            for worker in (first, second):
-                await worker.sync(
-                    spending=[
-                        Spending(run=run, spent=Amounts(micros=7), reserved=Amounts(), want=want)
-                        for run in worker.held
-                    ]
-                )
-            await stage.pass_time(1_000)  # a worker's next sync comes after its last
-            await finishes(stage)
-            await stage.pass_time()
-            (stands,) = (await at.client.budgets.get("all")).balances
-            assert (stands.spent.micros, stands.held.micros) == (4 * 7, 0)
-        found = await matrix(at)
+    async with staged(tmp_path) as stage:
+        at, first, second = stage.at, stage.first, stage.second
+        await at.client.budgets.set(BudgetSpec(kind="all", caps={"micros": 100_000}))
+        await stage.hold(4)
+        await clear(at)
+        want = Want(number=1, need=Amounts(micros=5_000))
+        for worker in (first, second):
+            await worker.sync(
+                spending=[
+                    Spending(run=run, spent=Amounts(micros=7), reserved=Amounts(), want=want)
+                    for run in worker.held
+                ]
+            )
+        await stage.pass_time(1_000)  # a worker's next sync comes after its last
+        await finishes(stage)
+        await stage.pass_time()
+        (stands,) = (await at.client.budgets.get("all")).balances
+        assert (stands.spent.micros, stands.held.micros) == (4 * 7, 0)
+        found = await matrix(stage.at)
     check(found["pairs"])
 
 
 async def test_late_calls_of_a_task_that_another_worker_has_by_now_write_no_common_row(
     tmp_path: Path,
 ) -> None:
-    async with deployed(tmp_path, synchronous="normal", flags=["--record", "--clock", "virtual"]) as at:
-        async with Backend(at.host.url) as backend:
-            first, second = [
-                await SimulatedWorker.register(backend, at.keys["worker"], name, capacity=50)
-                for name in ("first", "second")
-            ]
-            stage = Stage(at, first, second)
-            await stage.hold(4)
-            tasks = [assignment.task for assignment in first.held.values()]
-            late = [called(run, 1) for run in first.held]
-            await first.api.drain(first.session, final=True, timeout=30)
-            await stage.pass_time(1_000)
-            for _ in range(2):
-                await second.sync()
-            assert len(second.held) == 4
-            await stage.pass_time(1_000)
-            await clear(at)
-            await first.sync(calls=late)
-            await second.finish_all()
-            await stage.pass_time()
-            views = [await at.task(task) for task in tasks]
+    async with staged(tmp_path) as stage:
+        at, first, second = stage.at, stage.first, stage.second
+        await stage.hold(4)
+        tasks = [assignment.task for assignment in first.held.values()]
+        late = [called(run, 1) for run in first.held]
+        await first.api.drain(first.session, final=True, timeout=30)
+        await stage.pass_time(1_000)
+        for _ in range(2):
+            await second.sync()
+        assert len(second.held) == 4
+        await stage.pass_time(1_000)
+        await clear(at)
+        await first.sync(calls=late)
+        await second.finish_all()
+        await stage.pass_time()
+        views = [await at.task(task) for task in tasks]
         assert [(view.status, view.usage.calls) for view in views] == [("succeeded", 1)] * len(tasks)
-        found = await matrix(at)
+        found = await matrix(stage.at)
     # They meet in the settle loop alone, which adds to the task what was told late.
     check(found["pairs"], also={("worker:sync", "settle:pass"): {"tasks"}})
 
