@@ -16,7 +16,8 @@ def happened(folder: Path) -> list[str]:
     return file.read_text().splitlines() if file.exists() else []
 
 
-def _note(what: str) -> str:
+def note(what: str) -> str:
+    """Let something happen outside, and say so with its number."""
     folder = Path(os.environ[FOLDER])
     with (folder / "happened").open("a") as lines:
         lines.write(f"{what}\n")
@@ -26,10 +27,10 @@ def _note(what: str) -> str:
 @tool(effect="pure")
 async def glance(at: str) -> str:
     """Look at something."""
-    return _note(f"looked at {at}")
+    return note(f"looked at {at}")
 
 
 @tool(effect="unsafe")
 async def charge(what: str) -> str:
     """Charge somebody for something."""
-    return _note(f"charged {what}")
+    return note(f"charged {what}")

@@ -25,13 +25,13 @@ import os
 from pathlib import Path
 
 from tests.agents_under_test import appeared
-from tests.charging_tools import FOLDER, _note
+from tests.charging_tools import FOLDER, note
 from worker.runtime import Context, agent
 
 
 async def play(ctx, value):
     def wrote(what):
-        _note(f"{ctx.task} {what}")
+        note(f"{ctx.task} {what}")
         return what
 
     parts = [await ctx.step("read", wrote, "old read"), await ctx.step("draft", wrote, "old draft")]
