@@ -6,6 +6,7 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { bundleFunctions } from "./bundle.mjs";
 export { touchedTables } from "./conflict-matrix.mjs";
+import { prepareDeployment } from "./engine/deployment.mjs";
 import { Engine } from "./engine/engine.mjs";
 import { GUARD_BYTES } from "./guard.mjs";
 
@@ -27,6 +28,26 @@ export async function bundleProject() {
   }
 }
 
+/** What a bundle declares and runs in, evaluated once for all tests of a process, as a deployment does once for all calls. @type {WeakMap<object, ReturnType<typeof prepareDeployment>>} */
+const evaluated = new WeakMap();
+/** Of the newest engine: a test has ended when the next one opens its own. @type {import("./engine/runtime.mjs").Handlers} */
+let newest;
+const forwarded = {
+  syscall: (/** @type {string} */ op, /** @type {string} */ args) => newest.syscall(op, args),
+  log: (/** @type {string} */ line) => newest.log(line),
+};
+
+/** @type {typeof prepareDeployment} */
+function prepareOnce(bundle, environment, handlers, ...rest) {
+  newest = handlers;
+  let deployment = evaluated.get(bundle);
+  if (deployment === undefined) {
+    deployment = prepareDeployment(bundle, environment, forwarded, ...rest);
+    evaluated.set(bundle, deployment);
+  }
+  return deployment;
+}
+
 /** @returns {{ engine: Engine, remove: () => void }} an engine on a new file, whose clock is the process's */
 export function openEngine() {
   const folder = mkdtempSync(path.join(tmpdir(), "signalbox-engine-"));
@@ -36,6 +57,7 @@ export function openEngine() {
     guard: new SharedArrayBuffer(GUARD_BYTES),
     now: () => Date.now(),
     record: true,
+    prepare: prepareOnce,
   });
   return { engine, remove: () => rmSync(folder, { recursive: true }) };
 }

@@ -40,6 +40,7 @@ import { VirtualClock } from "./virtual-clock.mjs";
  * @property {{ rate: number, seed: number } | null} [conflicts]  lets mutations conflict at random
  * @property {boolean} [record]  keeps what mutations read and wrote
  * @property {Float64Array | null} [clock]  the virtual clock, in place of `now`; see clock.mjs
+ * @property {typeof import("./deployment.mjs").prepareDeployment} [prepare]  evaluates what `load` is given
  *
  * @typedef {object} Batch  see docs/embedded-host.md
  * @property {string} ts
@@ -71,6 +72,7 @@ export class Engine {
     conflicts = null,
     record = false,
     strict = false,
+    prepare,
   }) {
     this.#recorder = record ? new Recorder() : null;
     this.#conflicts = conflicts === null ? null : new Conflicts(conflicts);
@@ -101,7 +103,7 @@ export class Engine {
       random: this.#conflicts?.random ?? Math.random,
     }));
     const { handlers } = this.#runs;
-    this.#served = new Served({ store, scheduler, limits: this.#limits, handlers, now, strict });
+    this.#served = new Served({ store, scheduler, limits: this.#limits, handlers, now, strict, prepare });
     this.#subscriptions = new Subscriptions((query, journal, sub) => this.#runs.live(query, journal, sub));
     this.#running = new Map(Array.from(running, (job) => [job, "an action of before the engine's restart"]));
     scheduler.recover(killed, now(), running);

@@ -21,14 +21,16 @@ export class Served {
    * @param {import("./runtime.mjs").Handlers} parts.handlers  functions' way to the engine
    * @param {() => number} parts.now  ms since the epoch
    * @param {boolean} parts.strict  every call evaluates the modules anew
+   * @param {typeof prepareDeployment} [parts.prepare]
    */
-  constructor({ store, scheduler, limits, handlers, now, strict }) {
+  constructor({ store, scheduler, limits, handlers, now, strict, prepare = prepareDeployment }) {
     this.#store = store;
     this.#scheduler = scheduler;
     this.#limits = limits;
     this.#handlers = handlers;
     this.#now = now;
     this.#strict = strict;
+    this.#prepare = prepare;
   }
 
   #store;
@@ -37,6 +39,7 @@ export class Served {
   #handlers;
   #now;
   #strict;
+  #prepare;
   /** What calls work on; null until functions are loaded. @type {App | null} */
   app = null;
   /** Whether there are functions of the app's own, so that what is scheduled may run. */
@@ -66,7 +69,7 @@ export class Served {
       if (expected !== undefined) expectEnvironment(store, expected);
       if (changes.length > 0) changeEnvironment(store, changes, requiredVariables(this.#declared));
       if (pushed !== undefined) store.setMeta(PUSHED, pushed);
-      const deployment = prepareDeployment(bundle ?? NO_FUNCTIONS, env, this.#handlers, this.#now(), store, {
+      const deployment = this.#prepare(bundle ?? NO_FUNCTIONS, env, this.#handlers, this.#now(), store, {
         strict: this.#strict,
       });
       if (bundle !== null) applySchema(store, deployment.schema);
