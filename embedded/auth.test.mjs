@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { Authenticator } from "./auth.mjs";
+import { AuthError, Authenticator } from "./auth.mjs";
 
 const KEY = "signalbox|se:cret";
 const authenticator = new Authenticator(KEY);
@@ -14,6 +14,17 @@ test.each([
 ])("the admin key is known %s", (_, header) => {
   expect(authenticator.fromHeader(header)).toEqual({ admin: true, identity: null });
 });
+
+test.each([1, 255, 256, 257, 1000])(
+  "an admin key of %s bytes is known, and none that is nearly it",
+  (length) => {
+    const key = "k".repeat(length);
+    const long = new Authenticator(`signalbox|${key}`);
+    expect(long.fromHeader(`Convex signalbox|${key}`).admin).toBe(true);
+    const wrong = [`${key}k`, `${key.slice(1)}x`, `${key}\0`, `k|${key.slice(1)}`, `${key.slice(1)}é`];
+    for (const given of wrong) expect(() => long.fromHeader(`Convex signalbox|${given}`)).toThrow(AuthError);
+  },
+);
 
 test("no header is an anonymous caller", () => {
   expect(authenticator.fromHeader(undefined)).toEqual({ admin: false, identity: null });

@@ -20,6 +20,7 @@ import { decodeTs } from "./timestamps.mjs";
 export const MAX_QUERIES = 10_000;
 export const MAX_IN_FLIGHT = 1_000; // mutations without an answer, and as many actions
 const MAX_UNSENT_TRANSITIONS = 2; // one on the way and one behind it; more would only be stale
+const MAX_PLAIN_CHARS = 120; // a result is remembered as it is up to here: that is quicker than a hash, and hardly larger
 const CHUNK_CHARS = 5_000_000; // the size at which Convex splits
 
 /**
@@ -371,7 +372,8 @@ function prepare(reply) {
   const known = prepared.get(reply);
   if (known !== undefined) return known;
   const text = JSON.stringify([reply.ok, reply.ok ? reply.value : reply.message, reply.logLines]);
-  const made = { fingerprint: hash("sha1", text), modification: messages.queryModification(reply) };
+  const fingerprint = text.length <= MAX_PLAIN_CHARS ? text : hash("sha1", text);
+  const made = { fingerprint, modification: messages.queryModification(reply) };
   prepared.set(reply, made);
   return made;
 }
