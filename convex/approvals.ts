@@ -2,6 +2,7 @@ import { v } from "convex/values";
 import { vApprovalState, vApprovalView, vVerdict } from "./approval.validators";
 import { operatorMutation, viewerQuery } from "./functions";
 import * as Approvals from "./model/approvals";
+import { seenTask } from "./model/scope";
 import { knownId } from "./model/text";
 
 export const list = viewerQuery({
@@ -13,20 +14,21 @@ export const list = viewerQuery({
     cursor: v.optional(v.union(v.string(), v.null())),
   },
   returns: v.object({ approvals: v.array(vApprovalView), cursor: v.union(v.string(), v.null()) }),
-  handler: (ctx, { tenant = "default", task, state = null, limit = 50, cursor = null }) =>
+  handler: async (ctx, { tenant = "default", task, state = null, limit = 50, cursor = null }) =>
     Approvals.list(ctx, {
       tenant,
-      task: task === undefined ? null : knownId(ctx, "tasks", task),
+      task: task === undefined ? null : await seenTask(ctx, ctx.caller, task),
       state,
       limit,
       cursor,
+      queues: ctx.caller.queues,
     }),
 });
 
 export const get = viewerQuery({
   args: { approval: v.string() },
   returns: vApprovalView,
-  handler: (ctx, { approval }) => Approvals.get(ctx, knownId(ctx, "approvals", approval)),
+  handler: (ctx, { approval }) => Approvals.get(ctx, ctx.caller, knownId(ctx, "approvals", approval)),
 });
 
 /** Decide, for exactly the arguments whose hash is given; a second decision is refused. */

@@ -4,6 +4,9 @@ import { vBalanceView, vBudgetKind, vBudgetSpec, vBudgetView, vOnBreach, vPeriod
 import { MAX_LIST } from "./constants";
 import { operatorMutation, viewerQuery } from "./functions";
 import * as Budgets from "./model/budgets";
+import { needsEveryQueue } from "./model/scope";
+
+const COUNTED = "budgets: what is spent is counted over all queues";
 
 const place = {
   kind: vBudgetKind,
@@ -40,7 +43,10 @@ export const list = viewerQuery({
     budgets: v.array(v.object({ budget: vBudgetView, balance: v.union(vBalanceView, v.null()) })),
     cursor: v.union(v.string(), v.null()),
   }),
-  handler: (ctx, { limit = MAX_LIST, cursor = null }) => Budgets.list(ctx, { limit, cursor }, Date.now()),
+  handler: (ctx, { limit = MAX_LIST, cursor = null }) => {
+    needsEveryQueue(ctx.caller, COUNTED);
+    return Budgets.list(ctx, { limit, cursor }, Date.now());
+  },
 });
 
 export const get = viewerQuery({
@@ -50,8 +56,10 @@ export const get = viewerQuery({
     balances: v.array(vBalanceView),
     cursor: v.union(v.string(), v.null()),
   }),
-  handler: (ctx, { limit = MAX_LIST, cursor = null, ...given }) =>
-    Budgets.show(ctx, Budgets.placeOf(ctx, given), { limit, cursor }, Date.now()),
+  handler: (ctx, { limit = MAX_LIST, cursor = null, ...given }) => {
+    needsEveryQueue(ctx.caller, COUNTED);
+    return Budgets.show(ctx, Budgets.placeOf(ctx, given), { limit, cursor }, Date.now());
+  },
 });
 
 /** Remove the balances of a budget that is gone, a page at a time. */

@@ -1,9 +1,7 @@
 import { v } from "convex/values";
-import { refuse } from "./errors";
 import { submitMutation, viewerQuery } from "./functions";
 import * as Groups from "./model/groups";
 import { checkTask } from "./model/submit";
-import { knownId } from "./model/text";
 import { vGroupView } from "./group.validators";
 import { vOnComplete } from "./validators";
 
@@ -15,14 +13,16 @@ export const create = submitMutation({
   },
   returns: v.object({ group: v.id("groups"), duplicate: v.boolean() }),
   handler: (ctx, { tenant = "default", ...given }) =>
-    Groups.create(ctx, { tenant, ...given }, (spec) => checkTask(ctx, ctx.caller, spec)),
+    Groups.create(ctx, { tenant, queues: ctx.caller.queues, ...given }, (spec) =>
+      checkTask(ctx, ctx.caller, spec),
+    ),
 });
 
 export const seal = submitMutation({
   args: { group: v.string() },
   returns: v.null(),
   handler: async (ctx, { group }) => {
-    await Groups.seal(ctx, knownId(ctx, "groups", group));
+    await Groups.seal(ctx, await Groups.seenGroup(ctx, ctx.caller, group));
     return null;
   },
 });
@@ -31,13 +31,7 @@ export const cancel = submitMutation({
   args: { group: v.string() },
   returns: v.null(),
   handler: async (ctx, { group }) => {
-    if (ctx.caller.queues !== null) {
-      throw refuse(
-        "forbidden",
-        "group: its tasks may be of any queue; cancel it with a key that serves all.",
-      );
-    }
-    await Groups.cancel(ctx, knownId(ctx, "groups", group));
+    await Groups.cancel(ctx, await Groups.seenGroup(ctx, ctx.caller, group));
     return null;
   },
 });
@@ -47,7 +41,9 @@ export const get = viewerQuery({
   returns: v.union(vGroupView, v.null()),
   handler: async (ctx, { group }) => {
     const id = ctx.db.normalizeId("groups", group);
-    return id === null ? null : Groups.get(ctx, id);
+    return id === null || (await ctx.db.get("groups", id)) === null
+      ? null
+      : Groups.get(ctx, await Groups.seenGroup(ctx, ctx.caller, group));
   },
 });
 
@@ -59,5 +55,5 @@ export const list = viewerQuery({
   },
   returns: v.object({ groups: v.array(vGroupView), cursor: v.union(v.string(), v.null()) }),
   handler: (ctx, { tenant = "default", limit = 50, cursor = null }) =>
-    Groups.list(ctx, { tenant, limit, cursor }),
+    Groups.list(ctx, { tenant, limit, cursor }, ctx.caller.queues),
 });

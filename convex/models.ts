@@ -4,7 +4,7 @@ import { MAX_LIST } from "./constants";
 import { operatorMutation, viewerQuery } from "./functions";
 import { vModelCall, vModelView } from "./model.validators";
 import * as Models from "./model/models";
-import { knownId } from "./model/text";
+import { seenTask } from "./model/scope";
 
 /** Set limits of requests and tokens in `perMs` (a minute by default), shared by all workers; null takes one away. */
 export const set = operatorMutation({
@@ -35,5 +35,6 @@ export const list = viewerQuery({
 export const calls = viewerQuery({
   args: { task: v.string(), cursor: v.optional(v.union(v.string(), v.null())) },
   returns: v.object({ calls: v.array(vModelCall), cursor: v.union(v.string(), v.null()) }),
-  handler: (ctx, { task, cursor = null }) => Models.callsOf(ctx, knownId(ctx, "tasks", task), cursor),
+  handler: async (ctx, { task, cursor = null }) =>
+    Models.callsOf(ctx, await seenTask(ctx, ctx.caller, task), cursor),
 });

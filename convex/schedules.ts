@@ -20,7 +20,7 @@ export const set = submitMutation({
 export const get = viewerQuery({
   args: vName,
   returns: v.union(vScheduleView, v.null()),
-  handler: (ctx, { tenant = "default", name }) => Schedules.get(ctx, tenant, name),
+  handler: (ctx, { tenant = "default", name }) => Schedules.get(ctx, ctx.caller, { tenant, name }),
 });
 
 export const list = viewerQuery({
@@ -31,7 +31,7 @@ export const list = viewerQuery({
   },
   returns: v.object({ schedules: v.array(vScheduleView), cursor: v.union(v.string(), v.null()) }),
   handler: (ctx, { tenant = "default", limit = 50, cursor = null }) =>
-    Schedules.list(ctx, { tenant, limit, cursor }),
+    Schedules.list(ctx, ctx.caller, { tenant, limit, cursor }),
 });
 
 export const pause = submitMutation({
@@ -70,5 +70,5 @@ export const preview = viewerQuery({
   },
   returns: v.array(v.number()),
   handler: (ctx, { tenant = "default", of, count = 10, after = Date.now() }) =>
-    Schedules.preview(ctx, "name" in of ? { tenant, ...of } : of, count, after),
+    Schedules.preview(ctx, ctx.caller, "name" in of ? { tenant, ...of } : of, count, after),
 });

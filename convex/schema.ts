@@ -628,6 +628,7 @@ export default defineSchema({
     tenant: v.string(),
     name: v.union(v.string(), v.null()), // the submitter's own, once for each tenant
     task: v.union(v.id("tasks"), v.null()), // the one task, when the group was made for it
+    queues: v.optional(v.array(v.string())), // its maker's key is bound to these: no other tasks join; absent: any
     sealed: v.boolean(), // nothing joins any more
     tally: v.id("tallies"),
     onComplete: v.union(vOnComplete, v.null()),

@@ -1,25 +1,23 @@
 import { v } from "convex/values";
-import type { Doc } from "./_generated/dataModel";
-import { internalQuery, type QueryCtx } from "./_generated/server";
+import { internalQuery } from "./_generated/server";
 import { submitMutation, viewerQuery } from "./functions";
 import { MAX_EVENTS } from "./constants";
-import { refuse } from "./errors";
 import { vComparison, vForkSpec } from "./fork.validators";
 import * as Children from "./model/children";
 import * as Bulk from "./model/bulk";
 import { history as readHistory } from "./model/events";
 import * as Explain from "./model/explain";
-import { checkScope, type Caller } from "./model/keys";
+import { checkScope } from "./model/keys";
 import { partOf } from "./model/outputs";
 import { compare as compareTasks } from "./model/compare";
 import * as Forks from "./model/forks";
 import * as Restart from "./model/restart";
+import { seenTask, taskInScope } from "./model/scope";
 import * as Steer from "./model/steer";
 import { submit as submitTasks } from "./model/submit";
 import { stateOf } from "./model/progress";
 import { send } from "./model/send";
 import * as Tasks from "./model/tasks";
-import { knownId } from "./model/text";
 import { vBulk, vCause, vFailures, vFilter } from "./bulk.validators";
 import { vTaskLinks } from "./group.validators";
 import { vBacklog, vWhy } from "./limit.validators";
@@ -36,7 +34,7 @@ export const get = viewerQuery({
   returns: v.union(vTaskView, v.null()),
   handler: async (ctx, { task }) => {
     const id = ctx.db.normalizeId("tasks", task);
-    return id === null ? null : Tasks.get(ctx, id);
+    return id === null ? null : Tasks.get(ctx, id, (queue) => checkScope(ctx.caller, queue));
   },
 });
 
@@ -44,7 +42,7 @@ export const part = viewerQuery({
   args: { task: v.string(), of: v.union(v.literal("input"), v.literal("output")), index: v.number() },
   returns: v.union(v.object({ text: v.string(), parts: v.number() }), v.null()),
   handler: async (ctx, { task, of, index }) => {
-    const found = await ctx.db.get("tasks", knownId(ctx, "tasks", task));
+    const found = await ctx.db.get("tasks", await seenTask(ctx, ctx.caller, task));
     return found && partOf(ctx, found, of, index);
   },
 });
@@ -58,14 +56,14 @@ export const list = viewerQuery({
   },
   returns: v.object({ tasks: v.array(vTaskView), cursor: v.union(v.string(), v.null()) }),
   handler: (ctx, { tenant = "default", status = null, limit = 50, cursor = null }) =>
-    Tasks.list(ctx, { tenant, status, limit, cursor }),
+    Tasks.list(ctx, { tenant, status, limit, cursor }, ctx.caller.queues),
 });
 
 export const cancel = submitMutation({
   args: { task: v.string(), subtree: v.optional(v.boolean()) },
   returns: v.object({ status: vTaskStatus }),
   handler: async (ctx, { task, subtree = false }) => {
-    const { _id } = await inScope(ctx, ctx.caller, task);
+    const { _id } = await taskInScope(ctx, ctx.caller, task);
     return { status: await (subtree ? Children.cancelTree(ctx, _id) : Tasks.cancel(ctx, _id)) };
   },
 });
@@ -73,7 +71,8 @@ export const cancel = submitMutation({
 export const links = viewerQuery({
   args: { task: v.string() },
   returns: vTaskLinks,
-  handler: (ctx, { task }) => Children.linksOf(ctx, knownId(ctx, "tasks", task)),
+  handler: async (ctx, { task }) =>
+    Children.linksOf(ctx, await seenTask(ctx, ctx.caller, task), ctx.caller.queues),
 });
 
 export const children = viewerQuery({
@@ -83,15 +82,15 @@ export const children = viewerQuery({
     cursor: v.optional(v.union(v.string(), v.null())),
   },
   returns: v.object({ tasks: v.array(vTaskView), cursor: v.union(v.string(), v.null()) }),
-  handler: (ctx, { task, limit = 50, cursor = null }) =>
-    Children.listChildren(ctx, knownId(ctx, "tasks", task), limit, cursor),
+  handler: async (ctx, { task, limit = 50, cursor = null }) =>
+    Children.listChildren(ctx, await seenTask(ctx, ctx.caller, task), limit, cursor, ctx.caller.queues),
 });
 
 export const pause = submitMutation({
   args: { task: v.string() },
   returns: v.object({ status: vTaskStatus }),
   handler: async (ctx, { task }) => ({
-    status: await Steer.pause(ctx, await inScope(ctx, ctx.caller, task)),
+    status: await Steer.pause(ctx, await taskInScope(ctx, ctx.caller, task)),
   }),
 });
 
@@ -99,7 +98,7 @@ export const resume = submitMutation({
   args: { task: v.string() },
   returns: v.object({ status: vTaskStatus }),
   handler: async (ctx, { task }) => ({
-    status: await Steer.resume(ctx, await inScope(ctx, ctx.caller, task), Date.now()),
+    status: await Steer.resume(ctx, await taskInScope(ctx, ctx.caller, task), Date.now()),
   }),
 });
 
@@ -107,7 +106,7 @@ export const retry = submitMutation({
   args: { task: v.string() },
   returns: v.object({ status: vTaskStatus }),
   handler: async (ctx, { task }) => ({
-    status: await Steer.retry(ctx, await inScope(ctx, ctx.caller, task), Date.now()),
+    status: await Steer.retry(ctx, await taskInScope(ctx, ctx.caller, task), Date.now()),
   }),
 });
 
@@ -116,7 +115,7 @@ export const restart = submitMutation({
   args: { task: v.string() },
   returns: v.object({ status: vTaskStatus }),
   handler: async (ctx, { task }) => ({
-    status: await Restart.restart(ctx, await inScope(ctx, ctx.caller, task), Date.now()),
+    status: await Restart.restart(ctx, await taskInScope(ctx, ctx.caller, task), Date.now()),
   }),
 });
 
@@ -125,30 +124,22 @@ export const fork = submitMutation({
   args: { task: v.string(), ...vForkSpec.fields },
   returns: v.object({ task: v.id("tasks"), duplicate: v.boolean() }),
   handler: async (ctx, { task, ...spec }) =>
-    Forks.fork(ctx, await inScope(ctx, ctx.caller, task), spec, Date.now()),
+    Forks.fork(ctx, await taskInScope(ctx, ctx.caller, task), spec, Date.now()),
 });
 
 /** Two tasks side by side. */
 export const compare = viewerQuery({
   args: { task: v.string(), other: v.string() },
   returns: vComparison,
-  handler: (ctx, { task, other }) =>
-    compareTasks(ctx, [knownId(ctx, "tasks", task), knownId(ctx, "tasks", other)]),
+  handler: async (ctx, { task, other }) =>
+    compareTasks(ctx, [await seenTask(ctx, ctx.caller, task), await seenTask(ctx, ctx.caller, other)]),
 });
-
-/** A task that somebody named and may change. */
-async function inScope(ctx: QueryCtx, caller: Caller, text: string): Promise<Doc<"tasks">> {
-  const task = await ctx.db.get("tasks", knownId(ctx, "tasks", text));
-  if (task === null) throw refuse("not_found", `No task ${text}.`);
-  checkScope(caller, task.queue);
-  return task;
-}
 
 export const history = viewerQuery({
   args: { task: v.string(), cursor: v.optional(v.union(v.string(), v.null())) },
   returns: v.object({ events: v.array(vEventView), cursor: v.union(v.string(), v.null()) }),
-  handler: (ctx, { task, cursor = null }) =>
-    readHistory(ctx, knownId(ctx, "tasks", task), { cursor, numItems: MAX_EVENTS }),
+  handler: async (ctx, { task, cursor = null }) =>
+    readHistory(ctx, await seenTask(ctx, ctx.caller, task), { cursor, numItems: MAX_EVENTS }),
 });
 
 /** Tell a task something, once for each id. */
@@ -156,25 +147,26 @@ export const signal = submitMutation({
   args: { task: v.string(), name: v.string(), data: v.string(), id: v.string() },
   returns: v.object({ duplicate: v.boolean() }),
   handler: async (ctx, { task, name, data, id }) =>
-    send(ctx, await inScope(ctx, ctx.caller, task), { name, data, id }, Date.now()),
+    send(ctx, await taskInScope(ctx, ctx.caller, task), { name, data, id }, Date.now()),
 });
 
 export const state = viewerQuery({
   args: { task: v.string(), clocks: v.optional(v.boolean()) }, // false: so that who subscribes is not told of each heartbeat
   returns: vTaskState,
-  handler: (ctx, { task, clocks = true }) => stateOf(ctx, knownId(ctx, "tasks", task), clocks),
+  handler: async (ctx, { task, clocks = true }) =>
+    stateOf(ctx, await seenTask(ctx, ctx.caller, task), clocks),
 });
 
 export const why = viewerQuery({
   args: { task: v.string() },
   returns: vWhy,
-  handler: (ctx, { task }) => Explain.why(ctx, knownId(ctx, "tasks", task), Date.now()),
+  handler: async (ctx, { task }) => Explain.why(ctx, await seenTask(ctx, ctx.caller, task), Date.now()),
 });
 
 export const backlog = viewerQuery({
   args: {},
   returns: vBacklog,
-  handler: (ctx) => Explain.backlog(ctx, Date.now()),
+  handler: (ctx) => Explain.backlog(ctx, Date.now(), ctx.caller.queues),
 });
 
 export const cancelMany = submitMutation({
@@ -214,11 +206,12 @@ export const page = internalQuery({
 export const failures = viewerQuery({
   args: { tenant: v.optional(v.string()), cursor: v.optional(v.union(v.string(), v.null())) },
   returns: vFailures,
-  handler: (ctx, { tenant = "default", cursor = null }) => Bulk.failures(ctx, tenant, cursor),
+  handler: (ctx, { tenant = "default", cursor = null }) =>
+    Bulk.failures(ctx, tenant, cursor, ctx.caller.queues),
 });
 
 export const causes = viewerQuery({
   args: { task: v.string() },
   returns: v.array(vCause),
-  handler: (ctx, { task }) => Bulk.causesOf(ctx, knownId(ctx, "tasks", task)),
+  handler: async (ctx, { task }) => Bulk.causesOf(ctx, await seenTask(ctx, ctx.caller, task)),
 });

@@ -19,7 +19,7 @@ export const list = viewerQuery({
   },
   returns: v.object({ triggers: v.array(vTriggerView), cursor: v.union(v.string(), v.null()) }),
   handler: (ctx, { tenant = "default", limit = 50, cursor = null }) =>
-    Triggers.list(ctx, { tenant, limit, cursor }),
+    Triggers.list(ctx, ctx.caller, { tenant, limit, cursor }),
 });
 
 export const pause = submitMutation({

@@ -6,8 +6,11 @@ import { operatorMutation, operatorQuery } from "./functions";
 import * as Archive from "./model/archive";
 import { Budget, purgeTask, retain as retainPage } from "./model/retention";
 import { rollUp as rollUpPage } from "./model/rollup";
+import { needsEveryQueue } from "./model/scope";
 import { knownId } from "./model/text";
 import { page } from "./model/upkeep";
+
+const ARCHIVE = "upkeep: the archive is of all queues";
 
 /** A page of what is to be deleted. */
 export const retain = internalMutation({
@@ -66,26 +69,35 @@ export const exportTasks = operatorQuery({
     position: v.string(),
     done: v.boolean(),
   }),
-  handler: (ctx, { after, until = Infinity, tenant = null }) =>
-    Archive.exportPage(ctx, { after, until: Math.min(until, Date.now() - MINUTE_MS), tenant }),
+  handler: (ctx, { after, until = Infinity, tenant = null }) => {
+    needsEveryQueue(ctx.caller, ARCHIVE);
+    return Archive.exportPage(ctx, { after, until: Math.min(until, Date.now() - MINUTE_MS), tenant });
+  },
 });
 
 export const exportPart = operatorQuery({
   args: { task: v.string(), part: v.string(), cursor: v.union(v.string(), v.null()) },
   returns: v.object({ rows: v.array(v.string()), cursor: v.union(v.string(), v.null()) }),
-  handler: (ctx, { task, part, cursor }) => Archive.part(ctx, knownId(ctx, "tasks", task), part, cursor),
+  handler: (ctx, { task, part, cursor }) => {
+    needsEveryQueue(ctx.caller, ARCHIVE);
+    return Archive.part(ctx, knownId(ctx, "tasks", task), part, cursor);
+  },
 });
 
 export const exportText = operatorQuery({
   args: { text: v.string() },
   returns: v.object({ text: v.string(), rest: v.array(v.id("outputs")) }),
-  handler: (ctx, { text }) => Archive.text(ctx, text),
+  handler: (ctx, { text }) => {
+    needsEveryQueue(ctx.caller, ARCHIVE);
+    return Archive.text(ctx, text);
+  },
 });
 
 export const archived = operatorMutation({
   args: { position: v.string() },
   returns: v.null(),
   handler: async (ctx, { position }) => {
+    needsEveryQueue(ctx.caller, ARCHIVE);
     await Archive.noteArchived(ctx, position);
     return null;
   },

@@ -17,13 +17,13 @@ export const set = operatorMutation({
 export const list = operatorQuery({
   args: { limit: v.optional(v.number()), cursor: v.optional(v.union(v.string(), v.null())) },
   returns: v.object({ webhooks: v.array(vWebhookView), cursor: v.union(v.string(), v.null()) }),
-  handler: (ctx, { limit = 50, cursor = null }) => Webhooks.list(ctx, { limit, cursor }),
+  handler: (ctx, { limit = 50, cursor = null }) => Webhooks.list(ctx, ctx.caller, { limit, cursor }),
 });
 
 export const remove = operatorMutation({
   args: { name: v.string() },
   returns: v.object({ removed: v.boolean() }),
-  handler: async (ctx, { name }) => ({ removed: await Webhooks.remove(ctx, name) }),
+  handler: async (ctx, { name }) => ({ removed: await Webhooks.remove(ctx, ctx.caller, name) }),
 });
 
 export const settings = internalQuery({

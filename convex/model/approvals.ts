@@ -22,6 +22,7 @@ import { clearAlarm, setAlarm } from "./alarms";
 import { record } from "./events";
 import { isJson } from "./json";
 import { checkScope, type Caller } from "./keys";
+import { serves, type Queues } from "./scope";
 import { findStep, hasResult, insertStep, objection, resolveStep } from "./steps";
 import { checkInteger, checkSmallJson, fitsIn, sha256, utf8Bytes } from "./text";
 import { comeBack } from "./waits";
@@ -307,12 +308,16 @@ function view(row: Approval, task: Doc<"tasks">, most = Infinity): ApprovalView 
   };
 }
 
-export async function get(ctx: QueryCtx, id: Id<"approvals">): Promise<ApprovalView> {
+export async function get(ctx: QueryCtx, caller: Caller, id: Id<"approvals">): Promise<ApprovalView> {
   const { approval, task } = await find(ctx, id);
+  checkScope(caller, task.queue);
   return view(approval, task);
 }
 
-/** Newest first: of a task, else of a tenant, in one state if it is given. */
+/**
+ * Newest first: of a task, else of a tenant, in one state if it is given. A page is of `limit` at most, and those of tasks
+ * that a key of `queues` may not see are left out of it.
+ */
 export async function list(
   ctx: QueryCtx,
   {
@@ -321,12 +326,14 @@ export async function list(
     state,
     limit,
     cursor,
+    queues,
   }: {
     tenant: string;
     task: Id<"tasks"> | null;
     state: ApprovalState | null;
     limit: number;
     cursor: string | null;
+    queues: Queues;
   },
 ): Promise<{ approvals: ApprovalView[]; cursor: string | null }> {
   const numItems = checkInteger("limit", limit, 1, MAX_LIST);
@@ -343,7 +350,7 @@ export async function list(
   const approvals: ApprovalView[] = [];
   for (const row of page.page) {
     const of = await ctx.db.get("tasks", row.task);
-    if (of !== null) approvals.push(view(row, of, INLINE_BYTES));
+    if (of !== null && serves(queues, of.queue)) approvals.push(view(row, of, INLINE_BYTES));
   }
   return { approvals, cursor: page.isDone ? null : page.continueCursor };
 }

@@ -121,11 +121,15 @@ function badCursor() {
   return refuse("invalid_argument", "cursor: not one that this function gave; begin without one.");
 }
 
-/** What the tasks of a tenant failed of, most frequent first, over a page of those that failed last. */
+/**
+ * What the tasks of a tenant failed of, most frequent first, over a page of those that failed last; those of queues that are
+ * not of `queues` are read and not counted.
+ */
 export async function failures(
   ctx: QueryCtx,
   tenant: string,
   cursor: string | null,
+  queues: readonly string[] | null,
   numItems = FAILURES_PAGE,
 ): Promise<Failures> {
   const found = await ctx.db
@@ -134,7 +138,8 @@ export async function failures(
     .order("desc")
     .paginate({ numItems, cursor });
   const causes = new Map<string, Failures["causes"][number]>();
-  for (const { _id, agent, error, attempt, endedAt } of found.page) {
+  const seen = found.page.filter(({ queue }) => queues === null || queues.includes(queue));
+  for (const { _id, agent, error, attempt, endedAt } of seen) {
     const code = error?.code ?? "unknown";
     const cause = causes.get(code) ?? { code, count: 0, newest: [] };
     cause.count += 1;
@@ -145,7 +150,7 @@ export async function failures(
   }
   return {
     causes: [...causes.values()].sort((a, b) => b.count - a.count),
-    counted: found.page.length,
+    counted: seen.length,
     cursor: found.isDone ? null : found.continueCursor,
   };
 }

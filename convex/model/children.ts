@@ -8,6 +8,7 @@ import type { TaskStatus, TaskView } from "../validators";
 import { cancelApart } from "./cancelling";
 import { blockedOf, dependenciesOf, dependentsOf } from "./deps";
 import { groupsOf } from "./groups";
+import { serves, type Queues } from "./scope";
 import { settleLater } from "./settlements";
 import { cancel, view } from "./tasks";
 import { checkInteger } from "./text";
@@ -62,12 +63,13 @@ async function hasChildren(ctx: QueryCtx, parent: Id<"tasks">): Promise<boolean>
   return first !== null;
 }
 
-/** The children of a task, oldest first, a page at a time. */
+/** The children of a task that a key of `queues` may see, oldest first, a page at a time. */
 export async function listChildren(
   ctx: QueryCtx,
   parent: Id<"tasks">,
   limit: number,
   cursor: string | null,
+  queues: Queues,
 ): Promise<{ tasks: TaskView[]; cursor: string | null }> {
   const numItems = checkInteger("limit", limit, 1, MAX_LIST);
   const page = await ctx.db
@@ -77,13 +79,13 @@ export async function listChildren(
   const tasks: TaskView[] = [];
   for (const { task } of page.page) {
     const found = await ctx.db.get("tasks", task);
-    if (found !== null) tasks.push(view(found, found.output));
+    if (found !== null && serves(queues, found.queue)) tasks.push(view(found, found.output));
   }
   return { tasks, cursor: page.isDone ? null : page.continueCursor };
 }
 
-/** What a task hangs together with. */
-export async function linksOf(ctx: QueryCtx, id: Id<"tasks">): Promise<TaskLinks> {
+/** What a task hangs together with, as far as a key of `queues` may see it. */
+export async function linksOf(ctx: QueryCtx, id: Id<"tasks">, queues: Queues): Promise<TaskLinks> {
   const task = await ctx.db.get("tasks", id);
   if (task === null) throw refuse("not_found", `No task ${id}.`);
   const rows = await ctx.db
@@ -93,16 +95,17 @@ export async function linksOf(ctx: QueryCtx, id: Id<"tasks">): Promise<TaskLinks
   const children: TaskLinks["children"] = [];
   for (const row of rows.slice(0, LINKS_SHOWN)) {
     const child = await ctx.db.get("tasks", row.task);
-    if (child !== null) children.push({ task: child._id, agent: child.agent, status: child.status });
+    if (child === null || !serves(queues, child.queue)) continue;
+    children.push({ task: child._id, agent: child.agent, status: child.status });
   }
-  const dependents = await dependentsOf(ctx, id);
+  const { dependents, more } = await dependentsOf(ctx, id, queues);
   return {
     parent: task.parent ?? null,
     waitsFor: (await blockedOf(ctx, id))?.open ?? 0,
-    after: await dependenciesOf(ctx, id),
-    dependents: dependents.slice(0, LINKS_SHOWN),
+    after: await dependenciesOf(ctx, id, queues),
+    dependents,
     children,
     groups: await groupsOf(ctx, id),
-    more: rows.length > LINKS_SHOWN || dependents.length > LINKS_SHOWN,
+    more: rows.length > LINKS_SHOWN || more,
   };
 }

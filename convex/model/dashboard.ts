@@ -29,17 +29,21 @@ import { refuse } from "../errors";
 import type { Failures } from "../bulk.validators";
 import type { Backlog } from "../limit.validators";
 import { failures as failuresOf } from "./bulk";
+import { checkScope, type Caller } from "./keys";
+import { linesOf } from "./lines";
+import { serves, type Queues } from "./scope";
 import { drain as drainSession, heartbeatOf, leaseMs } from "./sessions";
 import { checkName } from "./text";
 
 /**
  * A page of tasks: newest first, or with a status those that changed last first. What the other fields of the filter leave
- * out has been read all the same, so a page can be short, or empty, and not the last.
+ * out, and queues that the caller's key does not serve, has been read all the same, so a page can be short, or empty, and not the last.
  */
 export async function listTasks(
   ctx: QueryCtx,
   filter: ListFilter,
   { numItems, ...options }: PaginationOptions,
+  queues: Queues,
 ): Promise<PaginationResult<TaskRow>> {
   const tenant = checkName("tenant", filter.tenant ?? "default");
   const { status } = filter;
@@ -55,11 +59,12 @@ export async function listTasks(
     numItems: Math.min(numItems, DASHBOARD_PAGE),
     maximumRowsRead: DASHBOARD_PAGE,
   });
-  return { ...found, page: found.page.filter((task) => isListed(task, filter)).map(rowOf) };
+  return { ...found, page: found.page.filter((task) => isListed(task, filter, queues)).map(rowOf) };
 }
 
-function isListed(task: Doc<"tasks">, { queue, agent, code }: ListFilter): boolean {
+function isListed(task: Doc<"tasks">, { queue, agent, code }: ListFilter, queues: Queues): boolean {
   return (
+    serves(queues, task.queue) &&
     (queue === undefined || task.queue === queue) &&
     (agent === undefined || task.agent === agent) &&
     (code === undefined || task.error?.code === code)
@@ -143,8 +148,8 @@ function callRow({ _creationTime, ...row }: Doc<"modelCalls">): CallRow {
   };
 }
 
-/** What a task was forked from, and the newest DASHBOARD_FORKS that were forked from it. */
-export async function forksOf(ctx: QueryCtx, id: Id<"tasks">): Promise<ForkLinks> {
+/** What a task was forked from, and the newest DASHBOARD_FORKS that were forked from it, as far as a key of `queues` may see them. */
+export async function forksOf(ctx: QueryCtx, id: Id<"tasks">, queues: Queues): Promise<ForkLinks> {
   const task = await ctx.db.get("tasks", id);
   const own = task?.fork === undefined ? null : await ctx.db.get("forks", task.fork);
   const rows = await ctx.db
@@ -154,25 +159,31 @@ export async function forksOf(ctx: QueryCtx, id: Id<"tasks">): Promise<ForkLinks
     .take(DASHBOARD_FORKS + 1);
   const forks: ForkLinks["forks"] = [];
   for (const row of rows.slice(0, DASHBOARD_FORKS)) {
-    const status = (await ctx.db.get("tasks", row.task))?.status;
-    if (status !== undefined) forks.push({ task: row.task, status, at: row.at });
+    const fork = await ctx.db.get("tasks", row.task);
+    if (fork !== null && serves(queues, fork.queue))
+      forks.push({ task: row.task, status: fork.status, at: row.at });
   }
-  return { of: own && (await originOf(ctx, own)), forks, more: rows.length > DASHBOARD_FORKS };
+  return { of: own && (await originOf(ctx, own, queues)), forks, more: rows.length > DASHBOARD_FORKS };
 }
 
 async function originOf(
   ctx: QueryCtx,
   { of, at, effects, change = {} }: Doc<"forks">,
+  queues: Queues,
 ): Promise<NonNullable<ForkLinks["of"]>> {
-  const status = (await ctx.db.get("tasks", of))?.status ?? null;
+  const origin = await ctx.db.get("tasks", of);
+  const status = origin !== null && serves(queues, origin.queue) ? origin.status : null;
   return { task: of, status, at, effects, changed: Object.keys(change).sort() };
 }
 
 /**
- * Those that live, and beside them the last that are gone. It reads no heartbeat, so a subscription to it sleeps while
- * workers merely live and work.
+ * Those that live, and beside them the last that are gone; of them those that serve a queue of the caller's key. It reads no
+ * heartbeat, so a subscription to it sleeps while workers merely live and work.
  */
-export async function workers(ctx: QueryCtx): Promise<{ workers: WorkerRow[]; more: boolean }> {
+export async function workers(
+  ctx: QueryCtx,
+  queues: Queues,
+): Promise<{ workers: WorkerRow[]; more: boolean }> {
   const live = await liveWorkers(ctx, DASHBOARD_WORKERS + 1);
   const gone = await ctx.db
     .query("workers")
@@ -181,7 +192,10 @@ export async function workers(ctx: QueryCtx): Promise<{ workers: WorkerRow[]; mo
     .take(Math.max(0, DASHBOARD_WORKERS - live.length) + 1);
   const found = [...live, ...gone];
   return {
-    workers: found.slice(0, DASHBOARD_WORKERS).map(workerRow),
+    workers: found
+      .slice(0, DASHBOARD_WORKERS)
+      .filter((worker) => servesOne(queues, worker))
+      .map(workerRow),
     more: found.length > DASHBOARD_WORKERS,
   };
 }
@@ -191,6 +205,9 @@ const liveWorkers = (ctx: QueryCtx, most: number): Promise<Doc<"workers">[]> =>
     .query("workers")
     .withIndex("by_live", (q) => q.eq("live", true))
     .take(most);
+
+const servesOne = (queues: Queues, worker: Doc<"workers">): boolean =>
+  worker.queues.some((queue) => serves(queues, queue));
 
 function workerRow(worker: Doc<"workers">): WorkerRow {
   const { name, version, queues, labels, llm, capacity, live, draining, agents } = worker;
@@ -202,10 +219,11 @@ function workerRow(worker: Doc<"workers">): WorkerRow {
 }
 
 /** When each worker that lives was last heard, and what it told then. Endpoints are not heard. */
-export async function beats(ctx: QueryCtx): Promise<Beat[]> {
+export async function beats(ctx: QueryCtx, queues: Queues): Promise<Beat[]> {
   const found: Beat[] = [];
-  for (const { name, session, endpoint } of await liveWorkers(ctx, DASHBOARD_WORKERS)) {
-    if (session === null || endpoint !== undefined) continue;
+  for (const worker of await liveWorkers(ctx, DASHBOARD_WORKERS)) {
+    const { name, session, endpoint } = worker;
+    if (session === null || endpoint !== undefined || !servesOne(queues, worker)) continue;
     const { state, expiresAt, clocks = null } = await heartbeatOf(ctx, session);
     const busy = state === "busy";
     found.push({ name, busy, at: expiresAt - (busy ? leaseMs() : IDLE_LEASE_MS), clocks });
@@ -213,39 +231,37 @@ export async function beats(ctx: QueryCtx): Promise<Beat[]> {
   return found;
 }
 
-/** What waits in each queue and since when. At most DASHBOARD_QUEUE_ROWS tasks of a queue are counted. */
-export async function queues(ctx: QueryCtx): Promise<{
+/** What waits in each queue that the caller's key serves, and since when. At most DASHBOARD_QUEUE_ROWS tasks of a queue are counted. */
+export async function queues(
+  ctx: QueryCtx,
+  served: Queues,
+): Promise<{
   queues: (Pick<Backlog["queues"][number], "queue" | "waiting" | "more"> & { oldestAt: number })[];
   more: boolean;
 }> {
   const found = [];
-  let from = "";
-  for (;;) {
-    const head = await ctx.db
-      .query("ready")
-      .withIndex("by_lane_and_rank", (q) => q.gte("lane", from))
-      .first();
-    if (head === null) return { queues: found, more: false };
+  for await (const { queue, take } of linesOf(ctx, served)) {
     if (found.length === DASHBOARD_QUEUES) return { queues: found, more: true };
-    const end = `${head.queue}0`; // "0" follows "/"
-    const rows = await ctx.db
-      .query("ready")
-      .withIndex("by_lane_and_rank", (q) => q.gte("lane", from).lt("lane", end))
-      .take(DASHBOARD_QUEUE_ROWS + 1);
+    const rows = await take(DASHBOARD_QUEUE_ROWS + 1);
     const counted = rows.slice(0, DASHBOARD_QUEUE_ROWS);
     found.push({
-      queue: head.queue,
+      queue,
       waiting: counted.length,
       more: rows.length > counted.length,
       oldestAt: Math.min(...counted.map((row) => row._creationTime)),
     });
-    from = end;
   }
+  return { queues: found, more: false };
 }
 
 /** What the last failed tasks failed of. */
-export async function failures(ctx: QueryCtx, tenant: string): Promise<Pick<Failures, "causes" | "counted">> {
-  const { causes, counted } = await failuresOf(ctx, checkName("tenant", tenant), null, DASHBOARD_FAILURES);
+export async function failures(
+  ctx: QueryCtx,
+  tenant: string,
+  queues: Queues,
+): Promise<Pick<Failures, "causes" | "counted">> {
+  const of = checkName("tenant", tenant);
+  const { causes, counted } = await failuresOf(ctx, of, null, queues, DASHBOARD_FAILURES);
   return { causes, counted };
 }
 
@@ -253,12 +269,13 @@ export async function failures(ctx: QueryCtx, tenant: string): Promise<Pick<Fail
  * Ask a worker to leave: dispatch passes it by from now on, and the worker ends once it has finished what it holds.
  * Again, it changes nothing.
  */
-export async function drain(ctx: MutationCtx, name: string): Promise<void> {
+export async function drain(ctx: MutationCtx, caller: Caller, name: string): Promise<void> {
   const worker = await ctx.db
     .query("workers")
     .withIndex("by_name", (q) => q.eq("name", name))
     .unique();
   if (worker === null) throw refuse("not_found", `No worker ${JSON.stringify(name.slice(0, 80))}.`);
+  for (const queue of worker.queues) checkScope(caller, queue);
   if (worker.endpoint !== undefined) {
     throw refuse("invalid_argument", `${name} stands for an endpoint: disable that instead.`);
   }

@@ -7,6 +7,7 @@ import type { Dependency, Upstream } from "../group.validators";
 import type { AfterMode, OnFailure, TaskStatus } from "../validators";
 import { standing, type Standing } from "./after";
 import { record } from "./events";
+import { serves, type Queues } from "./scope";
 import { close } from "./tasks";
 import { readText } from "./text";
 import { putInLine, wakeFor } from "./waiting";
@@ -182,29 +183,39 @@ export async function dropDependent(
   await close(ctx, task, status, null, { attempt: 0, code: error.code, on: because.on }, { error });
 }
 
-/** What a task waits or waited for, in the order in which it was submitted. */
-export async function dependenciesOf(ctx: QueryCtx, task: Id<"tasks">): Promise<Dependency[]> {
-  return dependencies(ctx, await edgesOf(ctx, task), "on");
+/** What a task waits or waited for, in the order in which it was submitted, as far as a key of `queues` may see it. */
+export async function dependenciesOf(
+  ctx: QueryCtx,
+  task: Id<"tasks">,
+  queues: Queues,
+): Promise<Dependency[]> {
+  return dependencies(ctx, await edgesOf(ctx, task), "on", queues);
 }
 
-/** The first of those that come after a task, one more than are shown. */
-export async function dependentsOf(ctx: QueryCtx, on: Id<"tasks">): Promise<Dependency[]> {
+/** The first LINKS_SHOWN of those that come after a task, as far as a key of `queues` may see them. */
+export async function dependentsOf(
+  ctx: QueryCtx,
+  on: Id<"tasks">,
+  queues: Queues,
+): Promise<{ dependents: Dependency[]; more: boolean }> {
   const edges = await ctx.db
     .query("deps")
     .withIndex("by_on_and_open", (q) => q.eq("on", on))
     .take(LINKS_SHOWN + 1);
-  return dependencies(ctx, edges, "task");
+  const dependents = await dependencies(ctx, edges.slice(0, LINKS_SHOWN), "task", queues);
+  return { dependents, more: edges.length > LINKS_SHOWN };
 }
 
 async function dependencies(
   ctx: QueryCtx,
   edges: readonly Doc<"deps">[],
   end: "on" | "task",
+  queues: Queues,
 ): Promise<Dependency[]> {
   const found: Dependency[] = [];
   for (const edge of edges) {
     const task = await ctx.db.get("tasks", edge[end]);
-    if (task === null) continue;
+    if (task === null || !serves(queues, task.queue)) continue;
     const { ref, onFailure } = edge;
     found.push({ task: task._id, ref, agent: task.agent, status: task.status, onFailure });
   }

@@ -8,9 +8,11 @@ import { openOf as questionsOf } from "./approvals";
 import { decideStart, drawsOf } from "./allot";
 import { told } from "./budget.text";
 import { Books, liveWorkers, settled } from "./look";
+import { linesOf } from "./lines";
 import { isDead, type LoopName } from "./loops";
 import { clocksOf } from "./progress";
 import { isLive } from "./runs";
+import { serves, type Queues } from "./scope";
 import { laneOf, versionOf } from "./waiting";
 import { waitOf } from "./waits";
 import { reasons, type Facts } from "./why";
@@ -176,48 +178,37 @@ function loopOf(ctx: QueryCtx, name: LoopName): Promise<Doc<"loops"> | null> {
 }
 
 /**
- * What waits in each queue and since when, and how long the last runs had waited for their start. At most BACKLOG_QUEUES
+ * What waits in each queue that the caller's key serves and since when, and how long the last runs had waited for their start. At most BACKLOG_QUEUES
  * queues and BACKLOG_ROWS tasks over all of them are counted; where a count was cut off it says so.
  */
-export async function backlog(ctx: QueryCtx, now: number): Promise<Backlog> {
+export async function backlog(ctx: QueryCtx, now: number, served: Queues): Promise<Backlog> {
   const queues: Backlog["queues"] = [];
   let left = BACKLOG_ROWS;
-  let from = "";
   let more = false;
-  for (;;) {
-    const head = await ctx.db
-      .query("ready")
-      .withIndex("by_lane_and_rank", (q) => q.gte("lane", from))
-      .first();
-    if (head === null) break;
+  for await (const { queue, take } of linesOf(ctx, served)) {
     if (queues.length === BACKLOG_QUEUES || left === 0) {
       more = true;
       break;
     }
-    const end = `${head.queue}0`; // "0" follows "/"
-    const rows = await ctx.db
-      .query("ready")
-      .withIndex("by_lane_and_rank", (q) => q.gte("lane", from).lt("lane", end))
-      .take(left + 1);
+    const rows = await take(left + 1);
     const counted = rows.slice(0, left);
     left -= counted.length;
     queues.push({
-      queue: head.queue,
+      queue,
       waiting: counted.length,
       more: rows.length > counted.length,
       oldestMs: counted.reduce((oldest, row) => Math.max(oldest, now - row._creationTime), 0),
     });
-    from = end;
   }
-  return { queues, more, startLag: await startLag(ctx) };
+  return { queues, more, startLag: await startLag(ctx, served) };
 }
 
 /** From when a task was due to its assignment, over the last runs. */
-async function startLag(ctx: QueryCtx): Promise<Backlog["startLag"]> {
+async function startLag(ctx: QueryCtx, served: Queues): Promise<Backlog["startLag"]> {
   const lags: number[] = [];
   for (const run of await ctx.db.query("runs").order("desc").take(LAG_RUNS)) {
     const task = await ctx.db.get("tasks", run.task);
-    if (task?.run === run._id)
+    if (task?.run === run._id && serves(served, task.queue))
       lags.push(Math.max(0, run.assignedAt - Math.max(task.dueAt, task._creationTime)));
   }
   lags.sort((a, b) => a - b);

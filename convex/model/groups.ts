@@ -19,8 +19,10 @@ import { cancelApart } from "./cancelling";
 import { clearAlarm, setAlarm } from "./alarms";
 import { groupMs, purgeLater } from "./keeping";
 import { backoffMs } from "./retry";
+import type { Caller } from "./keys";
+import { serves, servesAll, type Queues } from "./scope";
 import { settleLater } from "./settlements";
-import { checkInteger, checkJson, checkKey, checkName, fitsIn } from "./text";
+import { checkInteger, checkJson, checkKey, checkName, fitsIn, knownId } from "./text";
 import { wakeForGroup } from "./waits";
 
 const NO_COUNTS: Counts = { total: 0, succeeded: 0, failed: 0, cancelled: 0, skipped: 0 };
@@ -30,6 +32,7 @@ export type CheckTask = (spec: TaskSpec) => Promise<unknown>;
 
 export type NewGroup = {
   tenant: string;
+  queues?: Queues; // of its maker's key; null, or none: every one
   name?: string;
   onComplete?: OnComplete;
   waiter?: Id<"tasks">; // the task to wake when the group is complete
@@ -51,25 +54,37 @@ export async function create(
           .query("groups")
           .withIndex("by_tenant_and_name", (q) => q.eq("tenant", tenant).eq("name", name))
           .first();
-  if (known !== null) return { group: known._id, duplicate: true };
-  const { onComplete = null, waiter = null } = given;
-  return { group: await insert(ctx, { tenant, name, task: null, onComplete, waiter }), duplicate: false };
+  const { onComplete = null, waiter = null, queues = null } = given;
+  if (known !== null) {
+    checkSeen(known, queues);
+    return { group: known._id, duplicate: true };
+  }
+  const bound = queues === null ? {} : { queues };
+  const group = await insert(ctx, { tenant, ...bound, name, task: null, onComplete, waiter });
+  return { group, duplicate: false };
 }
 
 /** The group of one that carries a task's own `onComplete`. */
 export async function createForTask(
   ctx: MutationCtx,
-  task: Pick<Doc<"tasks">, "_id" | "tenant">,
+  task: Pick<Doc<"tasks">, "_id" | "tenant" | "queue">,
   onComplete: OnComplete,
 ): Promise<void> {
-  const { tenant, _id } = task;
-  const group = await insert(ctx, { tenant, name: null, task: _id, onComplete, waiter: null });
+  const { tenant, queue, _id } = task;
+  const group = await insert(ctx, {
+    tenant,
+    queues: [queue],
+    name: null,
+    task: _id,
+    onComplete,
+    waiter: null,
+  });
   await ctx.db.insert("members", { group, task: _id, ended: false });
 }
 
 async function insert(
   ctx: MutationCtx,
-  row: Pick<Doc<"groups">, "tenant" | "name" | "task" | "onComplete" | "waiter">,
+  row: Pick<Doc<"groups">, "tenant" | "queues" | "name" | "task" | "onComplete" | "waiter">,
 ): Promise<Id<"groups">> {
   const total = row.task === null ? 0 : 1;
   return ctx.db.insert("groups", {
@@ -113,8 +128,28 @@ export async function checkOnComplete(
   }
 }
 
-/** The group that a task of `tenant` is to join, if it is open. */
-export async function openGroup(ctx: QueryCtx, text: string, tenant: string): Promise<Id<"groups">> {
+/** A group that somebody named and may see or change: one whose tasks are all of queues that the caller's key serves. */
+export async function seenGroup(ctx: QueryCtx, { queues }: Caller, text: string): Promise<Id<"groups">> {
+  const id = knownId(ctx, "groups", text);
+  if (queues === null) return id;
+  const group = await ctx.db.get("groups", id);
+  if (group === null) throw refuse("not_found", `No group ${id}.`);
+  checkSeen(group, queues);
+  return id;
+}
+
+function checkSeen(group: Doc<"groups">, queues: Queues): void {
+  if (servesAll(queues, group.queues ?? null)) return;
+  const whose = group.queues === undefined ? "any queue" : group.queues.join(", ");
+  throw refuse("forbidden", `group: its tasks may be of ${whose}; use a key that serves all of that.`);
+}
+
+/** The group that a task of this tenant and queue is to join, if it is open. */
+export async function openGroup(
+  ctx: QueryCtx,
+  text: string,
+  { tenant, queue }: Pick<Doc<"tasks">, "tenant" | "queue">,
+): Promise<Id<"groups">> {
   const id = ctx.db.normalizeId("groups", text);
   const group = id === null ? null : await ctx.db.get("groups", id);
   if (group === null) throw refuse("not_found", `group: no group ${JSON.stringify(text.slice(0, 80))}.`);
@@ -123,6 +158,13 @@ export async function openGroup(ctx: QueryCtx, text: string, tenant: string): Pr
   }
   if (group.sealed)
     throw refuse("invalid_argument", `group: ${group._id} is sealed; nothing joins it any more.`);
+  if (!serves(group.queues ?? null, queue)) {
+    const bound = group.queues!.join(", ");
+    throw refuse(
+      "forbidden",
+      `group: tasks of ${bound} join ${group._id}, as its maker's key says, none of ${queue}.`,
+    );
+  }
   return group._id;
 }
 
@@ -329,10 +371,11 @@ export async function get(ctx: QueryCtx, id: Id<"groups">): Promise<GroupView | 
   return group === null ? null : view(ctx, group);
 }
 
-/** The groups of a tenant, newest first, a page at a time. */
+/** The groups of a tenant, newest first, a page of `limit` at a time, less those that a key of `queues` may not see. */
 export async function list(
   ctx: QueryCtx,
   { tenant, limit, cursor }: { tenant: string; limit: number; cursor: string | null },
+  queues: Queues,
 ): Promise<{ groups: GroupView[]; cursor: string | null }> {
   const numItems = checkInteger("limit", limit, 1, MAX_LIST);
   const page = await ctx.db
@@ -341,6 +384,8 @@ export async function list(
     .order("desc")
     .paginate({ numItems, cursor });
   const groups: GroupView[] = [];
-  for (const group of page.page) groups.push(await view(ctx, group));
+  for (const group of page.page) {
+    if (servesAll(queues, group.queues ?? null)) groups.push(await view(ctx, group));
+  }
   return { groups, cursor: page.isDone ? null : page.continueCursor };
 }

@@ -1,5 +1,6 @@
 import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
+import { MAX_QUEUES } from "../constants";
 import { refuse } from "../errors";
 import type { Role } from "../validators";
 import { checkName, sha256 } from "./text";
@@ -53,6 +54,12 @@ export async function store(
     throw refuse("invalid_argument", "hash: expected the SHA-256 of the key as 64 hexadecimal digits.");
   }
   if (row.label.length > 200) throw refuse("invalid_argument", "label: at most 200 characters.");
+  if ((row.queues?.length ?? 0) > MAX_QUEUES) {
+    throw refuse(
+      "invalid_argument",
+      `queues: ${row.queues!.length} given; a key is bound to ${MAX_QUEUES} at most.`,
+    );
+  }
   for (const queue of row.queues ?? []) checkName("queues", queue);
   const known = await ctx.db
     .query("keys")

@@ -47,7 +47,7 @@ export class Followed {
 export async function checkLinks(
   ctx: MutationCtx,
   caller: Caller | null,
-  tenant: string,
+  { tenant, queue }: Pick<Doc<"tasks">, "tenant" | "queue">,
   spec: TaskSpec,
   followed: Followed,
   given: (ref: string) => Submitted,
@@ -79,7 +79,7 @@ export async function checkLinks(
     edges,
     mode,
     standing: standingOf(mode, edges),
-    group: group === undefined ? null : await openGroup(ctx, group, tenant),
+    group: group === undefined ? null : await openGroup(ctx, group, { tenant, queue }),
     onComplete: onComplete ?? null,
   };
 }
@@ -106,7 +106,7 @@ export function linkedFields(links: Links | null): Pick<Doc<"tasks">, "followed"
 export async function link(
   ctx: MutationCtx,
   id: Id<"tasks">,
-  tenant: string,
+  of: Pick<Doc<"tasks">, "tenant" | "queue">,
   links: Links,
   followed: Followed,
 ): Promise<void> {
@@ -114,7 +114,8 @@ export async function link(
   await insertEdges(ctx, id, mode, edges, standing.now === "wait" ? standing.open : 0);
   if (standing.now === "wait") for (const { on } of edges) await followed.mark(on);
   if (group !== null) await join(ctx, group, id);
-  if (onComplete !== null) await createForTask(ctx, { _id: id, tenant }, onComplete);
+  if (onComplete !== null)
+    await createForTask(ctx, { _id: id, tenant: of.tenant, queue: of.queue }, onComplete);
   if (standing.now === "fail" || standing.now === "skip") {
     const { on, ref } = edges[standing.because]!;
     await dropDependent(ctx, (await ctx.db.get("tasks", id))!, standing.now, { on: on._id, ref });

@@ -12,7 +12,7 @@ import { record } from "./events";
 import type { Caller } from "./keys";
 import { submit } from "./submit";
 import { cancel, hasEnded } from "./tasks";
-import { checkTemplate, checkTemplateScope, isSame } from "./templates";
+import { checkTemplate, checkTemplateScope, inScope, isSame } from "./templates";
 import { checkInteger, checkKey, checkName, checkNumber } from "./text";
 
 type Schedule = Doc<"schedules">;
@@ -212,13 +212,14 @@ function specOf({ tenant, template }: Schedule): TaskSpec {
 /** The next times of a schedule, or of one that is not set yet, nominal, in milliseconds since the epoch. */
 export async function preview(
   ctx: QueryCtx,
+  caller: Caller,
   of: { tenant: string; name: string } | Timing,
   count: number,
   after: number,
 ): Promise<number[]> {
   checkInteger("count", count, 1, MAX_PREVIEW);
   checkNumber("after", after, 0, 8.64e15);
-  const when = "name" in of ? (await existing(ctx, of)).when : readWhen(of, after);
+  const when = "name" in of ? (await mine(ctx, caller, of)).when : readWhen(of, after);
   const times: number[] = [];
   for (let at = nextAfter(when, after); at !== null && times.length < count; at = nextAfter(when, at)) {
     times.push(at);
@@ -226,14 +227,21 @@ export async function preview(
   return times;
 }
 
-export async function get(ctx: QueryCtx, tenant: string, name: string): Promise<ScheduleView | null> {
+export async function get(
+  ctx: QueryCtx,
+  caller: Caller,
+  { tenant, name }: { tenant: string; name: string },
+): Promise<ScheduleView | null> {
   const schedule = await find(ctx, tenant, name);
-  return schedule === null ? null : view(schedule, await stateOf(ctx, schedule._id));
+  if (schedule === null) return null;
+  checkTemplateScope(caller, schedule.template);
+  return view(schedule, await stateOf(ctx, schedule._id));
 }
 
-/** A tenant's schedules, by name. */
+/** A tenant's schedules, by name, a page of `limit` at a time, less those whose queue the caller's key does not serve. */
 export async function list(
   ctx: QueryCtx,
+  caller: Caller,
   { tenant, limit, cursor }: { tenant: string; limit: number; cursor: string | null },
 ): Promise<{ schedules: ScheduleView[]; cursor: string | null }> {
   const found = await ctx.db
@@ -241,7 +249,9 @@ export async function list(
     .withIndex("by_tenant_and_name", (q) => q.eq("tenant", tenant))
     .paginate({ numItems: checkInteger("limit", limit, 1, MAX_LIST), cursor });
   const schedules: ScheduleView[] = [];
-  for (const schedule of found.page) schedules.push(view(schedule, await stateOf(ctx, schedule._id)));
+  for (const schedule of found.page) {
+    if (inScope(caller, schedule.template)) schedules.push(view(schedule, await stateOf(ctx, schedule._id)));
+  }
   return { schedules, cursor: found.isDone ? null : found.continueCursor };
 }
 
@@ -264,7 +274,7 @@ async function existing(
   );
 }
 
-/** A schedule that the caller may change. */
+/** A schedule that the caller may see, and change as far as its role goes. */
 async function mine(
   ctx: QueryCtx,
   caller: Caller,

@@ -84,11 +84,11 @@ export async function submit(
           continue;
         }
       }
-      const links = await checkLinks(ctx, caller, checked.tenant, spec, followed, given, checkSpec);
+      const links = await checkLinks(ctx, caller, checked, spec, followed, given, checkSpec);
       const inLine = links === null || links.standing.now === "run";
       const task = await insert(ctx, checked, link, linkedFields(links), inLine, now);
       if (checked.wish !== null) await collect.begin(ctx, task, checked, checked.wish, now);
-      if (links !== null) await linkUp(ctx, task, checked.tenant, links, followed);
+      if (links !== null) await linkUp(ctx, task, checked, links, followed);
       if (parent !== null) await adopt(ctx, parent, task);
       if (links !== null && links.group !== null) joined.set(links.group, (joined.get(links.group) ?? 0) + 1);
       if (inLine) dueAts.push(checked.dueAt);

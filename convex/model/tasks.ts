@@ -9,6 +9,7 @@ import { clearAlarm } from "./alarms";
 import { record } from "./events";
 import { wakeTimersBy } from "./loops";
 import { partOf } from "./outputs";
+import { serves, type Queues } from "./scope";
 import { settleLater } from "./settlements";
 import { checkInteger } from "./text";
 import { leaveLine } from "./waiting";
@@ -92,14 +93,24 @@ export function view(task: Doc<"tasks">, output: string | null): TaskView {
   };
 }
 
-export async function get(ctx: QueryCtx, id: Id<"tasks">): Promise<TaskView | null> {
+/** @param check - throws when the caller may not see tasks of this queue */
+export async function get(
+  ctx: QueryCtx,
+  id: Id<"tasks">,
+  check: (queue: string) => void = () => {},
+): Promise<TaskView | null> {
   const task = await ctx.db.get("tasks", id);
   if (task === null) return null;
+  check(task.queue);
   const first = await partOf(ctx, task, "output", 0);
   return view(task, first?.parts === 1 ? first.text : null);
 }
 
-/** Newest first; with a status, most recently changed first. */
+/**
+ * Newest first; with a status, most recently changed first. A page is of `limit` tasks at most, and those of queues that the
+ * caller's key does not serve are left out of it, so that it can be short, or empty, and not the last: an index by queue
+ * would cost every task a write for each change of its status.
+ */
 export async function list(
   ctx: QueryCtx,
   {
@@ -108,6 +119,7 @@ export async function list(
     limit,
     cursor,
   }: { tenant: string; status: TaskStatus | null; limit: number; cursor: string | null },
+  queues: Queues,
 ): Promise<{ tasks: TaskView[]; cursor: string | null }> {
   const tasks = ctx.db.query("tasks");
   const scope =
@@ -119,7 +131,7 @@ export async function list(
   const numItems = checkInteger("limit", limit, 1, MAX_LIST);
   const page = await scope.order("desc").paginate({ numItems, cursor });
   return {
-    tasks: page.page.map((task) => view(task, task.output)),
+    tasks: page.page.filter(({ queue }) => serves(queues, queue)).map((task) => view(task, task.output)),
     cursor: page.isDone ? null : page.continueCursor,
   };
 }

@@ -4,6 +4,7 @@ import { MAX_TEMPLATE_BYTES } from "../constants";
 import { refuse } from "../errors";
 import type { Template } from "../schedule.validators";
 import { checkScope, type Caller } from "./keys";
+import { serves } from "./scope";
 import { checkSpec } from "./submit";
 import { fitsIn, utf8Bytes } from "./text";
 
@@ -27,6 +28,10 @@ export async function checkTemplate(
 export function checkTemplateScope(caller: Caller, { queue = "default" }: Template): void {
   checkScope(caller, queue);
 }
+
+/** Whether the caller's key serves the template's queue. */
+export const inScope = (caller: Caller, { queue = "default" }: Template): boolean =>
+  serves(caller.queues, queue);
 
 /** JSON text in which the order of fields says nothing: two settings are the same when their texts are. */
 export function canonical(value: unknown): string {

@@ -10,7 +10,7 @@ import { record } from "./events";
 import type { Caller } from "./keys";
 import { isNew } from "./nonces";
 import { submit } from "./submit";
-import { checkTemplate, checkTemplateScope, isSame } from "./templates";
+import { checkTemplate, checkTemplateScope, inScope, isSame } from "./templates";
 import { checkInteger, checkJson, checkKey, checkName, fitsIn, utf8Bytes } from "./text";
 import { wakeWaiters } from "./waits";
 
@@ -153,16 +153,18 @@ export async function remove(
   return true;
 }
 
-/** A tenant's triggers, by name. */
+/** A tenant's triggers, by name, a page of `limit` at a time, less those whose queue the caller's key does not serve. */
 export async function list(
   ctx: QueryCtx,
+  caller: Caller,
   { tenant, limit, cursor }: { tenant: string; limit: number; cursor: string | null },
 ): Promise<{ triggers: TriggerView[]; cursor: string | null }> {
   const found = await ctx.db
     .query("triggers")
     .withIndex("by_tenant_and_name", (q) => q.eq("tenant", tenant))
     .paginate({ numItems: checkInteger("limit", limit, 1, MAX_LIST), cursor });
-  return { triggers: found.page.map(view), cursor: found.isDone ? null : found.continueCursor };
+  const seen = found.page.filter(({ template }) => inScope(caller, template));
+  return { triggers: seen.map(view), cursor: found.isDone ? null : found.continueCursor };
 }
 
 function find(ctx: QueryCtx, tenant: string, name: string): Promise<Doc<"triggers"> | null> {

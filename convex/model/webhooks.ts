@@ -8,7 +8,7 @@ import { record } from "./events";
 import type { Caller } from "./keys";
 import { isNew } from "./nonces";
 import { flaw, secretsOf } from "./signing";
-import { checkTemplate, isSame } from "./templates";
+import { checkTemplate, checkTemplateScope, inScope, isSame } from "./templates";
 import { checkInteger, checkJson, checkName } from "./text";
 import { emit, submitFor } from "./triggers";
 
@@ -132,6 +132,7 @@ export async function set(
   if (target.kind === "event") checkName("target.event", target.event);
   else await checkTemplate(ctx, caller, target.template, tenant);
   const known = await find(ctx, name);
+  if (known !== null) checkTargetScope(caller, known);
   const enabled = spec.enabled ?? known?.enabled ?? true;
   const settings = { name, tenant, scheme, secretVariables, target, enabled };
   if (known === null) await ctx.db.insert("webhooks", settings);
@@ -157,22 +158,30 @@ function checkVariable(variable: string, scheme: WebhookView["scheme"]): void {
   }
 }
 
-export async function remove(ctx: MutationCtx, name: string): Promise<boolean> {
+export async function remove(ctx: MutationCtx, caller: Caller, name: string): Promise<boolean> {
   const webhook = await find(ctx, name);
-  if (webhook !== null) await ctx.db.delete("webhooks", webhook._id);
-  return webhook !== null;
+  if (webhook === null) return false;
+  checkTargetScope(caller, webhook);
+  await ctx.db.delete("webhooks", webhook._id);
+  return true;
 }
 
-/** All webhooks, by name. */
+function checkTargetScope(caller: Caller, { target }: Doc<"webhooks">): void {
+  if (target.kind === "task") checkTemplateScope(caller, target.template);
+}
+
+/** All webhooks, by name, a page of `limit` at a time, less those whose task's queue the caller's key does not serve. */
 export async function list(
   ctx: QueryCtx,
+  caller: Caller,
   { limit, cursor }: { limit: number; cursor: string | null },
 ): Promise<{ webhooks: WebhookView[]; cursor: string | null }> {
   const found = await ctx.db
     .query("webhooks")
     .withIndex("by_name")
     .paginate({ numItems: checkInteger("limit", limit, 1, MAX_LIST), cursor });
-  return { webhooks: found.page.map(view), cursor: found.isDone ? null : found.continueCursor };
+  const seen = found.page.filter(({ target }) => target.kind === "event" || inScope(caller, target.template));
+  return { webhooks: seen.map(view), cursor: found.isDone ? null : found.continueCursor };
 }
 
 /** What is needed to check a call; null when nobody may call under this name. */

@@ -47,7 +47,7 @@ def add_to(commands: Commands) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="worker: serve this queue alone (again for more); default: all",
+        help="serve and see this queue alone (again for more, at most 50); default: all",
     )
     create.add_argument(
         "--days", type=positive, metavar="N", help="it expires after so many days; default: never"

@@ -100,8 +100,12 @@ function AgentView({ agent }: { agent: Agent }) {
           <Code text={llm.prompt} label="Prompt" />
         </Panel>
       )}
-      <h2>The last hour</h2>
-      <Hour scope={`agent:${agent.name}`} />
+      {caller.queues === null ? (
+        <>
+          <h2>The last hour</h2>
+          <Hour scope={`agent:${agent.name}`} />
+        </>
+      ) : null}
     </>
   );
 }

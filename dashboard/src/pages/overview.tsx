@@ -1,19 +1,21 @@
-import { lazy, Suspense } from "react";
+import { lazy, Suspense, useState } from "react";
 import { api } from "../../../convex/_generated/api";
 import { useLive, useSteady, useTime } from "../live";
 import { Ago, Empty, Facts, Loading, Panel, Shown, Table } from "../parts/states";
 import { hourOf, MINUTE_MS, minutesOf, perRun, sumOf, type Minute } from "../minutes";
 import { hrefOf, taskHref } from "../route";
+import { useSession } from "../session";
 import { count, dollars, span, visible } from "../text";
 import { WorkerTable } from "./workers";
 
 const Chart = lazy(() => import("../parts/chart"));
 
 export function OverviewPage() {
+  const { queues } = useSession().caller;
   return (
     <>
       <h1>Overview</h1>
-      <Hour scope="all" />
+      {queues === null ? <Hour scope="all" /> : <QueueHour queues={queues} />}
       <div className="columns">
         <Panel title="Queues">
           <Queues />
@@ -25,6 +27,27 @@ export function OverviewPage() {
       <Panel title="Workers" aside={<a href={hrefOf(["workers"])}>All</a>}>
         <WorkerTable liveOnly />
       </Panel>
+    </>
+  );
+}
+
+/** The last hour of one of the queues that a key is bound to: what is counted over all queues is not shown to it. */
+function QueueHour({ queues }: { queues: string[] }) {
+  const [queue, choose] = useState(queues[0]);
+  if (queue === undefined) return null;
+  return (
+    <>
+      {queues.length === 1 ? null : (
+        <label>
+          Queue{" "}
+          <select value={queue} onChange={(event) => choose(event.target.value)}>
+            {queues.map((name) => (
+              <option key={name}>{name}</option>
+            ))}
+          </select>
+        </label>
+      )}
+      <Hour key={queue} scope={`queue:${queue}`} />
     </>
   );
 }
