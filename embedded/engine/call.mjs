@@ -6,6 +6,7 @@
 
 import { addLogLine, formatLogLine } from "../log-lines.mjs";
 import { ofHost } from "../request-context.mjs";
+import { AuditLog } from "./audit-log.mjs";
 import { checkArgs, checkReturns } from "./call-values.mjs";
 import { CallError, endText, uncaughtText } from "./errors.mjs";
 import { Usage } from "./limits.mjs";
@@ -70,6 +71,8 @@ export class Call {
   #reads;
   #request;
   #logStart;
+  /** @type {AuditLog | null} */
+  #auditLog = null;
   #readApart = 0; // bytes, from snapshots: these have limits of their own
   /** @type {Frame[]} */
   #frames = [];
@@ -104,6 +107,7 @@ export class Call {
    */
   run(entry, args) {
     const { argsBytes, value, valueBytes } = this.#run(entry, args, this.usage, this.#reads, true);
+    this.#auditLog?.check();
     for (const warning of this.usage.warnings(argsBytes, valueBytes, this.app.limits)) {
       this.logLines.push(formatLogLine("WARN", [warning]));
     }
@@ -165,6 +169,11 @@ export class Call {
   /** @param {string} line */
   log(line) {
     addLogLine(this.logLines, line);
+  }
+
+  /** @param {unknown} body */
+  audit(body) {
+    (this.#auditLog ??= new AuditLog()).add(body);
   }
 
   /** @param {string} op @param {string} args @returns {string} */

@@ -1,8 +1,8 @@
 /** The table of loaded functions: which there are, of what kind, for whom, and what they take and give. */
 
-import { functionNotFound, wrongKind } from "../paths.mjs";
+import { functionNotFound, modulePath, wrongKind } from "../paths.mjs";
 import { CallError } from "./errors.mjs";
-import { compileValidator } from "./validators.mjs";
+import { compileValidator, ValidatorError } from "./validators.mjs";
 
 /**
  * @typedef {import("./validators.mjs").Validator} Validator
@@ -24,7 +24,11 @@ export class FunctionTable {
   constructor(declared, system = []) {
     for (const entry of system) this.#system.set(entry.path, entry);
     for (const { path, kind, visibility, args, returns } of declared) {
-      this.#entries.set(path, { path, kind, visibility, args: compile(args), returns: compile(returns) });
+      this.#entries.set(path, {
+        ...{ path, kind, visibility },
+        args: compile(args, path, "exportArgs"),
+        returns: compile(returns, path, "exportReturns"),
+      });
     }
   }
 
@@ -70,7 +74,17 @@ export class FunctionTable {
   }
 }
 
-/** @param {any} json */
-function compile(json) {
-  return json === null || json.type === "any" ? null : compileValidator(json);
+/**
+ * @param {any} json
+ * @param {string} path
+ * @param {"exportArgs" | "exportReturns"} method  of the function, that tells it
+ */
+function compile(json, path, method) {
+  if (json === null || json.type === "any") return null;
+  try {
+    return compileValidator(json);
+  } catch (error) {
+    if (!(error instanceof ValidatorError)) throw error;
+    throw new ValidatorError(`Invalid JSON returned from ${modulePath(path)}.${method}(): ${error.message}`);
+  }
 }

@@ -76,7 +76,7 @@ function parseTable(declaration) {
     stagedIndexes: parseIndexes(declaration.stagedDbIndexes ?? []),
     searchIndexes: bothStages(declaration.searchIndexes, declaration.stagedSearchIndexes, parseSearchIndex),
     vectorIndexes: bothStages(declaration.vectorIndexes, declaration.stagedVectorIndexes, parseVectorIndex),
-    validator: compileDocumentValidator(name, declaration.documentType ?? { type: "any" }),
+    validator: compileDocumentValidator(declaration.documentType ?? { type: "any" }),
   };
   checkIndexes(table);
   return table;
@@ -303,11 +303,8 @@ function refuseTwins(indexes, content, error) {
   }
 }
 
-/**
- * @param {string} table
- * @param {ValidatorJson} json
- */
-function compileDocumentValidator(table, json) {
+/** @param {ValidatorJson} json */
+function compileDocumentValidator(json) {
   const cases = json.type === "union" ? /** @type {ValidatorJson[]} */ (json.value) : [json];
   const objects = cases.every((one) => one.type === "object");
   if (!objects && json.type !== "any") {
@@ -320,7 +317,7 @@ function compileDocumentValidator(table, json) {
     return compileValidator(json, { document: true });
   } catch (error) {
     if (!(error instanceof ValidatorError)) throw error;
-    throw new SchemaError("InvalidValidator", `In table "${table}": ${error.message}`);
+    throw new SchemaError(error.code, error.message);
   }
 }
 

@@ -178,9 +178,14 @@ describe("a schema", () => {
       "Found v.record(v.string(), v.any()).",
     ],
     [
-      "InvalidValidator",
+      "InvalidRecordType",
       () => parse({ t: defineTable({ r: v.record(v.literal("a"), v.any()) }) }),
-      'In table "t": Records cannot have',
+      "Invalid validator for key `r`: Records cannot have string literal keys",
+    ],
+    [
+      "InvalidSchema",
+      () => parse({ t: defineTable({ "a-b": v.any() }) }),
+      "Identifier a-b has invalid character '-'",
     ],
     ["TooManyTables", () => parse(tablesNamed(names(10_001))), "cannot exceed 10000"],
   ])("%s: %# is refused in one line", (code, make, reason) => {

@@ -6,6 +6,7 @@
  */
 
 import { formatFloat64, formatValue } from "./format.mjs";
+import { identifierError, validatorFieldError } from "./identifiers.mjs";
 import { tableNumberOf } from "./ids.mjs";
 import { checkValue, isSpecial } from "./values.mjs";
 
@@ -26,8 +27,19 @@ import { checkValue, isSpecial } from "./values.mjs";
  * @typedef {{ fieldType: ValidatorJson, optional: boolean }} FieldJson
  */
 
-/** Validator JSON that Convex refuses; the message is one line. */
-export class ValidatorError extends Error {}
+const BAD_RECORD = "InvalidRecordType";
+
+/** Validator JSON that Convex refuses; the message is one line, Convex's. */
+export class ValidatorError extends Error {
+  /**
+   * @param {string} message
+   * @param {string} [code]  of a schema that has it
+   */
+  constructor(message, code = "InvalidSchema") {
+    super(message);
+    this.code = code;
+  }
+}
 
 /**
  * @param {ValidatorJson} json
@@ -242,6 +254,7 @@ function compileEquals(literal) {
 function compileId(json) {
   /** @type {string} */
   const wanted = json.tableName;
+  refuse(identifierError(wanted));
   const mismatch = compileMismatch(json);
   return (value, tables) => {
     const number = typeof value === "string" ? tableNumberOf(value) : null;
@@ -272,7 +285,7 @@ function compileArray(json) {
 /** @param {ValidatorJson} json @returns {Check} */
 function compileRecord(json) {
   checkRecordKeys(json.keys);
-  if (json.values.optional) throw new ValidatorError("Records cannot have optional values");
+  if (json.values.optional) throw new ValidatorError("Records cannot have optional values", BAD_RECORD);
   const key = compile(json.keys, false);
   const member = compile(json.values.fieldType, false);
   const mismatch = compileMismatch(json);
@@ -295,10 +308,11 @@ function checkRecordKeys(keys) {
     if (one.type === "union") {
       checkRecordKeys(one);
     } else if (one.type === "literal" && typeof one.value === "string") {
-      throw new ValidatorError("Records cannot have string literal keys");
+      throw new ValidatorError("Records cannot have string literal keys", BAD_RECORD);
     } else if (one.type !== "string" && one.type !== "id") {
       throw new ValidatorError(
         `Records can only have string keys. Your validator contains a record with key typed as \`${printValidator(keys)}\`, which is not a subtype of \`v.string()\``,
+        BAD_RECORD,
       );
     }
   }
@@ -315,7 +329,7 @@ function compileObject(json, document) {
     name,
     optional,
     inherited: name in Object.prototype, // such a name must not find what every object inherits
-    check: compile(fieldType, false),
+    check: compileField(name, fieldType),
   }));
   const mismatch = compileMismatch(json);
 
@@ -338,6 +352,25 @@ function compileObject(json, document) {
     }
     return null;
   };
+}
+
+/**
+ * @param {string} name
+ * @param {ValidatorJson} type
+ */
+function compileField(name, type) {
+  refuse(validatorFieldError(name));
+  try {
+    return compile(type, false);
+  } catch (error) {
+    if (!(error instanceof ValidatorError)) throw error;
+    throw new ValidatorError(`Invalid validator for key \`${name}\`: ${error.message}`, error.code);
+  }
+}
+
+/** @param {string | null} reason */
+function refuse(reason) {
+  if (reason !== null) throw new ValidatorError(reason);
 }
 
 /**

@@ -229,8 +229,26 @@ describe("validators themselves", () => {
       { type: "record", keys: { type: "string" }, values: { fieldType: { type: "any" }, optional: true } },
       "Records cannot have optional values",
     ],
+    [v.id("a b").json, "Identifier a b has invalid character ' ': Identifiers can only contain"],
+    [v.object({ "1a": v.any() }).json, "Invalid first character '1' in 1a: Identifiers must start with"],
+    [v.object({ "a-b": v.any() }).json, "Identifier a-b has invalid character '-'"],
+    [v.object({ é: v.any() }).json, "Field name é has invalid character 'é': Field names can only contain"],
+    [v.object({ $a: v.any() }).json, "Field name $a starts with '$', which is reserved."],
+    [v.object({ "": v.any() }).json, "Identifier cannot be empty"],
+    [v.object({ __: v.any() }).json, "Identifier __ cannot have exclusively underscores"],
+    [v.object({ ["a".repeat(65)]: v.any() }).json, "Identifier is too long (65 > maximum 64)"],
+    [v.object({ ["a".repeat(1025)]: v.any() }).json, "Field name is too long (1025 > maximum 1024)"],
+    [
+      v.array(v.object({ a: v.object({ b: v.union(v.object({ "c d": v.any() })) }) })).json,
+      "Invalid validator for key `a`: Invalid validator for key `b`: Identifier c d has invalid character ' '",
+    ],
   ])("%# is refused in one line", (json, message) => {
     expect(() => compileValidator(json)).toThrow(ValidatorError);
     expect(() => compileValidator(json)).toThrow(message);
+  });
+
+  test("the longest name of a field is taken", () => {
+    const name = "a".repeat(64);
+    expect(compileValidator(v.object({ [name]: v.null() }).json).check({ [name]: null }, tables)).toBe(null);
   });
 });

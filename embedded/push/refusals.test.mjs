@@ -73,6 +73,15 @@ describe("a push that cannot be served is refused through the CLI and changes no
       /mail\.js: "use node" modules need Convex itself/,
     ],
     [
+      "a validator with a field that Convex does not take",
+      {
+        "odd.ts":
+          'import { queryGeneric } from "convex/server";\nimport { v } from "convex/values";\n' +
+          'export const q = queryGeneric({ args: { "a-b": v.any() }, handler: () => null });\n',
+      },
+      /error:\s+Invalid JSON returned from odd\.js:q\.exportArgs\(\): Identifier a-b has\s+invalid character '-': Identifiers can only contain/,
+    ],
+    [
       "a schema with a name that Convex does not take",
       { "schema.ts": schemaOf("v.string()").replace("rows:", "_rows:") },
       /Hit an error while evaluating your schema:\s+_rows is a reserved table name\./,

@@ -26,6 +26,10 @@ export const META_SYSCALLS = {
     if (call.app.functions.get(path) === undefined) throw new CallError("Function handle not found");
     return JSON.stringify(functionHandle(path));
   },
+  "1.0/auditLog": (call, { body }) => {
+    call.audit(body);
+    return "null";
+  },
   "1.0/componentArgument": () => {
     throw new CallError("Component arguments are not available within the app");
   },
