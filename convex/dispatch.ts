@@ -194,9 +194,9 @@ async function settle(
   ledger: Ledger,
   held: DispatchState["inUse"],
 ): Promise<DispatchState["inUse"]> {
-  for (const { _id, lane } of freed) {
+  for (const { _id, lane, runs } of freed) {
     await ctx.db.delete("freed", _id); // nobody else removes one
-    ledger.release(lane);
+    ledger.release(lane, runs);
   }
   // Nothing is given to a session that has ended, so nobody needs to know what it held.
   const inUse = settled(held, freed);

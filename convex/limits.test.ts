@@ -421,3 +421,17 @@ test("a task that was set aside gives back what it had taken", async () => {
   await at.pass();
   expect((await worker.inbox()).assigned.map(({ task }) => task)).toEqual([good]);
 });
+
+test("runs of a lane that end in one sync give their room back in one row, which counts for all of them", async () => {
+  const worker = await at.worker("w", { capacity: 3 });
+  await set("tenant", "default", { limit: 3 });
+  await submit(6);
+  await at.pass();
+  await finish(worker, 3);
+  expect(await at.t.query(probe.rowCounts, {})).toMatchObject({ freed: 1 });
+  expect((await books()).freed).toBe(3);
+
+  await at.pass();
+  expect(await books()).toMatchObject({ freed: 0, counters: [{ kind: "tenant", inUse: 3 }] });
+  expect((await worker.inbox()).assigned).toHaveLength(3);
+});

@@ -238,7 +238,7 @@ export const books = internalQuery({
     const jobs = await ctx.db.system.query("_scheduled_functions").take(5_000);
     return {
       live: runs.filter(({ state }) => state === "assigned" || state === "running").map(({ lane }) => lane),
-      freed: (await ctx.db.query("freed").take(5_000)).length,
+      freed: (await ctx.db.query("freed").take(5_000)).reduce((sum, { runs = 1 }) => sum + runs, 0),
       counters: counters.map(({ kind, name, inUse }) => ({ kind, name, inUse })),
       jobs: jobs
         .filter((job) => job.state.kind === "pending" && /^dispatch(\.js)?:pass$/.test(job.name))

@@ -339,11 +339,14 @@ export default defineSchema({
     .index("by_task_and_attempt", ["task", "attempt"])
     .index("by_state_and_deadlineAt", ["state", "deadlineAt"]),
 
-  // A run has ended and its worker has room again. Inserted with the end of a run, settled and removed by dispatch. Read in
-  // the order of commits, so that a cursor passes by what is settled.
-  freed: defineTable({ session: v.id("sessions"), lane: v.string(), at: v.commitTs() }).index("by_at", [
-    "at",
-  ]),
+  // Runs have ended and their worker has room again. Inserted with the end of the runs, settled and removed by dispatch. Read
+  // in the order of commits, so that a cursor passes by what is settled.
+  freed: defineTable({
+    session: v.id("sessions"),
+    lane: v.string(),
+    runs: v.optional(v.number()), // absent: one
+    at: v.commitTs(),
+  }).index("by_at", ["at"]),
 
   // Written by: the operator (rare); `uncounted` by dispatch too.
   limits: defineTable({

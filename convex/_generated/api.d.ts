@@ -89,6 +89,7 @@ import type * as model_retention from "../model/retention.js";
 import type * as model_retry from "../model/retry.js";
 import type * as model_ring from "../model/ring.js";
 import type * as model_rollup from "../model/rollup.js";
+import type * as model_room from "../model/room.js";
 import type * as model_rules from "../model/rules.js";
 import type * as model_runs from "../model/runs.js";
 import type * as model_sandbox from "../model/sandbox.js";
@@ -219,6 +220,7 @@ declare const fullApi: ApiFromModules<{
   "model/retry": typeof model_retry;
   "model/ring": typeof model_ring;
   "model/rollup": typeof model_rollup;
+  "model/room": typeof model_room;
   "model/rules": typeof model_rules;
   "model/runs": typeof model_runs;
   "model/sandbox": typeof model_sandbox;

@@ -1,13 +1,13 @@
 /** What `why` has to know of a task, and the gauges of the backlog: bounded reads. */
 import type { Doc, Id } from "../_generated/dataModel";
 import type { QueryCtx } from "../_generated/server";
-import { AHEAD_SHOWN, BACKLOG_QUEUES, BACKLOG_ROWS, FREED_BATCH, LAG_RUNS, LINKS_SHOWN } from "../constants";
+import { AHEAD_SHOWN, BACKLOG_QUEUES, BACKLOG_ROWS, LAG_RUNS, LINKS_SHOWN } from "../constants";
 import { refuse } from "../errors";
 import type { Backlog, Why } from "../limit.validators";
 import { openOf as questionsOf } from "./approvals";
 import { decideStart, drawsOf } from "./allot";
 import { told } from "./budget.text";
-import { Books, liveWorkers, settled } from "./look";
+import { Books, freedFrom, liveWorkers, settled } from "./look";
 import { linesOf } from "./lines";
 import { isDead, type LoopName } from "./loops";
 import { clocksOf } from "./progress";
@@ -143,16 +143,13 @@ async function surroundings(
 ): Promise<Pick<Facts, "blocks" | "workers" | "dead">> {
   const dispatch = await loopOf(ctx, "dispatch");
   const state = dispatch && (await ctx.db.get("loopState", dispatch.state));
-  const freed = await ctx.db
-    .query("freed")
-    .withIndex("by_at", (q) => q.gte("at", state?.freedFrom ?? 0n))
-    .take(FREED_BATCH);
+  const freed = await freedFrom(ctx, state?.freedFrom ?? 0n);
   const inUse = settled(state?.inUse ?? {}, freed);
   const books = await Books.open(ctx, { limited: dispatch?.limited ?? false, now });
   await books.learn(lane);
   for (const row of freed) {
     await books.learn(row.lane);
-    books.ledger.release(row.lane);
+    books.ledger.release(row.lane, row.runs);
   }
   const dead: Facts["dead"] = [];
   if (dispatch?.running === true && state !== null && (await isDead(ctx, state))) dead.push("dispatch");

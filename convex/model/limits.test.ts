@@ -126,7 +126,7 @@ describe("the ledger", () => {
       { code: "limit", scope: { kind: "queue", name: "q" }, inUse: 2, limit: 2 },
       { code: "paused", scope: { kind: "tenant", name: "t" } },
     ]);
-    ledger.release(lane());
+    ledger.release(lane(), 1);
     expect(ledger.blocks(lane()).map(({ code }) => code)).toEqual(["paused"]);
   });
 
@@ -166,8 +166,8 @@ describe("the ledger", () => {
     expect(ledger.changed()).toEqual([]);
     ledger.take(lane());
     expect(ledger.changed()).toMatchObject([{ counter: { kind: "queue", name: "q", inUse: 2 } }]);
-    ledger.release(lane());
-    ledger.release(lane());
+    ledger.release(lane(), 1);
+    ledger.release(lane(), 1);
     expect(ledger.changed()).toEqual([{ scope: { kind: "queue", name: "q" }, counter: null }]);
   });
 

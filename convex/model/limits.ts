@@ -178,11 +178,11 @@ export class Ledger {
     }
   }
 
-  /** A run of the lane has ended. A scope that is not counted yet does not know of it. */
-  release(lane: string): void {
+  /** Runs of the lane have ended. A scope that is not counted yet does not know of them. */
+  release(lane: string, runs: number): void {
     for (const gate of this.#gatesOf(lane)) {
       if (gate.limit === null || !gate.counted) continue;
-      gate.inUse = Math.max(0, gate.inUse - 1);
+      gate.inUse = Math.max(0, gate.inUse - runs);
       gate.touched = true;
     }
   }

@@ -31,7 +31,7 @@ export type Stand = {
 };
 
 export type Sight = {
-  freed: { _id: Id<"freed">; session: Id<"sessions">; lane: string; at: bigint }[];
+  freed: { _id: Id<"freed">; session: Id<"sessions">; lane: string; runs: number; at: bigint }[];
   budgetWork: Id<"budgetWork">[];
   live: Id<"sessions">[];
   pools: Pool[]; // the workers that may be given work, with the room that they have now that `freed` is settled
@@ -54,21 +54,18 @@ export function standOf(
 }
 
 export async function look(ctx: QueryCtx, stand: Stand, freedLimit = FREED_BATCH): Promise<Sight> {
-  const freed = await ctx.db
-    .query("freed")
-    .withIndex("by_at", (q) => q.gte("at", stand.freedFrom))
-    .take(freedLimit);
+  const freed = await freedFrom(ctx, stand.freedFrom, freedLimit);
   const work = await ctx.db.query("budgetWork").take(BUDGET_WORK);
   const workers = await liveWorkers(ctx);
   const pools = poolsOf(workers, settled(stand.inUse, freed));
   const books = await Books.open(ctx, stand);
-  for (const { lane } of freed) {
+  for (const { lane, runs } of freed) {
     await books.learn(lane);
-    books.ledger.release(lane);
+    books.ledger.release(lane, runs);
   }
   const waiting = await lanesInUse(ctx, stand, pools, books, freed);
   return {
-    freed: freed.map(({ _id, session, lane, at }) => ({ _id, session, lane, at: at as bigint })),
+    freed,
     budgetWork: work.map(({ _id }) => _id),
     live: workers.flatMap(({ session }) => session ?? []),
     pools,
@@ -76,6 +73,19 @@ export async function look(ctx: QueryCtx, stand: Stand, freedLimit = FREED_BATCH
     limits: books.ledger.limits,
     counters: books.counters,
   };
+}
+
+/** What was freed from a commit on, and is not settled. */
+export async function freedFrom(
+  ctx: QueryCtx,
+  from: bigint,
+  limit: number = FREED_BATCH,
+): Promise<Sight["freed"]> {
+  const rows = await ctx.db
+    .query("freed")
+    .withIndex("by_at", (q) => q.gte("at", from))
+    .take(limit);
+  return rows.map(({ _id, session, lane, runs = 1, at }) => ({ _id, session, lane, runs, at: at as bigint }));
 }
 
 export function liveWorkers(ctx: QueryCtx): Promise<Doc<"workers">[]> {
@@ -86,9 +96,9 @@ export function liveWorkers(ctx: QueryCtx): Promise<Doc<"workers">[]> {
 }
 
 /** What each session holds now that these runs have ended. */
-export function settled(inUse: InUse, freed: readonly { session: Id<"sessions"> }[]): InUse {
+export function settled(inUse: InUse, freed: readonly { session: Id<"sessions">; runs: number }[]): InUse {
   const held = { ...inUse };
-  for (const { session } of freed) held[session] = Math.max(0, (held[session] ?? 0) - 1);
+  for (const { session, runs } of freed) held[session] = Math.max(0, (held[session] ?? 0) - runs);
   return held;
 }
 

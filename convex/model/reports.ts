@@ -20,6 +20,7 @@ import { record } from "./events";
 import { wakeIfStarved } from "./loops";
 import { checkModelName, keepCalls } from "./models";
 import { keepProgress } from "./progress";
+import { Room } from "./room";
 import { accept, end, isLive } from "./runs";
 import { objectionTo } from "./sandbox";
 import { settleLater } from "./settlements";
@@ -56,14 +57,16 @@ export async function keepReports(
   const finishing = said.finished.map((item) => item.run);
   const held = new Set(said.chunks.map((chunk) => chunk.run).filter((id) => runs.live(id) !== undefined));
   const results: Synced["results"] = [];
+  const room = new Room();
   // What a run has done comes before its end: then it stands whatever becomes of the run.
   if (fresh && said.calls !== undefined) await takeCalls(ctx, runs, said.calls);
-  if (fresh && said.steps !== undefined) await takeSteps(ctx, runs, said.steps, now);
+  if (fresh && said.steps !== undefined) await takeSteps(ctx, runs, said.steps, now, room);
   for (const item of said.finished) {
-    const reason = await finish(ctx, runs, item, fresh, now);
+    const reason = await finish(ctx, runs, item, fresh, now, room);
     results.push({ run: item.run, accepted: reason === null, reason });
   }
   if (!fresh) return results;
+  await room.leave(ctx);
   for (const id of said.accepted) {
     const run = runs.live(id);
     if (run !== undefined && !finishing.includes(id)) await accept(ctx, run, now);
@@ -166,6 +169,7 @@ async function takeSteps(
   runs: Runs,
   reports: readonly StepReport[],
   now: number,
+  room: Room,
 ): Promise<void> {
   for (const id of new Set(reports.map(({ run }) => run))) {
     const run = runs.live(id);
@@ -174,7 +178,7 @@ async function takeSteps(
     const { change, fault } = await keepSteps(ctx, run, its);
     runs.changed(run, change);
     if (fault === null) continue;
-    await end(ctx, { ...run, ...change }, unretryable(fault), null, now);
+    await end(ctx, { ...run, ...change }, unretryable(fault), null, now, room);
     runs.ended({ ...run, ...change }, "failed");
     await wakeIfStarved(ctx);
   }
@@ -194,6 +198,7 @@ async function finish(
   { run: id, outcome, usage, spending }: Finished,
   fresh: boolean,
   now: number,
+  room: Room,
 ): Promise<string | null> {
   const run = runs.live(id);
   let kept = checkOutput(outcome);
@@ -214,7 +219,7 @@ async function finish(
           : null;
     if (fault !== null) kept = unretryable(fault);
     if (spending !== undefined) await keepSpending(ctx, run, spending);
-    await end(ctx, run, kept, usage, now);
+    await end(ctx, run, kept, usage, now, room);
     runs.ended(run, kept.kind);
     if (fault !== null) return `the run has ended: ${kept.kind}`;
   }

@@ -18,6 +18,7 @@ import { wakeTimersBy } from "./loops";
 import type { Assignable } from "./plan";
 import { handOver } from "./push";
 import { judge, type Ending } from "./retry";
+import { Room } from "./room";
 import { close, get as getTask } from "./tasks";
 import { checkNumber, keepText } from "./text";
 import { leaveLine, putInLine, wakeFor } from "./waiting";
@@ -112,6 +113,7 @@ export async function accept(ctx: MutationCtx, run: Doc<"runs">, now: number): P
  * the result and the end of the task. The caller tells dispatch of the room, once for all the runs that it ends.
  *
  * @param told - all that it has used, by its worker's last word; null: what it has told of until now
+ * @param room - where the caller collects the room of several runs, to leave it to dispatch itself
  */
 export async function end(
   ctx: MutationCtx,
@@ -119,12 +121,15 @@ export async function end(
   ending: Ending,
   told: Usage | null,
   now: number,
+  room?: Room,
 ): Promise<void> {
   const usage = told ?? run.usage;
   const error = "error" in ending ? shortened(ending.error) : null;
   const state: RunState = ending.kind; // the states in which a run ends are the ways in which it can
   await ctx.db.patch("runs", run._id, { state, endedAt: now, usage, error });
-  await ctx.db.insert("freed", { session: run.session, lane: run.lane, at: ctx.db.vars.commitTs });
+  const freed = room ?? new Room();
+  freed.note(run);
+  if (room === undefined) await freed.leave(ctx);
   if (run.budgeted === true) await leaveBudgetWork(ctx, { kind: "ended", run: run._id });
   const task = await ctx.db.get("tasks", run.task);
   if (task === null) return; // removed by hand: there is nothing to follow
