@@ -3,104 +3,30 @@
 from __future__ import annotations
 
 import argparse
-import json
-import time
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import anyio
 
-from bench import model_client, scale, schedules
+from bench import model_client, noops, scale, schedules
+from bench.noops import warm_up
+from bench.peers import compare
 from bench.stage import (
     BENCH_AGENT,
     Figure,
-    Stage,
     cpu_s,
     own_rss_mb,
-    percentile,
     rss_mb,
     scripted_model,
     staged,
 )
 from worker.cli.common import print_table
 from worker.client import TaskSpec
+from worker.errors import SettingsError
 
-NOOP = TaskSpec(agent="bench_noop", input="null")
-SAMPLES = 400
-TASKS = 5_000
 STREAMS = 200
 QUIET_S = 600.0
 SETTLED_S = 150.0  # until the statistics of what went before are written
-SUBMIT_BATCH = 50  # tasks in a call of the live run
-
-
-async def latency() -> AsyncIterator[Figure]:
-    """One producer, an idle worker: from the call of submit to the handler, with and without a pause."""
-    for pause_s, how in ((0.05, f"{SAMPLES} no-ops, 50 ms apart"), (0.0, f"{SAMPLES} no-ops, no pause")):
-        waits = await latencies(pause_s)
-        for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
-            yield Figure(f"dispatch latency {name}", round(percentile(waits, share), 2), "ms", how)
-
-
-async def latencies(pause_s: float) -> list[float]:
-    """Return the ms from the start of each submit call to the start of its handler."""
-    async with staged() as stage:
-        with stage.worker(50):
-            await stage.know("bench_noop")
-            await warm_up(stage)
-            began: dict[str, int] = {}
-            for _ in range(SAMPLES):
-                start = time.monotonic_ns()
-                task = (await stage.client.submit(NOOP)).task
-                began[task] = start
-                await anyio.sleep(max(0.0, pause_s - (time.monotonic_ns() - start) / 1e9))
-            await stage.all_ended(SAMPLES, 30)
-            waits = []
-            for task, start in began.items():
-                view = await stage.client.get(task)
-                assert view is not None and view.output is not None
-                waits.append((json.loads(view.output) - start) / 1e6)
-    return waits
-
-
-async def warm_up(stage: Stage) -> None:
-    """Let both sides load and compile what they need."""
-    await stage.client.submit_many([NOOP] * 20)
-    await stage.all_ended(20, 30)
-
-
-async def waiting() -> AsyncIterator[Figure]:
-    """5,000 no-ops wait; one worker with 50 slots drains them."""
-    async with staged() as stage:
-        with stage.worker(1):
-            await stage.know("bench_noop")
-        await stage.client.submit_many([NOOP] * TASKS)
-        before = await stage.calls()
-        with stage.worker(50) as pid:
-            rows = await stage.all_ended(TASKS, 120)
-            used, cpu = await stage.calls() - before, cpu_s(pid)
-    seconds = (max(row["ended"] for row in rows) - min(row["began"] for row in rows)) / 1000
-    yield Figure(
-        "throughput, waiting", round(TASKS / seconds), "tasks/s", f"{TASKS} no-ops, worker CPU {cpu:.1f} s"
-    )
-    yield Figure("Convex calls a task, waiting", round(used / TASKS, 3), "calls")
-
-
-async def live() -> AsyncIterator[Figure]:
-    """5,000 no-ops are submitted while one worker with 50 slots runs them."""
-    async with staged() as stage:
-        with stage.worker(50):
-            await stage.know("bench_noop")
-            await warm_up(stage)
-            before = await stage.calls()
-            start = time.monotonic()
-            for _ in range(0, TASKS, SUBMIT_BATCH):
-                await stage.client.submit_many([NOOP] * SUBMIT_BATCH)
-            await stage.all_ended(TASKS, 120)
-            seconds = time.monotonic() - start
-            used = await stage.calls() - before
-    note = f"{TASKS} no-ops, submitted {SUBMIT_BATCH} a call"
-    yield Figure("throughput, live", round(TASKS / seconds), "tasks/s", note)
-    yield Figure("Convex calls a task, live", round(used / TASKS, 3), "calls")
 
 
 async def streams() -> AsyncIterator[Figure]:
@@ -158,9 +84,9 @@ async def quiet() -> AsyncIterator[Figure]:
 
 
 BENCHES: dict[str, Callable[[], AsyncIterator[Figure]]] = {
-    "latency": latency,
-    "waiting": waiting,
-    "live": live,
+    "latency": noops.latency,
+    "waiting": noops.waiting,
+    "live": noops.live,
     "streams": streams,
     "idle": idle,
     "quiet": quiet,
@@ -170,8 +96,9 @@ BENCHES: dict[str, Callable[[], AsyncIterator[Figure]]] = {
     "long": scale.long_tasks,
     "crowd": scale.crowd,
     "backlog": scale.backlog,
+    "peers": compare.peers,
 }
-SLOW = {"quiet", "model-client", "long", "crowd", "backlog"}  # minutes each: by name alone
+SLOW = {"quiet", "model-client", "long", "crowd", "backlog", "peers"}  # minutes each: by name alone
 
 
 async def run(names: Sequence[str]) -> None:
@@ -191,7 +118,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     usual = [name for name in BENCHES if name not in SLOW]
     parser.add_argument("names", nargs="*", choices=[*BENCHES, []], default=usual, metavar="NAME")
-    anyio.run(run, parser.parse_args().names)
+    try:
+        anyio.run(run, parser.parse_args().names)
+    except SettingsError as error:
+        sys.exit(f"bench: {error}")
 
 
 if __name__ == "__main__":
