@@ -8,6 +8,7 @@
 import { Worker } from "node:worker_threads";
 import { wallTime } from "./clock.mjs";
 import { serverError } from "./failures.mjs";
+import { packMessage, unpackBatch } from "./engine/wire.mjs";
 import { Guard, GUARD_BYTES, readRun } from "./guard.mjs";
 import { SMALL_HEAP } from "./memory.mjs";
 
@@ -74,10 +75,17 @@ export class EngineError extends Error {
  * @returns {Thread}
  */
 function spawnEngineThread(workerData) {
-  return new Worker(new URL("./engine/thread.mjs", import.meta.url), {
+  const worker = new Worker(new URL("./engine/thread.mjs", import.meta.url), {
     workerData,
     resourceLimits: SMALL_HEAP,
   });
+  return {
+    postMessage: (message) => worker.postMessage(packMessage(message)),
+    terminate: () => worker.terminate(),
+    on: (event, listener) =>
+      worker.on(event, event === "message" ? (packed) => listener(unpackBatch(packed)) : listener),
+    cpuUsage: () => /** @type {Thread} */ (/** @type {unknown} */ (worker)).cpuUsage?.() ?? Promise.reject(),
+  };
 }
 
 export class EngineClient {
@@ -179,9 +187,10 @@ export class EngineClient {
    * @param {Call} call
    * @param {Listener} listener
    */
-  call(call, listener) {
-    const arrival = this.#settings.record ? { arrived: wallTime() } : {};
-    this.#send({ op: "call", ...call, ...arrival }, listener);
+  call({ kind, path, args, caller, once, at, request }, listener) {
+    const arrived = this.#settings.record ? wallTime() : undefined;
+    const id = ++this.#lastId;
+    this.#post({ id, op: "call", kind, path, args, caller, once, at, request, arrived }, listener);
   }
 
   /**
@@ -272,11 +281,18 @@ export class EngineClient {
    * @param {boolean} resumes
    */
   #send(message, listener, resumes = false) {
+    this.#post({ id: ++this.#lastId, ...message }, listener, resumes);
+  }
+
+  /**
+   * @param {{ id: number } & Record<string, unknown>} message
+   * @param {Listener} listener
+   * @param {boolean} [resumes]
+   */
+  #post(message, listener, resumes = false) {
     if (this.#deadReason !== null) return listener({ ok: false, message: this.#deadReason, logLines: [] });
-    const id = ++this.#lastId;
-    const numbered = { id, ...message };
-    this.#pending.set(id, { message: numbered, listener, resumes });
-    this.#thread?.postMessage(numbered);
+    this.#pending.set(message.id, { message, listener, resumes });
+    this.#thread?.postMessage(message);
   }
 
   /** @param {{ job: string, message: string } | null} killed */

@@ -3,6 +3,7 @@
 import { parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
 import { Engine } from "./engine.mjs";
 import { isFault } from "./errors.mjs";
+import { packBatch, unpackMessage } from "./wire.mjs";
 
 /** @typedef {import("node:worker_threads").MessagePort} MessagePort */
 
@@ -20,11 +21,11 @@ let timer;
 process.on("unhandledRejection", () => {});
 
 port.on("message", (first) => {
-  const batch = [first];
+  const batch = [unpackMessage(first)];
   while (batch.length < MAX_BATCH) {
     const next = receiveMessageOnPort(port);
     if (next === undefined) break;
-    batch.push(next.message);
+    batch.push(unpackMessage(next.message));
   }
   serve(batch);
 });
@@ -34,7 +35,7 @@ function serve(messages) {
   clearTimeout(timer);
   const batch = serveOrTell(messages);
   const { updates, actions, runs } = batch;
-  if (messages.length + updates.length + actions.length + runs.length > 0) port.postMessage(batch);
+  if (messages.length + updates.length + actions.length + runs.length > 0) port.postMessage(packBatch(batch));
   if (engine.stopped) return port.close();
   const wait = engine.untilWake();
   if (wait !== null) timer = setTimeout(serve, Math.min(wait, MAX_TIMEOUT_MS), []);

@@ -3,6 +3,7 @@ import { Worker } from "node:worker_threads";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { bundleFunctions } from "../bundle.mjs";
 import { readRun } from "../guard.mjs";
+import { unpackBatch } from "./wire.mjs";
 import { ADMIN, FIXTURE, GUARD_BYTES, temporaryFolder } from "./testing.mjs";
 
 /** @type {string} */
@@ -25,7 +26,8 @@ class Thread {
     const workerData = { file: `${root}/host.sqlite`, synchronous: "normal", guard: this.guard, killed };
     this.worker = new Worker(new URL("./thread.mjs", import.meta.url), { workerData });
     workers.push(this.worker);
-    this.worker.on("message", (batch) => {
+    this.worker.on("message", (packed) => {
+      const batch = unpackBatch(packed);
       this.batches.push(batch);
       for (const reply of batch.replies) this.#waiting.get(reply.id)?.(reply);
       for (const { subs, ...update } of batch.updates)
@@ -129,7 +131,8 @@ test("the guard shows the call that does not end; with its thread ends all that 
 test("a scheduled function that does not end is shown by its job, and has failed in the next thread", async () => {
   const thread = new Thread();
   await thread.load();
-  const { value } = await thread.call("jobs:later", { delayMs: 20, path: "jobs:spin", args: {} });
+  // Late enough that it is not due in the batch that answers this call, however slow the machine.
+  const { value } = await thread.call("jobs:later", { delayMs: 500, path: "jobs:spin", args: {} });
   const job = JSON.parse(value);
   expect(await shownRun(thread)).toEqual({ kind: "job", job });
   await thread.worker.terminate();
