@@ -2,7 +2,7 @@ import { defineSchema, defineTable } from "convex/server";
 import { v } from "convex/values";
 import { vApprovalState, vApprovalWhy } from "./approval.validators";
 import { vAllotment, vAmounts, vBudget, vBudgetWork, vCaps, vSpending } from "./budget.validators";
-import { vCondition, vWebhookScheme, vWebhookTarget } from "./trigger.validators";
+import { vCondition, vEventTemplate, vWebhookScheme, vWebhookTarget } from "./trigger.validators";
 import { vModelCall, vModelReport } from "./model.validators";
 import { vCatchUp, vOverlap, vTemplate, vWhen } from "./schedule.validators";
 import { stepFields } from "./step.validators";
@@ -217,7 +217,7 @@ export default defineSchema({
     tenant: v.string(),
     name: v.string(),
     event: v.string(),
-    template: vTemplate,
+    template: vEventTemplate,
     filter: v.array(vCondition),
     enabled: v.boolean(),
     lastError: v.union(vFault, v.null()),

@@ -1,7 +1,12 @@
 /** Validators of events, triggers and webhooks, shared by schema, arguments and types. */
 import { v, type Infer } from "convex/values";
 import { vTemplate } from "./schedule.validators";
-import { vFault } from "./validators";
+import { vFault, vTaskSpec } from "./validators";
+
+// What an event or a call submits. What comes close together may share a task; an occurrence of a schedule has one of its
+// own, which overlap decides over, so the template of a schedule has neither field.
+export const vEventTemplate = vTemplate.extend(vTaskSpec.pick("debounce", "batch").fields);
+export type EventTemplate = Infer<typeof vEventTemplate>;
 
 /** Something that has happened outside of tasks. `data` is JSON text. */
 export const vEmitted = v.object({
@@ -31,7 +36,7 @@ export const vTriggerSpec = v.object({
   name: v.string(),
   tenant: v.optional(v.string()),
   event: v.string(),
-  template: vTemplate, // its task's input is { event: { name, id, data }, input: the template's }
+  template: vEventTemplate, // its task's input is { event: { name, id, data }, input: the template's }; batched, the array of these
   filter: v.optional(v.array(vCondition)), // all of them hold
   enabled: v.optional(v.boolean()), // default: as it was, and true for a new one
 });
@@ -41,7 +46,7 @@ export const vTriggerView = v.object({
   tenant: v.string(),
   name: v.string(),
   event: v.string(),
-  template: vTemplate,
+  template: vEventTemplate,
   filter: v.array(vCondition),
   enabled: v.boolean(),
   lastError: v.union(vFault, v.null()), // why a task of it was refused last
@@ -54,7 +59,7 @@ export const vWebhookScheme = v.union(v.literal("standard"), v.literal("github")
 // What a call does. event: emits it; of github, NAME.KIND with the kind of X-GitHub-Event.
 export const vWebhookTarget = v.union(
   v.object({ kind: v.literal("event"), event: v.string() }),
-  v.object({ kind: v.literal("task"), template: vTemplate }), // its input as of a trigger
+  v.object({ kind: v.literal("task"), template: vEventTemplate }), // its input as of a trigger
 );
 
 export const vWebhookSpec = v.object({

@@ -190,3 +190,83 @@ test("ids that have expired are removed, page by page", async () => {
   await at.pass();
   expect(await at.t.query(probe.countNonces, {})).toBe(1);
 });
+
+describe("events that share a task", () => {
+  const share = (more: Partial<TriggerSpec["template"]>) => set({ template: { ...template, ...more } });
+  const heard = (data: number, id: string | null = null) => ({
+    event: { name: "mail", id, data },
+    input: { do: "reply" },
+  });
+
+  /** What the one run is given to work on. */
+  async function input(worker: Awaited<ReturnType<Deployment["worker"]>>): Promise<unknown> {
+    const [item] = (await worker.inbox()).assigned;
+    const args = { key: KEYS.worker, session: worker.session, run: item!.run };
+    return JSON.parse(item!.input ?? (await at.t.query(api.worker.input, args)));
+  }
+
+  test("batched, they are its input together, each once, and its history names each", async () => {
+    const worker = await at.worker();
+    await share({ batch: { key: "mails", maxItems: 3, maxMs: 60_000 } });
+    const answers = [await emit({ data: "1", id: "a" }), await emit({ data: "1", id: "a" })];
+    answers.push(await emit({ data: "2" }));
+    await at.pass(1_000);
+    expect((await worker.inbox()).assigned).toEqual([]);
+    answers.push(await emit({ data: "3" }));
+    const [task] = answers[0]!.tasks;
+    expect(answers.map(({ tasks, duplicate }) => [tasks, duplicate])).toEqual([
+      [[task], false],
+      [[], true],
+      [[task], false],
+      [[task], false],
+    ]);
+    await at.pass();
+    expect(await input(worker)).toEqual([heard(1, "a"), heard(2), heard(3)]);
+    expect((await at.history(task!)).filter((type) => type === "trigger_fired")).toHaveLength(3);
+    expect((await emit({ data: "4" })).tasks).not.toEqual([task]);
+  });
+
+  test("batched, they go at their time although there are few", async () => {
+    const worker = await at.worker();
+    await share({ batch: { key: "mails", maxItems: 3, maxMs: 2_000 } });
+    await emit({ data: "1" });
+    await at.pass(1_500);
+    expect((await worker.inbox()).assigned).toEqual([]);
+    await at.pass(600);
+    expect(await input(worker)).toEqual([heard(1)]);
+  });
+
+  test("debounced, the last of them counts", async () => {
+    const worker = await at.worker();
+    await share({ debounce: { key: "mails", forMs: 1_000 } });
+    const [first] = (await emit({ data: "1" })).tasks;
+    await at.pass(900);
+    expect((await emit({ data: "2" })).tasks).toEqual([first]);
+    await at.pass(900);
+    expect((await worker.inbox()).assigned).toEqual([]);
+    await at.pass(200);
+    expect(await input(worker)).toEqual(heard(2));
+  });
+
+  test("a transaction that fails adds nothing to the task", async () => {
+    const worker = await at.worker();
+    await share({ batch: { key: "mails", maxItems: 9, maxMs: 1_000 } });
+    await emit({ data: "1" });
+    const failing = at.t.mutation(probe.emitAndFail, { name: "mail", data: "2" });
+    await expect(failing).rejects.toThrow();
+    await at.pass(1_100);
+    expect(await input(worker)).toEqual([heard(1)]);
+  });
+
+  test("what cannot be shared is refused when the trigger is set", async () => {
+    const batch = { key: "mails", maxItems: 3, maxMs: 1_000 };
+    const debounce = { key: "mails", forMs: 1_000 };
+    const onComplete = { task: { agent: "echo" } };
+    await expect(share({ batch, onComplete })).rejects.toThrow("batch: not together with onComplete");
+    await expect(share({ batch, debounce })).rejects.toThrow("debounce: not together with batch");
+    await expect(share({ batch: { ...batch, maxItems: 0 } })).rejects.toThrow("batch.maxItems");
+    expect(await list()).toEqual([]);
+    const schedule = { name: "s", everyMs: 60_000, template: { ...template, debounce } };
+    await expect(at.t.mutation(api.schedules.set, { key, schedule })).rejects.toThrow("debounce");
+  });
+});

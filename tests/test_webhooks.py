@@ -18,8 +18,7 @@ import pytest
 from tests.deployment import Deployment, deployed
 from tests.test_schedules import all_tasks, with_writer
 from worker.cli import main
-from worker.schedules import Template
-from worker.triggers import EventTarget, TaskTarget, TriggerSpec, WebhookSpec
+from worker.triggers import EventTarget, EventTemplate, TaskTarget, TriggerSpec, WebhookSpec
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -27,7 +26,7 @@ SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # of the specification's exam
 NEXT = f"whsec_{base64.b64encode(b'n' * 32).decode()}"
 GITHUB = "It's a Secret to Everybody"  # of GitHub's documentation
 MIB = 1024 * 1024
-TEMPLATE = Template(agent="writer", input='"reply"')
+TEMPLATE = EventTemplate(agent="writer", input='"reply"')
 
 
 def sign(body: bytes, *, id: str = "msg_1", at: float | None = None, secret: str = SECRET) -> dict[str, str]:
@@ -220,6 +219,23 @@ async def test_events_triggers_and_webhooks_from_the_command_line(
         assert await run("webhooks", "set", "in", "--agent", "writer") == (0, "in: changed\n", "")
         assert json.loads((await run("webhooks", "list", "--json"))[1])[0]["target"]["kind"] == "task"
         assert await run("webhooks", "remove", "in") == (0, "removed\n", "")
+        several = ["triggers", "set", "several", "mail", "writer"]
+        assert await run(*several, "--batch", "mails", "2", "60") == (0, "several: changed\n", "")
+        first = (await run("emit", "mail", "--data", "1"))[1]
+        assert (await at.task(first.strip())).status == "delayed"
+        assert await run("emit", "mail", "--data", "2") == (0, first, "")
+        assert (await at.task(first.strip())).status != "delayed"
+        assert await run(*several, "--debounce", "mails", "1.5", "--debounce-max", "9") == (
+            0,
+            "several: changed\n",
+            "",
+        )
+        (listed,) = json.loads((await run("triggers", "list", "--json"))[1])
+        assert listed["template"]["debounce"] == {"key": "mails", "forMs": 1_500, "maxMs": 9_000}
+        assert listed["template"]["batch"] is None
+        code, _, said = await run(*several, "--batch", "mails", "none", "60")
+        assert code == 1
+        assert "--batch: 'none' is not a whole number from 1 on" in said
         code, _, said = await run("emit", "mail", "--data", "{")
         assert code == 1
         assert "--data is not JSON" in said

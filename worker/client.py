@@ -15,6 +15,8 @@ from worker.approvals import Approvals
 from worker.backend import Backend, Json, retry
 from worker.budgets import Budgets, TaskBudget
 from worker.bulk import Bulk
+from worker.collecting import Batch as Batch  # noqa: PLC0414 - who submits takes them from here
+from worker.collecting import Debounce as Debounce  # noqa: PLC0414
 from worker.endpoints import Endpoints, Executor
 from worker.errors import PayloadTooLarge, function_error
 from worker.forks import Forks
@@ -42,22 +44,6 @@ _FULL_PAGE = 64  # chunks in an answer: there are more
 
 class _Call(Protocol):
     def __call__(self, path: str, args: dict[str, Json], *, timeout: float) -> Awaitable[Json]: ...
-
-
-class Debounce(Wire):
-    """Until a task with this key begins, a later one replaces its input and puts it off."""
-
-    key: str
-    for_ms: float
-    max_ms: float | None = None
-
-
-class Batch(Wire):
-    """What has this key becomes one task, whose input is the array of inputs: at so many or after so long."""
-
-    key: str
-    max_items: int
-    max_ms: float
 
 
 class TaskSpec(Wire):

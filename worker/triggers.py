@@ -6,6 +6,7 @@ import uuid
 from typing import Any, Literal
 
 from worker.backend import Json
+from worker.collecting import Batch, Debounce
 from worker.models import RunError, Wire
 from worker.schedules import Template
 
@@ -45,17 +46,24 @@ class Condition(Wire):
     equals: str | float | bool | None
 
 
+class EventTemplate(Template):
+    """What an event or a call submits. What comes close together may share a task."""
+
+    debounce: Debounce | None = None
+    batch: Batch | None = None
+
+
 class TriggerSpec(Wire):
     """A trigger to set: the task that an event of this name starts, if all of `filter` holds of its data.
 
-    The task's input is `{"event": {"name", "id", "data"}, "input": the template's}`. `enabled` None: as it
-    was, and true for a new one.
+    The task's input is `{"event": {"name", "id", "data"}, "input": the template's}`: of the last event if it
+    is debounced, the array of these if it is batched. `enabled` None: as it was, and true for a new one.
     """
 
     name: str
     tenant: str | None = None
     event: str
-    template: Template
+    template: EventTemplate
     filter: list[Condition] | None = None
     enabled: bool | None = None
 
@@ -66,7 +74,7 @@ class TriggerView(Wire):
     tenant: str
     name: str
     event: str
-    template: Template
+    template: EventTemplate
     filter: list[Condition]
     enabled: bool
     last_error: RunError | None
@@ -90,7 +98,7 @@ class TaskTarget(Wire):
     """A call submits a task, whose input is as that of a trigger."""
 
     kind: Literal["task"] = "task"
-    template: Template
+    template: EventTemplate
 
 
 class WebhookSpec(Wire):

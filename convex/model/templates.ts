@@ -3,6 +3,7 @@ import type { QueryCtx } from "../_generated/server";
 import { MAX_TEMPLATE_BYTES } from "../constants";
 import { refuse } from "../errors";
 import type { Template } from "../schedule.validators";
+import type { EventTemplate } from "../trigger.validators";
 import { checkScope, type Caller } from "./keys";
 import { serves } from "./scope";
 import { checkSpec } from "./submit";
@@ -12,7 +13,7 @@ import { fitsIn, utf8Bytes } from "./text";
 export async function checkTemplate(
   ctx: QueryCtx,
   caller: Caller,
-  template: Template,
+  template: Template | EventTemplate,
   tenant: string,
 ): Promise<void> {
   if (!fitsIn(template.input, MAX_TEMPLATE_BYTES)) {

@@ -3,8 +3,14 @@ import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
 import { MAX_CONDITIONS, MAX_EVENT_BYTES, MAX_LIST, MAX_TRIGGERS } from "../constants";
 import { refuse } from "../errors";
-import type { Template } from "../schedule.validators";
-import type { Condition, Emission, Emitted, TriggerSpec, TriggerView } from "../trigger.validators";
+import type {
+  Condition,
+  Emission,
+  Emitted,
+  EventTemplate,
+  TriggerSpec,
+  TriggerView,
+} from "../trigger.validators";
 import type { Submitted } from "../validators";
 import { record } from "./events";
 import type { Caller } from "./keys";
@@ -58,10 +64,15 @@ export async function emit(ctx: MutationCtx, event: Emitted): Promise<Emission> 
   return { duplicate: false, tasks, refused, woken: await wakeWaiters(ctx, tenant, name, data) };
 }
 
-/** Submit what a template says for something that has happened, of which it is told in its input. */
+/**
+ * Submit what a template says for something that has happened, of which it is told in its input. Debounced, the last event
+ * counts; batched, the input is the array of what each event says.
+ *
+ * @returns the task, which may be one that gathers already
+ */
 export async function submitFor(
   ctx: MutationCtx,
-  { tenant, template }: { tenant: string; template: Template },
+  { tenant, template }: { tenant: string; template: EventTemplate },
   { name, id, data }: { name: string; id: string | null; data: string },
 ): Promise<Submitted> {
   const event = `{"name":${JSON.stringify(name)},"id":${JSON.stringify(id)},"data":${data}}`;

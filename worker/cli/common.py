@@ -56,6 +56,13 @@ def number(text: str) -> float:
     return value
 
 
+def count(text: str) -> int:
+    """Return the whole number from 1 on that an option is given."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
+
+
 def positive(text: str) -> float:
     """Return the number above 0 that an option is given."""
     value = number(text)

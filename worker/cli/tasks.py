@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import get_args
 
 import anyio
 
-from worker.cli import budgets, bulk, forks, structure, task_state, why
+from worker.cli import budgets, bulk, collecting, forks, structure, task_state, why
 from worker.cli.common import (
     Commands,
     add_command,
     client,
+    count,
     instant_ms,
     number,
     positive,
@@ -26,7 +27,7 @@ from worker.cli.common import (
 from worker.cli.each import submit_lines
 from worker.cli.model_limits import call_lines
 from worker.cli.reading import Reading, StartsOver
-from worker.client import ENDED, Batch, Debounce, RetryPolicy, StreamUpdate, TaskSpec, TaskView
+from worker.client import ENDED, RetryPolicy, StreamUpdate, TaskSpec, TaskView
 from worker.errors import SettingsError
 from worker.models import TaskStatus, Usage
 
@@ -65,21 +66,7 @@ def add_to(commands: Commands) -> None:
     submit.add_argument(
         "--at", type=instant_ms, metavar="TIME", help="not before then: ISO 8601, or seconds since 1970"
     )
-    submit.add_argument(
-        "--debounce",
-        nargs=2,
-        metavar=("KEY", "SECONDS"),
-        help="wait so long for another with this key, which then replaces its input",
-    )
-    submit.add_argument(
-        "--debounce-max", type=positive, metavar="SECONDS", help="from the first, however many follow"
-    )
-    submit.add_argument(
-        "--batch",
-        nargs=3,
-        metavar=("KEY", "ITEMS", "SECONDS"),
-        help="one task for so many with this key, or for those of so long: its input is the list of theirs",
-    )
+    collecting.add_to(submit)
     submit.add_argument(
         "--timeout",
         type=positive,
@@ -103,7 +90,7 @@ def add_to(commands: Commands) -> None:
     )
     submit.add_argument(
         "--max-attempts",
-        type=_count,
+        type=count,
         metavar="N",
         help="default: the agent's, else 3; 1: never tried again",
     )
@@ -140,7 +127,7 @@ def _add_verbs(commands: Commands) -> None:
     listing.add_argument("--tenant", metavar="NAME", help="whose tasks; default: default")
     listing.add_argument("--status", choices=STATUSES, metavar="STATUS", help=f"one of {', '.join(STATUSES)}")
     listing.add_argument(
-        "--limit", type=_count, default=50, metavar="N", help="at most so many; default: %(default)s"
+        "--limit", type=count, default=50, metavar="N", help="at most so many; default: %(default)s"
     )
     show = add_command(verbs, "show", "show a task with its output and its history")
     show.add_argument("task", metavar="TASK", help=_TASK)
@@ -169,12 +156,6 @@ def _add_verbs(commands: Commands) -> None:
     bulk.add_to(verbs)
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
-    return int(text)
-
-
 def spec_of(arguments: argparse.Namespace) -> TaskSpec:
     """Return the task that the options describe.
 
@@ -194,8 +175,8 @@ def spec_of(arguments: argparse.Namespace) -> TaskSpec:
         dedup_for_ms=_ms(arguments.dedup_for),
         delay_ms=_ms(arguments.delay),
         run_at=arguments.at,
-        debounce=_debounce(arguments),
-        batch=_batch(arguments),
+        debounce=collecting.debounce_of(arguments),
+        batch=collecting.batch_of(arguments),
         timeout_ms=_ms(arguments.timeout),
         start_within_ms=_ms(arguments.start_within),
         end_within_ms=_ms(arguments.end_within),
@@ -209,32 +190,6 @@ def spec_of(arguments: argparse.Namespace) -> TaskSpec:
         stack=arguments.stack,
         budget=budgets.of_task(arguments),
     )
-
-
-def _debounce(arguments: argparse.Namespace) -> Debounce | None:
-    if arguments.debounce is None:
-        if arguments.debounce_max is not None:
-            raise SettingsError("--debounce-max bounds --debounce: give that too")
-        return None
-    key, wait = arguments.debounce
-    return Debounce(
-        key=key, for_ms=_given("--debounce", positive, wait) * 1000, max_ms=_ms(arguments.debounce_max)
-    )
-
-
-def _batch(arguments: argparse.Namespace) -> Batch | None:
-    if arguments.batch is None:
-        return None
-    key, items, wait = arguments.batch
-    most = int(_given("--batch", _count, items))
-    return Batch(key=key, max_items=most, max_ms=_given("--batch", positive, wait) * 1000)
-
-
-def _given(option: str, kind: Callable[[str], float], text: str) -> float:
-    try:
-        return kind(text)
-    except argparse.ArgumentTypeError as error:
-        raise SettingsError(f"{option}: {error}") from None
 
 
 def _ms(seconds: float | None) -> float | None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from worker.cli import budgets
+from worker.cli import budgets, collecting
 from worker.cli.common import number, positive, read_json
 from worker.models import RetryPolicy
 from worker.schedules import Template
+from worker.triggers import EventTemplate
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +33,24 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--key", metavar="KEY", help="count its tasks against the limits of this key")
     parser.add_argument("--max-attempts", type=int, metavar="N", help="default: the agent's, else 3")
     budgets.add_to_submit(parser)
+
+
+def add_to_event(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a task that events or calls submit: those, and what lets them share it."""
+    add_to(parser)
+    collecting.add_to(parser)
+
+
+def event_template_of(arguments: argparse.Namespace) -> EventTemplate:
+    """Return the template that the options of `add_to_event` describe.
+
+    Raises:
+        SettingsError: The input is not JSON, or --debounce or --batch is given wrong.
+    """
+    plain = template_of(arguments)
+    return EventTemplate(
+        **dict(plain), debounce=collecting.debounce_of(arguments), batch=collecting.batch_of(arguments)
+    )
 
 
 def template_of(arguments: argparse.Namespace) -> Template:

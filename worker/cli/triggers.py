@@ -51,7 +51,7 @@ def add_to(commands: Commands) -> None:
     setting.add_argument("name", metavar="NAME", help="what it is known by")
     setting.add_argument("event", metavar="EVENT", help="the name of the event")
     setting.add_argument("agent", metavar="AGENT", help="one that `signalbox agents list` shows")
-    templates.add_to(setting)
+    templates.add_to_event(setting)
     setting.add_argument(
         "--where",
         action="append",
@@ -88,7 +88,7 @@ def add_to(commands: Commands) -> None:
     target = hook.add_mutually_exclusive_group(required=True)
     target.add_argument("--event", metavar="EVENT", help="emit this event")
     target.add_argument("--agent", metavar="AGENT", help="submit a task for this agent")
-    templates.add_to(hook)
+    templates.add_to_event(hook)
     hook.add_argument(
         "--scheme",
         choices=get_args(WebhookScheme),
@@ -147,7 +147,7 @@ async def _set(arguments: argparse.Namespace) -> int:
         name=arguments.name,
         tenant=arguments.tenant,
         event=arguments.event,
-        template=await anyio.to_thread.run_sync(templates.template_of, arguments),
+        template=await anyio.to_thread.run_sync(templates.event_template_of, arguments),
         filter=arguments.where,
     )
     async with client() as control:
@@ -196,7 +196,7 @@ async def _set_webhook(arguments: argparse.Namespace) -> int:
         secret_variables=arguments.secret,
         target=EventTarget(event=arguments.event)
         if arguments.event is not None
-        else TaskTarget(template=await anyio.to_thread.run_sync(templates.template_of, arguments)),
+        else TaskTarget(template=await anyio.to_thread.run_sync(templates.event_template_of, arguments)),
     )
     async with client() as control:
         changed = await control.set_webhook(spec)
