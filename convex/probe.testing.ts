@@ -70,6 +70,16 @@ export const controls = internalQuery({
   handler: async (ctx) => (await ctx.db.query("controls").take(100)).map(({ _id }) => _id),
 });
 
+/** Each endpoint with how often it was asked, and which of these calls was answered last. */
+export const endpoints = internalQuery({
+  args: {},
+  returns: v.array(v.object({ endpoint: v.id("endpoints"), asked: v.number(), answered: v.number() })),
+  handler: async (ctx) => {
+    const states = await ctx.db.query("endpointStates").take(100);
+    return states.map(({ endpoint, asked, answered }) => ({ endpoint, asked, answered }));
+  },
+});
+
 export const pendingJobs = internalQuery({
   args: {},
   returns: v.array(v.string()),

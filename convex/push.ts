@@ -11,7 +11,7 @@ import {
   MAX_HEALTH_BYTES,
   WAKE_TIMEOUT_MS,
 } from "./constants";
-import { answerOf, readReport, runsIn, vAnswer, vReport, type Reply } from "./model/answers";
+import { answerOf, readReport, toldIn, vAnswer, vReport, vTold, type Reply } from "./model/answers";
 import { answerQuestion, meetDemand, readAsked, vDemand, vQuestion } from "./model/asking";
 import * as Attending from "./model/attending";
 import { call } from "./model/calling";
@@ -36,7 +36,7 @@ export const deliver = internalAction({
   handler: async (ctx, { run }) => {
     const letter = await ctx.runMutation(internal.push.begin, { run });
     if (letter === null) return null;
-    const { assignment, large, url, secretVariable, timeoutMs } = letter;
+    const { assignment, large, url, secretVariable, timeoutMs, version } = letter;
     const body = JSON.stringify({
       type: "run",
       ...assignment,
@@ -44,6 +44,7 @@ export const deliver = internalAction({
       callbackUrl: `${env.CONVEX_SITE_URL}/push/callback`,
       askUrl: `${env.CONVEX_SITE_URL}/push/ask`,
       answerWithinMs: timeoutMs,
+      version,
     });
     const sent = { url, method: "POST" as const, id: run, body, secretVariable, timeoutMs };
     const answer = answerOf(await call({ ...sent, maxBytes: MAX_ANSWER_BYTES }), Date.now());
@@ -69,12 +70,11 @@ export const check = internalAction({
       timeoutMs: HEALTH_TIMEOUT_MS,
       maxBytes: MAX_HEALTH_BYTES,
     });
-    const error = trouble(reply, (status) =>
-      healthUrl === null ? status < 500 : status >= 200 && status < 300,
-    );
-    const runs = error === null && "text" in reply ? runsIn(reply.text) : null;
-    const answered = { endpoint, asked, ok: error === null, error, runs };
-    await persistently(() => ctx.runMutation(internal.push.checked, answered));
+    const error = trouble(reply, (status) => (healthUrl === null ? status < 500 : isFine(status)));
+    const told = "text" in reply && isFine(reply.status) ? toldIn(reply.text) : null;
+    const answered = typeof told === "string" ? { error: error ?? told, told: null } : { error, told };
+    const ok = error === null;
+    await persistently(() => ctx.runMutation(internal.push.checked, { endpoint, asked, ok, ...answered }));
     return null;
   },
 });
@@ -97,7 +97,7 @@ export const wake = internalAction({
     });
     // One that is still at it has been woken.
     const busy = "failure" in reply && reply.failure === "timeout";
-    const error = busy ? null : trouble(reply, (status) => status >= 200 && status < 300);
+    const error = busy ? null : trouble(reply, isFine);
     const answered = { endpoint, asked, ok: error === null, error };
     await persistently(() => ctx.runMutation(internal.push.woken, answered));
     return null;
@@ -126,6 +126,8 @@ export const tell = internalAction({
     return null;
   },
 });
+
+const isFine = (status: number) => status >= 200 && status < 300;
 
 function trouble(reply: Reply, isWell: (status: number) => boolean): string | null {
   if ("failure" in reply) return reply.message;
@@ -258,7 +260,13 @@ export const begin = internalMutation({
   args: { run: v.id("runs") },
   returns: v.union(
     v.null(),
-    v.object({ ...vRoute.fields, assignment: vAssignment, large: v.boolean(), timeoutMs: v.number() }),
+    v.object({
+      ...vRoute.fields,
+      assignment: vAssignment,
+      large: v.boolean(),
+      timeoutMs: v.number(),
+      version: v.union(v.string(), v.null()),
+    }),
   ),
   handler: (ctx, { run }) => Push.begin(ctx, run, Date.now()),
 });
@@ -348,11 +356,11 @@ export const checked = internalMutation({
   args: {
     endpoint: v.id("endpoints"),
     ...vAnswered,
-    runs: v.union(v.array(v.string()), v.null()),
+    told: v.union(vTold, v.null()), // null: nothing, or nothing that could be read
   },
   returns: v.null(),
-  handler: async (ctx, { endpoint, runs, ...answered }) => {
-    await Attending.checked(ctx, endpoint, answered, runs, Date.now());
+  handler: async (ctx, { endpoint, told, ...answered }) => {
+    await Attending.checked(ctx, endpoint, answered, told, Date.now());
     return null;
   },
 });

@@ -303,13 +303,14 @@ export default defineSchema({
     ended: v.union(v.string(), v.null()), // the reason
   }).index("by_worker_and_incarnation", ["worker", "incarnation"]),
 
-  // Written by: that worker's sync only, until the session is ended.
+  // Written by: that worker's sync only, until the session is ended; an endpoint's alarm and checks.
   heartbeats: defineTable({
     session: v.id("sessions"),
     seq: v.number(),
     state: v.union(v.literal("idle"), v.literal("busy"), v.literal("ended")),
     expiresAt: v.number(),
-    clocks: v.optional(vClocks), // as the last sync told them
+    clocks: v.optional(vClocks), // as the last sync told them, or the last check of an endpoint
+    heardAt: v.optional(v.number()), // of an endpoint: when it last answered a check, or began to count as alive
   })
     .index("by_session", ["session"])
     .index("by_state_and_expiresAt", ["state", "expiresAt"]),

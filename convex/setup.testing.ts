@@ -24,6 +24,11 @@ export const probe = {
   loseCallback: makeFunctionReference<"mutation", { group: Id<"groups"> }, null>("probe:loseCallback"),
   settlements: makeFunctionReference<"query", Record<string, never>, number>("probe:settlements"),
   controls: makeFunctionReference<"query", Record<string, never>, Id<"controls">[]>("probe:controls"),
+  endpoints: makeFunctionReference<
+    "query",
+    Record<string, never>,
+    { endpoint: Id<"endpoints">; asked: number; answered: number }[]
+  >("probe:endpoints"),
   everyJob: makeFunctionReference<"query", Record<string, never>, string[]>("probe:everyJob"),
   removeTask: makeFunctionReference<"mutation", { task: Id<"tasks"> }, null>("probe:removeTask"),
   rowCounts: makeFunctionReference<"query", Record<string, never>, Record<string, number>>("probe:rowCounts"),

@@ -304,17 +304,18 @@ export type ProgressReport = Infer<typeof vProgressReport>;
 // What a run that says nothing is waiting for. agent: its own code, outside of every step.
 export const vWaitsOn = v.union(v.literal("model"), v.literal("step"), v.literal("agent"));
 
+/** A run from which nothing has come for long. */
+export const vSilence = v.object({
+  run: v.id("runs"),
+  ms: v.number(), // since its last token or step
+  on: vWaitsOn,
+  name: v.union(v.string(), v.null()), // the model or the step
+  attempt: v.union(v.number(), v.null()), // model: which try of the call
+});
+
 export const vClocks = v.object({
-  inboxAgeMs: v.number(), // since the loop that takes assignments last turned
-  silent: v.array(
-    v.object({
-      run: v.id("runs"),
-      ms: v.number(), // since its last token or step
-      on: vWaitsOn,
-      name: v.union(v.string(), v.null()), // the model or the step
-      attempt: v.union(v.number(), v.null()), // model: which try of the call
-    }),
-  ),
+  inboxAgeMs: v.number(), // since the loop that takes assignments last turned; of an endpoint: that its last check took
+  silent: v.array(vSilence),
 });
 export type Clocks = Infer<typeof vClocks>;
 

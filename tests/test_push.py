@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -249,6 +250,48 @@ async def test_a_dead_endpoint_is_noticed_and_used_again_when_it_is_back(
         assert (await at.client.endpoints())[0].misses == 0
     finally:
         again.destroy()
+
+
+async def test_a_task_that_began_with_other_code_is_not_played_by_an_endpoint(
+    at: Deployment, tmp_path: Path
+) -> None:
+    source = """
+        from worker.runtime import agent
+
+        @agent("letter", version="{version}")
+        async def letter(ctx, value):
+            drafted = await ctx.step("draft", str, "{version}")
+            await ctx.wait_for("go")
+            return [drafted, "{version}"]
+        """
+    for version in ("v1", "v2"):
+        (tmp_path / version).mkdir()
+        module = textwrap.dedent(source.replace("{version}", version))
+        (tmp_path / version / "letters.py").write_text(module)
+
+    def release(version: str, port: int = 0) -> Served:
+        log = tmp_path / "serve.log"
+        return Served(log, "--agents", "letters", port=port, PYTHONPATH=str(tmp_path / version))
+
+    served = release("v1")
+    try:
+        await push_to(at, served.url, "letter")
+        old = await at.submit("letter")
+        await at.until(old, lambda view: view.status == "waiting_event")
+        served.destroy()
+        served = release("v2", served.port)
+        new = await at.submit("letter")
+        await at.until(new, lambda view: view.status == "waiting_event")
+        for task in (old, new):
+            await at.client.signal(task, "go")
+        (view,) = await at.ended([new])
+        assert view.output == '["v2","v2"]'
+        # It finds other code, once at the most, and from then on is given to nobody.
+        await at.until(old, lambda view: view.status == "pending")
+        (reason, *_) = (await at.client.why(old)).reasons
+        assert reason.code == "no_worker_for_version"
+    finally:
+        served.destroy()
 
 
 async def test_a_pushed_run_is_cancelled(at: Deployment, tmp_path: Path) -> None:

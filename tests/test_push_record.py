@@ -18,7 +18,7 @@ from worker.groups import After
 
 pytestmark = pytest.mark.timeout(60)  # several processes start in each test
 
-AGENTS = ("chronicle", "listener", "noop", "say")
+AGENTS = ("chronicle", "listener", "noop", "say", "waiter")
 IDS = {"approval", "until", "what", "by"}  # of events
 PASSING = {"ms", "startedMs", "run", "task"}  # what differs from one attempt at a call to the next
 
@@ -42,15 +42,24 @@ async def played(at: Deployment) -> list[str]:
     assert [view.status for view in views] == ["succeeded"] * 3, views
     children = (await at.client.children(chronicle)).tasks
     await at.ended([child.task for child in children])
-    return tasks
+    waiter = await at.submit("waiter")
+    await at.until(waiter, lambda view: view.status == "waiting_event")
+    await at.client.signal(waiter, "go", "went")
+    (view,) = await at.ended([waiter])
+    assert view.status == "succeeded", view
+    fork = (await at.client.fork(waiter, at="go")).task  # it finds what came among its recordings
+    (forked,) = await at.ended([fork])
+    assert (forked.status, forked.output) == ("succeeded", view.output), forked
+    return [*tasks, waiter, fork]
 
 
 async def told_of(at: Deployment, task: str) -> tuple[Any, ...]:
     """Return what is kept of a task: its record, steps, model calls and children."""
     (view, events, *more) = await record_of(at, task)
     events = [
-        (kind, of, {name: value for name, value in data.items() if name not in IDS})
+        (kind, of, {name: value for name, value in data.items() if name not in IDS | {"forkOf"}})
         for kind, of, data in events
+        if kind != "task_woken"  # children that end before their parent waits for them wake nobody
     ]
     steps = (await at.client._query("dashboard:steps", {"task": task}))["steps"]
     for step in steps:

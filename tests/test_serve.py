@@ -12,6 +12,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from worker.coordinator.session import MAX_SILENT
 from worker.errors import SettingsError
 from worker.serve import MAX_BODY_BYTES, Endpoint, ServeSettings
 from worker.signing import TOLERANCE_S, flaw, secrets_of, signed
@@ -166,10 +167,51 @@ async def heard(at: At, outcome: dict[str, Any]) -> None:
             await anyio.sleep(0.01)
 
 
-async def held(at: At) -> list[str]:
+async def health(at: At) -> dict[str, Any]:
     headers = signed(secrets_of(SECRET), "health-1", b"", time.time())
-    runs: list[str] = (await at.http.get("/", headers=headers)).json()["runs"]
+    told: dict[str, Any] = (await at.http.get("/", headers=headers)).json()
+    return told
+
+
+async def held(at: At) -> list[str]:
+    runs: list[str] = (await health(at))["runs"]
     return runs
+
+
+async def test_a_check_is_told_the_code_of_agents_and_which_runs_are_silent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    at = At(hold_s=0)
+    told = await health(at)
+    assert (told["forks"], told["silent"]) == (True, [])
+    code = {agent["name"]: agent for agent in told["agents"]}["stubborn"]["code"]
+    assert {"name": "stubborn", "version": code, "code": code} in told["agents"]
+    monkeypatch.setattr("worker.runtime.pulse.SILENT_S", 0.0)
+    for run in range(MAX_SILENT + 1):
+        assert (await at.post(letter("stubborn", run=f"r{run}"))).status_code == 202
+    told = await health(at)
+    assert len(told["runs"]) == MAX_SILENT + 1
+    assert len(told["silent"]) == MAX_SILENT
+    first = told["silent"][0]
+    assert (first["on"], first["name"], first["attempt"]) == ("agent", None, None)
+    silent_ms = [each["ms"] for each in told["silent"]]
+    assert silent_ms == sorted(silent_ms, reverse=True)
+    for run in range(MAX_SILENT + 1):
+        await at.post({"type": "cancel", "run": f"r{run}"})
+
+
+async def test_a_run_says_what_code_plays_it_and_one_that_began_with_other_code_is_handed_back() -> None:
+    at = At()
+    assert not (await health(at))["silent"]
+    (known,) = [agent for agent in (await health(at))["agents"] if agent["name"] == "noop"]
+    answer = (await at.post(letter("noop", 1, version=known["version"]))).json()
+    assert answer["outcome"]["kind"] == "succeeded"
+    assert answer["playedBy"] == {"version": known["version"], "code": known["code"]}
+    other = await at.post(letter("noop", 1, run="r2", version="v0"))
+    assert (other.status_code, other.json()["error"]["code"]) == (409, "other_version")
+    assert "began with the version v0 of noop" in other.json()["error"]["message"]
+    unknown = (await at.post(letter("nobody", 1, run="r3", version="v0"))).json()
+    assert (unknown["outcome"]["error"]["code"], "playedBy" in unknown) == ("unknown_agent", False)
 
 
 async def test_only_who_signs_in_time_and_once_is_heard() -> None:

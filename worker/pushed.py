@@ -20,6 +20,7 @@ from worker.coordinator import Outbox
 from worker.coordinator.outbox import Stepped
 from worker.errors import ConnectionLost, FunctionFailed, NonRetryable, function_error
 from worker.models import (
+    AgentVersion,
     Allotment,
     Assignment,
     CallReport,
@@ -28,6 +29,7 @@ from worker.models import (
     GatheredPage,
     Progress,
     Signal,
+    Silence,
     Spawned,
     Spending,
     StepReport,
@@ -55,6 +57,14 @@ TOO_OLD = "The control plane is too old to keep steps of pushed runs: update it,
 AGAIN = Backoff(initial_s=0.2, max_s=15.0)
 
 
+def played_by(envelope: Envelope, environment: Environment) -> AgentVersion | None:
+    """Return the code that plays a run here; None: it is the registry's to say, or nobody's."""
+    agent = environment.agents.get(envelope.agent)
+    if envelope.kind != "python" or agent is None or agent.code is None:
+        return None
+    return AgentVersion(version=agent.version or agent.code, code=agent.code)
+
+
 class Envelope(Assignment):
     """A run as the control plane posts it."""
 
@@ -62,6 +72,7 @@ class Envelope(Assignment):
     callback_url: str
     ask_url: str | None = None
     answer_within_ms: float
+    version: str | None = None  # of the code that alone may play it
 
 
 class _Reply(Wire):
@@ -185,6 +196,7 @@ class PushedRun:
         self._callbacks = callbacks
         self._outbox = Outbox("", max_items=MAX_SENT_ITEMS, max_bytes=MAX_SENT_BYTES)
         self._run = Run(envelope, environment, self)
+        self._played_by = played_by(envelope, environment)
         self._sending = anyio.Lock()  # one message at a time, and the result behind the others
         self._under_way: tuple[SyncRequest, Message] | None = None  # taken, and perhaps not heard
         self._new = True  # it was not sent yet
@@ -213,6 +225,10 @@ class PushedRun:
     def allotted(self, allotment: Allotment) -> None:
         """Tell the run what it may spend."""
         self._run.allotted(allotment)
+
+    def silence(self) -> Silence | None:
+        """Return for how long nothing came of the run, and what it waits for; None while it moves."""
+        return self._run.silence()
 
     async def play(self) -> None:
         """Play the run; what it says goes by callbacks, and its result too if nobody waits for it."""
@@ -353,6 +369,8 @@ class PushedRun:
     def _said(self, body: SyncRequest) -> dict[str, Any]:
         """Return a sync's body as a report of this one run."""
         message: dict[str, Any] = {"run": self.id, "attempt": self._envelope.attempt}
+        if self._played_by is not None:
+            message["playedBy"] = _dumped(self._played_by)
         for name in ("chunks", "steps", "calls"):
             if items := getattr(body, name):
                 message[name] = [_dumped(item) for item in items]

@@ -22,11 +22,12 @@ import anyio.lowlevel
 import httpx
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
+from worker.coordinator.session import MAX_SILENT
 from worker.errors import ConnectionLost, SettingsError, SignalboxError
 from worker.http.server import Message, Receive, Send
 from worker.logs import LogFormat, Redactor
 from worker.models import Allotment, Signal
-from worker.pushed import Callbacks, Envelope, PushedRun
+from worker.pushed import Callbacks, Envelope, PushedRun, played_by
 from worker.routing import caller
 from worker.runtime import Environment, load
 from worker.runtime.executors import Container, sweep_on
@@ -303,7 +304,27 @@ class Endpoint:
             return refusal(401, "unauthorized", "The signature does not hold.")
         now = anyio.current_time()
         self._given = {run: at for run, at in self._given.items() if now - at < GIVEN_S}
-        return Answer(200, {"status": "ok", "runs": [*self._runs, *self._given]})
+        silent = [told for run in self._runs.values() if (told := run.silence()) is not None]
+        silent.sort(key=lambda told: -told.ms)
+        return Answer(
+            200,
+            {
+                "status": "ok",
+                "runs": [*self._runs, *self._given],
+                "silent": [told.model_dump(by_alias=True) for told in silent[:MAX_SILENT]],
+                "agents": self._versions(),
+                "forks": True,
+            },
+        )
+
+    def _versions(self) -> list[dict[str, str]]:
+        """Return the code of each agent, as a worker tells it when it registers."""
+        assert self._environment is not None
+        return [
+            {"name": agent.name, "version": agent.version or agent.code, "code": agent.code}
+            for agent in self._environment.agents
+            if agent.code is not None
+        ]
 
     # Runs.
 
@@ -318,9 +339,8 @@ class Endpoint:
             first = error.errors(include_input=False, include_url=False)[0]
             where = ".".join(str(part) for part in first["loc"])
             return refusal(400, "invalid_argument", f"{where}: {first['msg']}")
-        if self._leaving or len(self._runs) >= self._settings.concurrency:
-            no_room = refusal(429, "no_room", "This endpoint has no room for another run.")
-            return Answer(429, no_room.value, ((b"retry-after", str(RETRY_AFTER_S).encode()),))
+        if (refused := self._turned_away(envelope)) is not None:
+            return refused
         run = self._runs[envelope.run] = PushedRun(envelope, self._environment, self._callbacks)
         self._spawn(run.play())
         hold_s = min(self._settings.hold_s, envelope.answer_within_ms / 1000 - ANSWER_MARGIN_S)
@@ -339,6 +359,19 @@ class Endpoint:
             return Answer(200, result)
         self._spawn(self._finish(run))
         return Answer(202, {"run": run.id})
+
+    def _turned_away(self, envelope: Envelope) -> Answer | None:
+        """Return why a run is not for this process, now or at all."""
+        assert self._environment is not None
+        assert self._settings is not None
+        if self._leaving or len(self._runs) >= self._settings.concurrency:
+            no_room = refusal(429, "no_room", "This endpoint has no room for another run.")
+            return Answer(429, no_room.value, ((b"retry-after", str(RETRY_AFTER_S).encode()),))
+        wanted, here = envelope.version, played_by(envelope, self._environment)
+        if wanted is None or here is None or here.version == wanted:
+            return None
+        began = f"The task began with the version {wanted} of {envelope.agent}"
+        return refusal(409, "other_version", f"{began}; this is {here.version}.")
 
     async def _finish(self, run: PushedRun) -> None:
         try:

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import { MAX_RETRY_AFTER_MS } from "../constants";
-import { answerOf, readReport, retryAfterMs, runsIn } from "./answers";
+import { MAX_HEALTH_BYTES, MAX_RETRY_AFTER_MS } from "../constants";
+import { answerOf, readReport, retryAfterMs, toldIn } from "./answers";
 
 const NOW = Date.UTC(2026, 0, 1);
 const say = (status: number, text: string | null = "", retryAfter: string | null = null) =>
@@ -64,6 +64,7 @@ test("a report may leave out what it has not, and what it adds is passed over", 
     steps: [],
     calls: [],
     spending: null,
+    playedBy: null,
   });
   expect(readReport({ steps: [{ key: "k", result: "1" }] })).toMatchObject({
     steps: [{ key: "k", kind: "step", result: "1", signal: null }],
@@ -95,12 +96,40 @@ test.each([
   [{ progress: { done: "half" } }],
 ])("%j is no report", (value) => expect(readReport(value)).toBeTypeOf("string"));
 
+const SILENCE = { run: "r", ms: 31_000, on: "model", name: "m", attempt: 1 };
+const NOTHING = { runs: null, silent: [], agents: [], forks: false };
+
 test.each([
-  ['{"runs":["a"]}', ["a"]],
-  ['{"runs":[]}', []],
-  ['{"runs":[1]}', null],
-  ['{"status":"ok"}', null],
-  ["null", null],
-  ["garbage", null],
-  [null, null],
-])("runs in %s", (text, runs) => expect(runsIn(text)).toEqual(runs));
+  ['{"runs":["a","b"]}', { ...NOTHING, runs: ["a", "b"] }],
+  ['{"runs":[],"more":1}', { ...NOTHING, runs: [] }],
+  [
+    '{"forks":true,"agents":[{"name":"a","code":"c"}]}',
+    { ...NOTHING, forks: true, agents: [{ name: "a", code: "c" }] },
+  ],
+  [JSON.stringify({ silent: [SILENCE] }), { ...NOTHING, silent: [SILENCE] }],
+  ...["[]", "null", "7", '"text"', "", "garbage", "{}", "<html>"].map((text) => [text, NOTHING]),
+] as [string, unknown][])("told in %s", (text, told) => expect(toldIn(text)).toEqual(told));
+
+test.each([
+  ['{"runs":"a"}', "the answer to a check: "],
+  ['{"runs":[1]}', "the answer to a check: "],
+  ['{"forks":"yes"}', "the answer to a check: "],
+  ['{"agents":[{"code":"c"}]}', "the answer to a check: "],
+  [JSON.stringify({ silent: [{ ...SILENCE, on: "mood" }] }), "the answer to a check: "],
+  [null, `over ${MAX_HEALTH_BYTES} bytes`],
+])("a line for %s", (text, line) => {
+  const said = toldIn(text);
+  expect(said).toContain(line);
+  expect(said).not.toContain("\n");
+});
+
+test("other code is no failure, and any other conflict is", () => {
+  const other = (code: string) => JSON.stringify({ error: { code, message: "it has v2" } });
+  expect(say(409, other("other_version"))).toEqual({ kind: "other_version" });
+  expect(say(400, other("other_version"))).toMatchObject({ kind: "failed", retryable: false });
+  expect(say(409, other("mine"))).toMatchObject({
+    kind: "failed",
+    retryable: false,
+    error: { code: "mine" },
+  });
+});

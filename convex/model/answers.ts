@@ -1,15 +1,18 @@
 /** What an endpoint says, in an answer or a callback, in the control plane's terms. Pure. */
 import { parse, validate } from "convex-helpers/validators";
 import { v, type Infer } from "convex/values";
-import { BUSY_ENDPOINT_MS, MAX_RETRY_AFTER_MS } from "../constants";
+import { BUSY_ENDPOINT_MS, MAX_HEALTH_BYTES, MAX_RETRY_AFTER_MS } from "../constants";
 import { vSpending } from "../budget.validators";
 import { vCallReport } from "../model.validators";
+import { vVersion } from "../version.validators";
 import {
+  vAgentOffer,
   vChunkKind,
   vFault,
   vOutcome,
   vProgressReport,
   vReleased,
+  vSilence,
   vStepReport,
   vSuspended,
   vTaskSpec,
@@ -68,6 +71,7 @@ const vGiven = v.object({
   ),
   calls: v.optional(v.array(vCall)),
   spending: v.optional(vSpent),
+  playedBy: v.optional(vVersion),
 });
 
 const vRefusal = v.object({ error: vFault });
@@ -90,6 +94,7 @@ export const vReport = v.object({
   steps: v.array(vStep),
   calls: v.array(vCall),
   spending: v.union(vSpent, v.null()),
+  playedBy: v.union(vVersion, v.null()), // the code that plays the run; null: it does not tell
 });
 export type Report = Infer<typeof vReport>;
 
@@ -97,6 +102,7 @@ export const vAnswer = v.union(
   v.object({ kind: v.literal("report"), report: vReport }),
   v.object({ kind: v.literal("taken") }), // the result will follow
   v.object({ kind: v.literal("busy"), notBeforeMs: v.number() }),
+  v.object({ kind: v.literal("other_version") }), // its code is not what the task began with
   v.object({ kind: v.literal("failed"), error: vFault, retryable: v.boolean() }),
   v.object({ kind: v.literal("unreachable"), error: vFault }),
 );
@@ -141,6 +147,7 @@ export function readReport(value: unknown): Report | string {
     })),
     calls: given.calls ?? [],
     spending: given.spending ?? null,
+    playedBy: given.playedBy ?? null,
   };
 }
 
@@ -168,7 +175,8 @@ function outcomeOf(
 /**
  * What the answer to a run that was pushed means.
  *
- * A result ends the run. Being turned away (429, or 503 with a time) hands it back. What the endpoint will not take however
+ * A result ends the run. Being turned away (429, or 503 with a time, or 409 for want of the code that the task began with) hands
+ * it back. What the endpoint will not take however
  * often it is asked (other 4xx, a redirect) fails the task, and everything else is tried again. No answer at all is like a
  * worker that went silent: the run may have begun.
  */
@@ -189,8 +197,10 @@ export function answerOf(reply: Reply, now: number): Answer {
     const error = fault("endpoint_redirected", `the endpoint answered ${status}: redirects are not followed`);
     return { kind: "failed", error, retryable: false };
   }
+  const error = faultIn(text, status);
+  if (status === 409 && error.code === "other_version") return { kind: "other_version" };
   const retryable = status >= 500 || status === 408 || status === 425;
-  return { kind: "failed", error: faultIn(text, status), retryable };
+  return { kind: "failed", error, retryable };
 }
 
 function resultOf(text: string | null): Answer {
@@ -215,11 +225,40 @@ function faultIn(text: string | null, status: number): Fault {
   return fault(`endpoint_http_${status}`, `the endpoint answered ${status}`);
 }
 
-/** The runs at which an endpoint says it works, in the answer to a signed health check; null when it does not say. */
-export function runsIn(text: string | null): string[] | null {
-  const value = jsonOf(text ?? "") as { runs?: unknown } | null | undefined;
-  const runs = typeof value === "object" ? value?.runs : undefined;
-  return Array.isArray(runs) && runs.every((run) => typeof run === "string") ? runs : null;
+const vSilent = v.array(vSilence.extend({ run: v.string() }));
+const vOffered = v.array(vAgentOffer.pick("name", "version", "code"));
+
+const vHealth = v.object({
+  runs: v.optional(v.array(v.string())),
+  silent: v.optional(vSilent),
+  agents: v.optional(vOffered),
+  forks: v.optional(v.boolean()),
+});
+
+/** What an endpoint tells of itself, each time all of it. */
+export const vTold = v.object({
+  runs: v.union(v.array(v.string()), v.null()), // at which it works; null: it does not say
+  silent: vSilent, // of these
+  agents: vOffered, // the code of those that it plays
+  forks: v.boolean(), // it keeps forks from effects
+});
+export type Told = Infer<typeof vTold>;
+
+/**
+ * Read the answer to a signed health check: a JSON object that tells of the endpoint, or any other text, which tells nothing.
+ * @returns what it tells, or what is wrong with that
+ */
+export function toldIn(text: string | null): Told | string {
+  if (text === null) return `the answer to a check is over ${MAX_HEALTH_BYTES} bytes`;
+  const value = jsonOf(text);
+  const given = typeof value === "object" && value !== null && !Array.isArray(value) ? value : {};
+  try {
+    validate(vHealth, given, { throw: true, allowUnknownFields: true });
+  } catch (error) {
+    return `the answer to a check: ${error instanceof Error ? error.message.slice(0, 250) : "malformed"}`;
+  }
+  const { runs = null, silent = [], agents = [], forks = false } = parse(vHealth, given);
+  return { runs, silent, agents, forks };
 }
 
 function jsonOf(text: string): unknown {

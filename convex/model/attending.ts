@@ -11,19 +11,32 @@ import {
   HEALTH_TIMEOUT_MS,
   INBOX_CONTROLS,
   MAX_MISSES,
+  MAX_STEP_CHARS,
   MAX_WAKE_AGAIN_MS,
   PUSH_GRACE_MS,
   PUSH_SILENCE_MS,
   WAKE_AGAIN_MS,
   WAKE_TIMEOUT_MS,
 } from "../constants";
+import type { Refusal } from "../errors";
 import type { Fault } from "../validators";
 import { hasAlarm, setAlarm } from "./alarms";
+import type { Told } from "./answers";
 import { callLater } from "./controls";
-import { findState, listEndpoints, pushesOf, refresh, sessionOfState } from "./endpoints";
+import {
+  askHealth,
+  countAsked,
+  findState,
+  keepOffer,
+  listEndpoints,
+  pushesOf,
+  refresh,
+  sessionOfState,
+} from "./endpoints";
 import { liveWorkers, poolsOf } from "./look";
 import { wakeIfStarved } from "./loops";
 import { canRun } from "./plan";
+import { checkSilent } from "./progress";
 import { isLive } from "./runs";
 import { endSession, fault, heartbeatOf } from "./sessions";
 import { behindAgent } from "./waiting";
@@ -33,6 +46,7 @@ type State = Doc<"endpointStates">;
 /** What came of a check or a wake-up call. */
 export type Answered = { asked: number; ok: boolean; error: string | null };
 
+const MAX_ERROR_CHARS = 300; // of the line that the list of endpoints shows
 const WAITING_GROUPS = 64; // queues with their agents and labels that one look passes
 const LEASE_RINGS = 8; // of its alarm, that a session outlives: the leases are for an alarm that got lost
 
@@ -62,20 +76,21 @@ export async function attend(ctx: MutationCtx, id: Id<"endpoints">, now: number)
   else await wake(ctx, endpoint, state, now);
 }
 
-/** Look at the runs that an endpoint holds, and ask it how it does while there is a reason to. */
+/**
+ * Look at the runs that an endpoint holds, and ask it how it does while there is a reason to: it holds some, or work waits for
+ * it to live again, or to have other code.
+ */
 async function check(ctx: MutationCtx, endpoint: Endpoint, state: State, now: number): Promise<void> {
   const held = await lookAtRuns(ctx, endpoint._id, state, now);
   const dead = (await sessionOfState(ctx, state)) === null;
-  if (held === 0 && !(dead && endpoint.enabled && (await isAwaited(ctx, endpoint._id)))) {
+  if (held === 0 && !(endpoint.enabled && (await isAwaited(ctx, endpoint._id)))) {
     await keepLease(ctx, state, null);
     return;
   }
-  if (!dead) await keepLease(ctx, state, now);
-  if (state.asked === state.answered) {
-    const asked = await ask(ctx, state, now);
-    await ctx.scheduler.runAfter(0, internal.push.check, { endpoint: endpoint._id, asked });
-  }
-  const factor = dead ? Math.min(DEAD_HEALTH_FACTOR, 2 ** Math.max(0, state.misses - MAX_MISSES)) : 1;
+  if (!dead) await keepLease(ctx, state, held === 0 ? null : now);
+  await askHealth(ctx, state, now);
+  const rarely = dead ? 2 ** Math.max(0, state.misses - MAX_MISSES) : held === 0 ? DEAD_HEALTH_FACTOR : 1;
+  const factor = Math.min(DEAD_HEALTH_FACTOR, rarely);
   await setAlarm(ctx, "endpoint", endpoint._id, now + state.healthEveryMs * factor);
 }
 
@@ -88,22 +103,19 @@ async function wake(ctx: MutationCtx, endpoint: Endpoint, state: State, now: num
   const again = Math.min(MAX_WAKE_AGAIN_MS, WAKE_AGAIN_MS * 2 ** Math.min(10, state.misses));
   await setAlarm(ctx, "endpoint", endpoint._id, now + again);
   if (state.asked > state.answered) return; // it has not answered yet: it is at it
-  const asked = await ask(ctx, state, now);
+  const asked = await countAsked(ctx, state, now);
   await ctx.scheduler.runAfter(0, internal.push.wake, { endpoint: endpoint._id, asked });
 }
 
-async function ask(ctx: MutationCtx, state: State, askedAt: number): Promise<number> {
-  const asked = state.asked + 1;
-  await ctx.db.patch("endpointStates", state._id, { asked, askedAt });
-  return asked;
-}
-
-/** What a health check brought: the runs at which the endpoint works, if it tells. */
+/**
+ * What a health check brought. An endpoint that answers is well; of what cannot be kept of its answer nothing is, and the list
+ * of endpoints says so.
+ */
 export async function checked(
   ctx: MutationCtx,
   id: Id<"endpoints">,
   { asked, ok, error }: Answered,
-  runs: readonly string[] | null,
+  told: Told | null,
   now: number,
 ): Promise<void> {
   const [endpoint, state] = [await ctx.db.get("endpoints", id), await findState(ctx, id)];
@@ -112,13 +124,44 @@ export async function checked(
     await miss(ctx, { ...state, asked }, error ?? "no answer");
     return;
   }
-  await ctx.db.patch("endpointStates", state._id, { misses: 0, error: null, answered: asked });
-  if (runs !== null) await compare(ctx, id, new Set(runs), state.askedAt, now);
   const wasDead = (await sessionOfState(ctx, state)) === null;
+  await ctx.db.patch("endpointStates", state._id, { misses: 0, error, answered: asked });
   await refresh(ctx, endpoint);
+  if (told !== null) {
+    const flaw = await keepTold(ctx, id, told, now);
+    if (flaw !== null) await ctx.db.patch("endpointStates", state._id, { error: flaw });
+  }
   // While it was dead its alarm stood far off; from now on it holds runs.
   if (wasDead) await setAlarm(ctx, "endpoint", id, now + state.healthEveryMs);
   await wakeIfStarved(ctx);
+}
+
+/** @returns what of it cannot be kept; then nothing is */
+async function keepTold(
+  ctx: MutationCtx,
+  id: Id<"endpoints">,
+  told: Told,
+  now: number,
+): Promise<string | null> {
+  const state = (await findState(ctx, id))!;
+  try {
+    checkSilent(told.silent);
+    await keepOffer(ctx, state, told);
+  } catch (error) {
+    const { data } = error as { data?: Refusal };
+    if (data === undefined) throw error;
+    return `the answer to a check: ${data.message}`.slice(0, MAX_ERROR_CHARS);
+  }
+  if (told.runs !== null) await compare(ctx, id, new Set(told.runs), state.askedAt, now);
+  const session = await sessionOfState(ctx, state);
+  if (session === null) return null;
+  const silent = told.silent.flatMap(({ run: text, name, ...silence }) => {
+    const run = ctx.db.normalizeId("runs", text);
+    return run === null ? [] : [{ ...silence, run, name: name && name.slice(0, MAX_STEP_CHARS) }];
+  });
+  const clocks = { inboxAgeMs: Math.max(0, now - state.askedAt), silent };
+  await ctx.db.patch("heartbeats", (await heartbeatOf(ctx, session))._id, { clocks, heardAt: now });
+  return null;
 }
 
 /** What a wake-up call brought. That it was answered is no success yet: the alarm sees whether the work was taken. */
@@ -145,7 +188,7 @@ export async function miss(
   why: string,
   answered = state.asked,
 ): Promise<State> {
-  const changed = { misses: state.misses + 1, error: why.slice(0, 300), answered };
+  const changed = { misses: state.misses + 1, error: why.slice(0, MAX_ERROR_CHARS), answered };
   await ctx.db.patch("endpointStates", state._id, changed);
   const session = await sessionOfState(ctx, state);
   if (session !== null && changed.misses >= MAX_MISSES) {
@@ -269,15 +312,17 @@ const isAwaited = (ctx: MutationCtx, endpoint: Id<"endpoints">): Promise<boolean
   ctx.runQuery(internal.push.awaited, { endpoint }, { useStaleSnapshot: true });
 
 /**
- * Whether work waits for an endpoint: to be given to it, if it is dead and nobody asks whether it still is; or for a worker, of
- * which no live one can take it, that the endpoint is to start.
+ * Whether work waits for an endpoint: that it is to be given, if it is dead and nobody asks whether it still is; that no live
+ * worker can take and it might, if it had other code than it has told of, for that may have changed; or for a worker that the
+ * endpoint is to start, since no live one can take it.
  */
 export async function awaited(ctx: QueryCtx, id: Id<"endpoints">): Promise<boolean> {
   const [endpoint, state] = [await ctx.db.get("endpoints", id), await findState(ctx, id)];
   if (endpoint === null || state === null) return false;
   const standIn = state.worker && (await ctx.db.get("workers", state.worker));
-  if (endpoint.mode === "push" && (standIn === null || standIn.live)) return false;
-  const workers = endpoint.mode === "wake" ? poolsOf(await liveWorkers(ctx), {}) : [];
+  if (endpoint.mode === "push" && standIn === null) return false;
+  const isDead = standIn?.live === false;
+  const workers = isDead ? [] : poolsOf(await liveWorkers(ctx), {});
   let behind = "";
   for (let group = 0; group < WAITING_GROUPS; group++) {
     const head = await ctx.db
@@ -285,12 +330,16 @@ export async function awaited(ctx: QueryCtx, id: Id<"endpoints">): Promise<boole
       .withIndex("by_lane_and_rank", (q) => q.gt("lane", behind))
       .first();
     if (head === null) return false;
-    const its =
-      endpoint.mode === "push"
-        ? canRun(standIn!, head)
-        : endpoint.queues.includes(head.queue) && !workers.some((worker) => canRun(worker, head));
+    const might =
+      endpoint.mode === "wake"
+        ? endpoint.queues.includes(head.queue)
+        : canRun(standIn!, isDead ? head : whateverCode(head));
+    const its = might && !workers.some((worker) => canRun(worker, head));
     if (its) return true;
     behind = behindAgent(head);
   }
   return false;
 }
+
+/** What a task asks for but for the code that is to play it. */
+const whateverCode = ({ queue, agent, kind, labels }: Doc<"ready">) => ({ queue, agent, kind, labels });

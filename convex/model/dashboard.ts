@@ -11,7 +11,6 @@ import {
   DASHBOARD_STEP_CHARS,
   DASHBOARD_STEPS,
   DASHBOARD_WORKERS,
-  IDLE_LEASE_MS,
 } from "../constants";
 import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
@@ -32,7 +31,7 @@ import { failures as failuresOf } from "./bulk";
 import { checkScope, type Caller } from "./keys";
 import { linesOf } from "./lines";
 import { serves, type Queues } from "./scope";
-import { drain as drainSession, heartbeatOf, leaseMs } from "./sessions";
+import { beatAt, drain as drainSession, heartbeatOf } from "./sessions";
 import { checkName } from "./text";
 
 /**
@@ -218,15 +217,15 @@ function workerRow(worker: Doc<"workers">): WorkerRow {
   };
 }
 
-/** When each worker that lives was last heard, and what it told then. Endpoints are not heard. */
+/** When each worker that lives was last heard, and what it told then. Of endpoints each run's page tells. */
 export async function beats(ctx: QueryCtx, queues: Queues): Promise<Beat[]> {
   const found: Beat[] = [];
   for (const worker of await liveWorkers(ctx, DASHBOARD_WORKERS)) {
     const { name, session, endpoint } = worker;
     if (session === null || endpoint !== undefined || !servesOne(queues, worker)) continue;
-    const { state, expiresAt, clocks = null } = await heartbeatOf(ctx, session);
-    const busy = state === "busy";
-    found.push({ name, busy, at: expiresAt - (busy ? leaseMs() : IDLE_LEASE_MS), clocks });
+    const heartbeat = await heartbeatOf(ctx, session);
+    const { state, clocks = null } = heartbeat;
+    found.push({ name, busy: state === "busy", at: beatAt(heartbeat), clocks });
   }
   return found;
 }

@@ -2,6 +2,7 @@
  * The addresses that the control plane may call, and the stand-in of each: a row among the workers whose session nobody's key
  * opens. So dispatch gives runs to an endpoint as it does to a worker, and knows no difference.
  */
+import { internal } from "../_generated/api";
 import type { Doc, Id } from "../_generated/dataModel";
 import { env, type MutationCtx, type QueryCtx } from "../_generated/server";
 import {
@@ -21,12 +22,15 @@ import {
 import { refuse } from "../errors";
 import type { EndpointSpec, EndpointView } from "../endpoint.validators";
 import type { AgentSpec, Executor } from "../validators";
+import type { Version } from "../version.validators";
 import { checkAddress } from "./addresses";
 import { clearAlarm } from "./alarms";
+import type { Told } from "./answers";
 import { wakeIfStarved } from "./loops";
 import { endSession } from "./sessions";
 import { secretsOf } from "./signing";
 import { checkInteger, checkLabels, checkName, checkNumber } from "./text";
+import { versionsOf } from "./versions";
 
 // Of our own alone: the name of another variable would make its value the key of signatures that go to strangers.
 const VARIABLE = /^SIGNALBOX_[A-Z0-9_]{1,30}$/;
@@ -83,6 +87,7 @@ export async function setEndpoint(
   // A changed address may answer where the old one did not.
   await ctx.db.patch("endpointStates", (await findState(ctx, id))!._id, { misses: 0, error: null });
   await refresh(ctx, (await ctx.db.get("endpoints", id))!);
+  await introduce(ctx, id);
   await wakeIfStarved(ctx);
   return { name: given.name, changed };
 }
@@ -193,7 +198,9 @@ export async function executorOf(
 export async function refreshEndpoints(ctx: MutationCtx, names: Iterable<string>): Promise<void> {
   for (const name of names) {
     const endpoint = await findEndpoint(ctx, name);
-    if (endpoint !== null) await refresh(ctx, endpoint);
+    if (endpoint === null) continue;
+    await refresh(ctx, endpoint);
+    await introduce(ctx, endpoint._id);
   }
   await wakeIfStarved(ctx);
 }
@@ -231,8 +238,52 @@ export async function refresh(ctx: MutationCtx, endpoint: Endpoint): Promise<voi
 async function beginSession(ctx: MutationCtx, worker: Id<"workers">, state: State): Promise<void> {
   const incarnation = `${Date.now()}-${state.asked}`;
   const session = await ctx.db.insert("sessions", { worker, incarnation, key: null, ended: null });
-  await ctx.db.insert("heartbeats", { session, seq: 0, state: "idle", expiresAt: Number.MAX_SAFE_INTEGER });
+  const idle = { state: "idle" as const, expiresAt: Number.MAX_SAFE_INTEGER, heardAt: Date.now() };
+  await ctx.db.insert("heartbeats", { session, seq: 0, ...idle });
   await ctx.db.patch("workers", worker, { session, live: true });
+}
+
+/** Ask an endpoint that may be given runs from now on what it has, before it holds any. */
+async function introduce(ctx: MutationCtx, endpoint: Id<"endpoints">): Promise<void> {
+  const state = (await findState(ctx, endpoint))!;
+  if ((await sessionOfState(ctx, state)) !== null) await askHealth(ctx, state, Date.now());
+}
+
+/** Ask an endpoint how it does, unless an answer is awaited. */
+export async function askHealth(ctx: MutationCtx, state: State, now: number): Promise<void> {
+  if (state.asked > state.answered) return;
+  const asked = await countAsked(ctx, state, now);
+  await ctx.scheduler.runAfter(0, internal.push.check, { endpoint: state.endpoint, asked });
+}
+
+/** Note that an endpoint is called; @returns the number of the call, in which its answers are ordered */
+export async function countAsked(ctx: MutationCtx, state: State, askedAt: number): Promise<number> {
+  const asked = state.asked + 1;
+  await ctx.db.patch("endpointStates", state._id, { asked, askedAt });
+  return asked;
+}
+
+/**
+ * Keep what an endpoint tells of its code with its stand-in, as a worker's registration does: so dispatch gives it no fork that
+ * it would not keep from effects, and of tasks that are pinned those that it has the code for.
+ */
+export async function keepOffer(
+  ctx: MutationCtx,
+  state: State,
+  { agents, forks }: Pick<Told, "agents" | "forks">,
+): Promise<void> {
+  const worker = state.worker && (await ctx.db.get("workers", state.worker));
+  if (!worker) return;
+  const versions = versionsOf(agents.filter(({ name }) => worker.agents.includes(name)));
+  const isKnown = isAlike(versions, worker.versions ?? {}) && forks === (worker.forks ?? false);
+  if (!isKnown) await ctx.db.patch("workers", worker._id, { versions, forks }); // dispatch reads it: a write is not for nothing
+}
+
+function isAlike(some: Record<string, Version>, others: Record<string, Version>): boolean {
+  const names = Object.keys(some);
+  const isSame = (name: string) =>
+    some[name]!.version === others[name]?.version && some[name]!.code === others[name].code;
+  return names.length === Object.keys(others).length && names.every(isSame);
 }
 
 export async function viewEndpoints(ctx: QueryCtx): Promise<EndpointView[]> {

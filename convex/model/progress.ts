@@ -1,12 +1,12 @@
 /** What a run says of itself while it runs, and what its worker says of it. */
 import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
-import { IDLE_LEASE_MS, MAX_LINE_CHARS, MAX_STATE_BYTES } from "../constants";
+import { MAX_LINE_CHARS, MAX_SILENT, MAX_STATE_BYTES } from "../constants";
 import { refuse } from "../errors";
 import { openOf } from "./approvals";
-import type { ProgressReport, TaskState } from "../validators";
+import type { Clocks, ProgressReport, TaskState } from "../validators";
 import { isLive } from "./runs";
-import { heartbeatOf, leaseMs } from "./sessions";
+import { beatAt, heartbeatOf } from "./sessions";
 import { fitsIn } from "./text";
 import { waitOf } from "./waits";
 
@@ -57,12 +57,19 @@ async function waitedFor(ctx: QueryCtx, task: Doc<"tasks">): Promise<string | nu
   return open.map(({ _id, tool }) => `approval of ${tool} (${_id})`).join(", ") || null;
 }
 
+/** Refuse more silent runs than a heartbeat is to hold. */
+export function checkSilent(silent: Clocks["silent"] | { run: string }[]): void {
+  if (silent.length > MAX_SILENT)
+    throw refuse("invalid_argument", `clocks: at most ${MAX_SILENT} silent runs are told.`);
+}
+
 /** The three clocks of a live run: its worker's process, its worker's inbox loop, its own last token or step. */
 export async function clocksOf(ctx: QueryCtx, run: Doc<"runs">): Promise<NonNullable<TaskState["clocks"]>> {
-  const { expiresAt, state, clocks } = await heartbeatOf(ctx, run.session);
+  const heartbeat = await heartbeatOf(ctx, run.session);
+  const { clocks } = heartbeat;
   const silent = clocks?.silent.find((item) => item.run === run._id);
   return {
-    heartbeatAt: expiresAt - (state === "busy" ? leaseMs() : IDLE_LEASE_MS),
+    heartbeatAt: beatAt(heartbeat),
     inboxAgeMs: clocks?.inboxAgeMs ?? null,
     silentMs: silent?.ms ?? null,
     on: silent?.on ?? null,

@@ -2,15 +2,15 @@
 import { internal } from "../_generated/api";
 import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
-import { PUSH_GRACE_MS, PUSH_INLINE_BYTES } from "../constants";
-import type { Refusal } from "../errors";
+import { OTHER_VERSION_MS, PUSH_GRACE_MS, PUSH_INLINE_BYTES } from "../constants";
+import { refuse, type Refusal } from "../errors";
 import type { EndpointView } from "../endpoint.validators";
 import type { Assignment } from "../validators";
 import { findAgent } from "./agents";
 import type { Answer, Report } from "./answers";
 import { beginToAttend, miss } from "./attending";
 import { controlView } from "./controls";
-import { findState } from "./endpoints";
+import { askHealth, findState } from "./endpoints";
 import { leaveLoopsAlone, wakeIfStarved } from "./loops";
 import { checkReports, keepReports, recordRefusal, Runs, takeCalls, type Reports } from "./reports";
 import type { Ending } from "./retry";
@@ -18,6 +18,8 @@ import { accept, assignment, end, isLive } from "./runs";
 import { TOLERANCE_MS } from "./signing";
 import { readInput } from "./outputs";
 import { fitsIn } from "./text";
+import { short, versionsOf } from "./versions";
+import { versionOf } from "./waiting";
 
 type Run = Doc<"runs">;
 
@@ -38,8 +40,13 @@ export async function handOver(
 
 /** Where a message goes, and the name of the variable with the secret that signs it. */
 export type Route = Pick<EndpointView, "url" | "healthUrl" | "secretVariable">;
-/** What is sent for a run. */
-export type Letter = Route & { assignment: Assignment; large: boolean; timeoutMs: number };
+/** What is sent for a run. `version`: of the code that alone may play it; null: any may. */
+export type Letter = Route & {
+  assignment: Assignment;
+  large: boolean;
+  timeoutMs: number;
+  version: string | null;
+};
 
 /**
  * Begin a run that is about to be sent, once: whoever calls this first sends it.
@@ -63,7 +70,9 @@ export async function begin(ctx: MutationCtx, id: Id<"runs">, now: number): Prom
   const task = (await ctx.db.get("tasks", run.task))!;
   const text = await readInput(ctx, task);
   const large = !fitsIn(text, PUSH_INLINE_BYTES);
-  return { ...routeOf(endpoint), assignment: { ...given, input: large ? null : text }, large, timeoutMs };
+  const version = versionOf(task) ?? null;
+  const sent = { assignment: { ...given, input: large ? null : text }, large, timeoutMs, version };
+  return { ...routeOf(endpoint), ...sent };
 }
 
 export const routeOf = ({ url, healthUrl, secretVariable }: Doc<"endpoints">): Route => ({
@@ -106,7 +115,11 @@ export async function settle(ctx: MutationCtx, id: Id<"runs">, answer: Answer, n
     if (push !== null) await ctx.db.patch("pushes", push._id, { takenAt: now, heardAt: now });
     return;
   }
-  const taken = answer.kind === "report" ? taking(ctx, current, answer.report) : answer;
+  if (answer.kind === "other_version" && push !== null) {
+    const state = await findState(ctx, push.endpoint);
+    if (state !== null) await askHealth(ctx, state, now); // what it has changed since it told
+  }
+  const taken = answer.kind === "report" ? await taking(ctx, current, answer.report) : answer;
   if (taken.kind === "report") await keep(ctx, current, taken.said, now);
   else {
     await end(ctx, current, endingOf(taken), null, now);
@@ -117,10 +130,15 @@ export async function settle(ctx: MutationCtx, id: Id<"runs">, answer: Answer, n
 type Refused = Extract<Answer, { kind: "failed" }>;
 
 /** What is kept of a report, or how the run ends instead. */
-function taking(ctx: QueryCtx, run: Run, report: Report): { kind: "report"; said: Reports } | Refused {
+async function taking(
+  ctx: MutationCtx,
+  run: Run,
+  report: Report,
+): Promise<{ kind: "report"; said: Reports } | Refused> {
   const said = reportsOf(ctx, run, report);
   try {
     checkReports(said);
+    await keepPlayer(ctx, run, report.playedBy);
     return { kind: "report", said };
   } catch (error) {
     const { data } = error as { data?: Refusal };
@@ -134,11 +152,30 @@ function endingOf(answer: Exclude<Answer, { kind: "taken" | "report" }>): Ending
   switch (answer.kind) {
     case "busy":
       return { kind: "released", notBeforeMs: answer.notBeforeMs };
+    case "other_version":
+      return { kind: "released", notBeforeMs: OTHER_VERSION_MS };
     case "failed":
       return { ...answer, notBeforeMs: null };
     case "unreachable":
       return { kind: "lost", error: answer.error, begun: true, blamed: false };
   }
+}
+
+/**
+ * Keep what plays a run, as its endpoint tells: what is dispatched to the address of an endpoint may reach another process of it,
+ * with other code, than the one that was asked how it does. A task that is pinned is played by its own code or not at all.
+ */
+async function keepPlayer(ctx: MutationCtx, run: Run, playedBy: Report["playedBy"]): Promise<void> {
+  const task = await ctx.db.get("tasks", run.task);
+  if (playedBy === null || task?.kind !== "python") return;
+  const { [task.agent]: pinned } = versionsOf([{ name: task.agent, ...playedBy }]);
+  const wanted = versionOf(task);
+  if (wanted !== undefined && wanted !== pinned!.version) {
+    const what = `the task began with the version ${short(wanted)}, and ${short(pinned!.version)} has played it`;
+    throw refuse("invalid_argument", `playedBy: ${what}; answer such a run 409 other_version.`);
+  }
+  const { version, code } = run.pinned ?? {};
+  if (version !== pinned!.version || code !== pinned!.code) await ctx.db.patch("runs", run._id, { pinned });
 }
 
 /** The report of an endpoint in the words of a sync. */
@@ -204,6 +241,7 @@ export async function takeCallback(
     const state = isLive(run) ? `has attempt ${run.attempt}` : `has ended: ${run.state}`;
     return { ok: false, code: "run_ended", message: `The run ${state}. Stop it; nothing of it is kept.` };
   }
+  await keepPlayer(ctx, run, report.playedBy);
   const push = await pushOf(ctx, id);
   if (push !== null) await ctx.db.patch("pushes", push._id, { heardAt: now, takenAt: push.takenAt ?? now });
   const reason = await keep(ctx, run, said, now);

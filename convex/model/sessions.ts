@@ -175,6 +175,10 @@ export async function heartbeatOf(ctx: QueryCtx, session: Id<"sessions">): Promi
     .unique())!;
 }
 
+/** When the process that holds a session was last heard. */
+export const beatAt = ({ heardAt, state, expiresAt }: Doc<"heartbeats">): number =>
+  heardAt ?? expiresAt - (state === "busy" ? leaseMs() : IDLE_LEASE_MS);
+
 /** What waits for a session. It reads no heartbeat, so a subscription to it sleeps while its worker merely lives. */
 export async function inbox(ctx: QueryCtx, session: Doc<"sessions">): Promise<Inbox> {
   return session.ended === null

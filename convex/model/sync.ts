@@ -2,13 +2,13 @@
 import { internal } from "../_generated/api";
 import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx } from "../_generated/server";
-import { IDLE_HEARTBEAT_MS, MAX_SILENT, WATCHED_SYNC_MS } from "../constants";
-import { refuse } from "../errors";
+import { IDLE_HEARTBEAT_MS, WATCHED_SYNC_MS } from "../constants";
 import type { ModelReport } from "../model.validators";
 import type { Clocks, Synced } from "../validators";
 import type { Caller } from "./keys";
 import { leaveLoopsAlone } from "./loops";
 import { checkModelName, reportLater } from "./models";
+import { checkSilent } from "./progress";
 import {
   checkReports,
   FENCED,
@@ -89,9 +89,7 @@ function checkBody(body: Body): void {
     size += error?.message.length ?? 0;
   }
   checkReports(body, { items: acknowledged.length + models.length, size });
-  if ((clocks?.silent.length ?? 0) > MAX_SILENT) {
-    throw refuse("invalid_argument", `clocks: at most ${MAX_SILENT} silent runs are told.`);
-  }
+  checkSilent(clocks?.silent ?? []);
 }
 
 /** The session has ended: nothing of the request is applied but what was paid for, and the history says so once. */

@@ -13,7 +13,9 @@ import { findAgent } from "./agents";
 import { checkName } from "./text";
 
 /** What a worker says of the code of its agents. */
-export function versionsOf(agents: readonly AgentOffer[]): Record<string, Version> {
+export function versionsOf(
+  agents: readonly Pick<AgentOffer, "name" | "version" | "code">[],
+): Record<string, Version> {
   const versions: Record<string, Version> = {};
   for (const { name, version, code } of agents) {
     if (code === undefined && version === undefined) continue;
