@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,13 +48,17 @@ class Figure:
 
 
 def cpu_s(pid: int) -> float:
-    """Return the CPU seconds of a process and of its children that have ended or still run."""
-    return sum(_own_cpu_s(each) for each in [pid, *children(pid)])
+    """Return the CPU seconds of a process and of its children that still run or that it has waited for."""
+    total = _own_cpu_s(pid)
+    for child in children(pid):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended since, into its parent's
+            total += _own_cpu_s(child)
+    return total
 
 
 def _own_cpu_s(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
+    return sum(int(field) for field in fields[11:15]) / _TICKS
 
 
 def rss_mb(pid: int) -> float:
@@ -69,7 +73,10 @@ def own_rss_mb(pid: int) -> float:
 
 def children(pid: int) -> list[int]:
     """Return the processes that a process has started, and theirs."""
-    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    try:
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
     direct = [int(part) for part in text.split()]
     return [each for child in direct for each in (child, *children(child))]
 
@@ -123,13 +130,17 @@ class Stage:
             while agent not in {each.name for each in await self.client.agents()}:
                 await anyio.sleep(0.02)
 
-    async def all_ended(self, count: int, within_s: float) -> list[dict[str, Any]]:
-        """Return start, end and output of the newest `count` tasks once all have succeeded."""
+    async def settled(self, within_s: float) -> None:
+        """Wait until no task waits or runs."""
         with anyio.fail_after(within_s):
-            while (page := await self.client.tasks(status="pending", limit=1)).tasks or (
-                page := await self.client.tasks(status="running", limit=1)
+            while (await self.client.tasks(status="pending", limit=1)).tasks or (
+                await self.client.tasks(status="running", limit=1)
             ).tasks:
                 await anyio.sleep(0.05)
+
+    async def all_ended(self, count: int, within_s: float) -> list[dict[str, Any]]:
+        """Return start, end and output of the newest `count` tasks once all have succeeded."""
+        await self.settled(within_s)
         rows: list[dict[str, Any]] = []
         cursor = None
         while len(rows) < count:

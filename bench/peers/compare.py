@@ -59,12 +59,14 @@ class Measure:
 
 P50, P95, P99 = (Measure(f"latency {name}", "ms", False, 1) for name in ("p50", "p95", "p99"))
 WAITING, LIVE = (Measure(f"throughput {name}", "tasks/s", True, 0) for name in ("waiting", "live"))
+CPU = Measure("CPU a task waiting", "ms", False, 2)
 SHARES = {P50: 0.5, P95: 0.95, P99: 0.99}
+MEASURES = (*SHARES, WAITING, CPU, LIVE)
 
 
 async def peers() -> AsyncIterator[Figure]:
     """Print each run as it ends, and yield what it comes to."""
-    found: dict[Measure, dict[str, list[float]]] = {m: {} for m in (P50, P95, P99, WAITING, LIVE)}
+    found: dict[Measure, dict[str, list[float]]] = {m: {} for m in MEASURES}
     with started() as postgres:
         where, pinned = installed(), versions()
         rivals = {f"{name} {pinned[name]}": Peer(name, where, postgres) for name in PEERS}
@@ -95,7 +97,11 @@ async def _measured(run: str, peer: Peer | None) -> dict[Measure, float]:
         )
         return {measure: percentile(waits, share) for measure, share in SHARES.items()}
     if run == "waiting":
-        rate = (await noops.drained()).rate if peer is None else await to_thread.run_sync(peer.waiting)
-        return {WAITING: rate}
+        if peer is None:
+            found = await noops.drained()
+            rate, cpu_s = found.rate, found.cpu_s + found.host_s
+        else:
+            rate, cpu_s = await to_thread.run_sync(peer.waiting)
+        return {WAITING: rate, CPU: 1000 * cpu_s / noops.TASKS}
     rate = (await noops.run_live()).rate if peer is None else await to_thread.run_sync(peer.live)
     return {LIVE: rate}

@@ -29,11 +29,13 @@ class Postgres:
 
     Attributes:
         version: As it says itself, such as "15.18".
+        pid: Its first process.
     """
 
     def __init__(self, folder: Path, version: str) -> None:
         self._folder = folder
         self.version = version
+        self.pid = int((folder / "data" / "postmaster.pid").read_text(encoding="utf-8").split()[0])
 
     @contextmanager
     def database(self, name: str) -> Iterator[str]:

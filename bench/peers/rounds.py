@@ -16,6 +16,7 @@ from typing import IO, Any
 from bench.noops import TASKS
 from bench.peers.installed import Installed
 from bench.peers.postgres import Postgres
+from bench.stage import cpu_s
 from worker.local import REPOSITORY, find_node
 
 HERE = Path(__file__).resolve().parent
@@ -42,14 +43,19 @@ class Peer:
             stage.finish(stage.start("latency"))
             return [float(wait) for wait in stage.stop(worker)["waits"]]
 
-    def waiting(self) -> float:
-        """Return the tasks a second of one worker process, from the first handler to the last end."""
+    def waiting(self) -> tuple[float, float]:
+        """Return the tasks a second of one worker process, from the first handler to the last end.
+
+        And the CPU seconds of the worker and of PostgreSQL, of which the looks of the producer are a part.
+        """
         with self._stage() as stage:
             producer = stage.start("waiting")
             stage.line(producer)
+            before = cpu_s(self.postgres.pid)
             with stage.worker() as worker:
                 ended = stage.finish(producer)["ended"]
-                return float(TASKS / (ended - stage.stop(worker)["first"]) * 1e9)
+                cpu = cpu_s(worker.pid) + cpu_s(self.postgres.pid) - before
+                return TASKS / (ended - stage.stop(worker)["first"]) * 1e9, cpu
 
     def live(self) -> float:
         """Return the tasks a second from the first submit call to the last end."""
