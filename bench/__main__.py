@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 
@@ -118,6 +119,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     usual = [name for name in BENCHES if name not in SLOW]
     parser.add_argument("names", nargs="*", choices=[*BENCHES, []], default=usual, metavar="NAME")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started is to be stopped
     try:
         anyio.run(run, parser.parse_args().names)
     except SettingsError as error:
