@@ -3,7 +3,15 @@
 import { CallError } from "./errors.mjs";
 import { formatValue } from "./format.mjs";
 import { fieldAt } from "./index-keys.mjs";
-import { compareValues, decodeFloat64, decodeInt64, encodeFloat64, encodeInt64 } from "./values.mjs";
+import { fieldPathError } from "./identifiers.mjs";
+import {
+  compareValues,
+  decodeFloat64,
+  decodeInt64,
+  encodeFloat64,
+  encodeInt64,
+  ValueError,
+} from "./values.mjs";
 
 /**
  * @typedef {import("./values.mjs").Encoded} Encoded
@@ -35,7 +43,7 @@ const ARITHMETIC = {
 /**
  * @param {any} json  as `.filter()` serializes it
  * @returns {(document: EncodedObject) => boolean}
- * @throws {CallError} there is no such operator
+ * @throws {CallError | ValueError} there is no such operator; no field can have such a name
  */
 export function compileFilter(json) {
   const expression = compile(json);
@@ -51,7 +59,11 @@ function compile(json) {
     return () => value;
   }
   if (operator === "$field") {
-    const path = String(operand).split(".");
+    const error = fieldPathError(String(operand));
+    if (error !== null) throw new ValueError(error);
+    const path = String(operand)
+      .replace(/^\.+|\.+$/g, "")
+      .split(".");
     return (document) => fieldAt(document, path);
   }
   if (operator === "$not") {

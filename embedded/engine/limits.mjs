@@ -2,6 +2,7 @@
 
 import { CallError } from "./errors.mjs";
 import { formatUnits } from "./format.mjs";
+import { MAX_DOCUMENT_BYTES, MAX_DOCUMENT_DEPTH } from "./values.mjs";
 
 const MIB = 1024 * 1024;
 
@@ -39,6 +40,8 @@ const WARNING_SHARE = 0.8; // of a limit: from here on Convex warns
 
 /** @type {string[]} */
 const NONE = [];
+/** @type {ReadonlyMap<string, { bytes: number, depth: number }>} */
+const NO_LARGE = new Map();
 const NO_FILES = { used: 0, remaining: 0 }; // this host has no file storage
 
 /** What a call has used so far, the functions inside it included. */
@@ -51,6 +54,8 @@ export class Usage {
 
   #outermost;
   #largestJob = 0;
+  /** Documents near the limit of one, as they were written last. @type {Map<string, { bytes: number, depth: number }>} */
+  #large = new Map();
 
   documentsRead = 0;
   bytesRead = 0;
@@ -88,8 +93,12 @@ export class Usage {
     }
   }
 
-  /** @param {number} bytes  of one document; 0 when it is deleted */
-  writeDocument(bytes) {
+  /**
+   * @param {number} bytes  of one document; 0 when it is deleted
+   * @param {string} id
+   * @param {number} [depth]  levels of nesting
+   */
+  writeDocument(bytes, id, depth = 0) {
     this.documentsWritten += 1;
     this.bytesWritten += bytes;
     const { documentsWritten, bytesWritten } = this.limits;
@@ -101,6 +110,9 @@ export class Usage {
         `Too many bytes written in a single function execution (limit: ${formatUnits(bytesWritten)})`,
       );
     }
+    if (bytes > MAX_DOCUMENT_BYTES * WARNING_SHARE || depth > MAX_DOCUMENT_DEPTH * WARNING_SHARE) {
+      this.#large.set(id, { bytes, depth });
+    } else if (this.#large.size > 0) this.#large.delete(id);
   }
 
   /** @param {number} argsBytes  of one scheduled function */
@@ -135,13 +147,19 @@ export class Usage {
     return before;
   }
 
-  /** @returns {{ documentsWritten: number, bytesWritten: number }} for `forgetWritesSince` */
+  /** For `forgetWritesSince`. */
   writes() {
-    return { documentsWritten: this.documentsWritten, bytesWritten: this.bytesWritten };
+    const { documentsWritten, bytesWritten } = this;
+    return {
+      documentsWritten,
+      bytesWritten,
+      large: this.#large.size === 0 ? NO_LARGE : new Map(this.#large),
+    };
   }
 
-  /** @param {{ documentsWritten: number, bytesWritten: number }} mark  what was written after it has been undone */
-  forgetWritesSince({ documentsWritten, bytesWritten }) {
+  /** @param {ReturnType<Usage["writes"]>} mark  what was written after it has been undone */
+  forgetWritesSince({ documentsWritten, bytesWritten, large }) {
+    if (this.#large.size > 0) this.#large = new Map(large);
     this.documentsWritten = documentsWritten;
     this.bytesWritten = bytesWritten;
   }
@@ -205,8 +223,21 @@ export class Usage {
       this.#largestJob > MAX_JOB_ARGS_BYTES
         ? `${single}. This will become a hard error in the future (actual: ${this.#largestJob} bytes, limit: ${MAX_JOB_ARGS_BYTES} bytes).`
         : warning(single, this.#largestJob, MAX_JOB_ARGS_BYTES, " bytes"),
+      ...this.#largeDocuments(),
       warning("Large size of the function return value", resultBytes, limits.resultBytes, " bytes"),
     ].filter((text) => text !== null);
+  }
+
+  #largeDocuments() {
+    const [largest] = [...this.#large].sort(([, a], [, b]) => b.bytes - a.bytes);
+    const [deepest] = [...this.#large].sort(([, a], [, b]) => b.depth - a.depth);
+    if (largest === undefined || deepest === undefined) return [];
+    const size = `Large document written with ID "${largest[0]}"`;
+    const nesting = `Deeply nested document written with ID "${deepest[0]}"`;
+    return [
+      warning(size, largest[1].bytes, MAX_DOCUMENT_BYTES, " bytes"),
+      warning(nesting, deepest[1].depth, MAX_DOCUMENT_DEPTH, " levels"),
+    ];
   }
 
   /**
@@ -217,6 +248,7 @@ export class Usage {
   #isNearLimit(argsBytes, resultBytes, limits) {
     const outermost = this.#outermost;
     return (
+      this.#large.size > 0 ||
       argsBytes > limits.argsBytes * WARNING_SHARE ||
       resultBytes > limits.resultBytes * WARNING_SHARE ||
       this.#largestJob > MAX_JOB_ARGS_BYTES * WARNING_SHARE ||

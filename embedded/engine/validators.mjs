@@ -6,7 +6,7 @@
  */
 
 import { formatFloat64, formatValue } from "./format.mjs";
-import { identifierError, validatorFieldError } from "./identifiers.mjs";
+import { fieldNameError, identifierError } from "./identifiers.mjs";
 import { tableNumberOf } from "./ids.mjs";
 import { checkValue, isSpecial } from "./values.mjs";
 
@@ -359,7 +359,7 @@ function compileObject(json, document) {
  * @param {ValidatorJson} type
  */
 function compileField(name, type) {
-  refuse(validatorFieldError(name));
+  refuse(fieldNameError(name));
   try {
     return compile(type, false);
   } catch (error) {

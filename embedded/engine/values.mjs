@@ -16,12 +16,12 @@ export { compareValues, encodeIndexKey, encodeKey, keySuccessor } from "./keys.m
 export class ValueError extends Error {}
 
 const MAX_DEPTH = 64;
-const MAX_DOCUMENT_DEPTH = 16;
+export const MAX_DOCUMENT_DEPTH = 16;
 const MAX_FIELDS = 1024;
 const MAX_ARRAY_LENGTH = 8192;
 const MAX_FIELD_NAME = 1024;
 const MAX_VALUE_BYTES = 32 * 1024 * 1024;
-const MAX_DOCUMENT_BYTES = 1024 * 1024;
+export const MAX_DOCUMENT_BYTES = 1024 * 1024;
 const NUMBER_BYTES = 9; // with its type marker
 const DOLLAR = 0x24;
 const UNDERSCORE = 0x5f;
@@ -65,6 +65,11 @@ export function checkStored(document) {
   checkDocumentShape(document);
   refuseLargerThan(bytes, MAX_DOCUMENT_BYTES);
   return bytes;
+}
+
+/** @returns {number} levels of nesting of the value that was checked last */
+export function checkedDepth() {
+  return deepest;
 }
 
 /**

@@ -1,11 +1,8 @@
 /** Refuses the arguments of a syscall in Convex's words. */
 
 import { CallError } from "../errors.mjs";
-import { formatValue } from "../format.mjs";
+import { identifierError } from "../identifiers.mjs";
 import { ValueError } from "../values.mjs";
-
-const MAX_IDENTIFIER = 64;
-const IDENTIFIER = /^(?=.*[A-Za-z0-9])[A-Za-z_][A-Za-z0-9_]{0,63}$/;
 
 /**
  * @template T
@@ -30,28 +27,20 @@ export function argument(name, method, read) {
  * @throws {ValueError} it is no name for a table
  */
 export function tableName(name) {
-  if (typeof name !== "string") throw new ValueError("Identifier cannot be empty");
-  if (IDENTIFIER.test(name)) return name;
-  const [first] = name;
-  if (first === undefined) throw new ValueError("Identifier cannot be empty");
-  if (!/[A-Za-z_]/.test(first)) {
-    throw new ValueError(
-      `Invalid first character ${quoted(first)} in ${name}: Identifiers must start with an alphabetic character or underscore`,
-    );
-  }
-  const [bad] = /[^A-Za-z0-9_]/u.exec(name) ?? [];
-  if (bad !== undefined) {
-    throw new ValueError(
-      `Identifier ${name} has invalid character ${quoted(bad)}: Identifiers can only contain alphanumeric characters or underscores`,
-    );
-  }
-  if (name.length > MAX_IDENTIFIER) {
-    throw new ValueError(`Identifier is too long (${name.length} > maximum ${MAX_IDENTIFIER})`);
-  }
-  throw new ValueError(`Identifier ${name} cannot have exclusively underscores`);
+  const error = identifierError(typeof name === "string" ? name : "");
+  if (error !== null) throw new ValueError(error);
+  return /** @type {string} */ (name);
 }
 
-/** @param {string} character */
-function quoted(character) {
-  return `'${character === "'" ? "\\'" : formatValue(character).slice(1, -1).replace('\\"', '"')}'`;
+/**
+ * @param {unknown} value  of an argument that a syscall cannot take
+ * @returns {string} what it is, in the words of Convex's parser
+ */
+export function jsonType(value) {
+  if (value === null || value === undefined) return "null";
+  if (typeof value === "boolean") return `boolean \`${value}\``;
+  if (typeof value === "string") return `string ${JSON.stringify(value)}`;
+  if (typeof value === "number")
+    return `${Number.isInteger(value) ? "integer" : "floating point"} \`${value}\``;
+  return Array.isArray(value) ? "sequence" : "map";
 }

@@ -3,6 +3,7 @@
 import { CallError } from "../errors.mjs";
 import { idProblem } from "../ids.mjs";
 import { isHidden } from "../layout.mjs";
+import { jsonType } from "./arguments.mjs";
 
 /**
  * @typedef {import("../call.mjs").Call} Call
@@ -57,15 +58,6 @@ export function checkKind({ name }, expectSystem) {
       ? "User tables cannot be accessed with db.system."
       : "System tables can only be accessed with db.system.",
   );
-}
-
-/** @param {unknown} value  parsed JSON, no text @returns {string} as Convex's parser calls it */
-function jsonType(value) {
-  if (value === null || value === undefined) return "null";
-  if (typeof value === "boolean") return `boolean \`${value}\``;
-  if (typeof value === "number")
-    return `${Number.isInteger(value) ? "integer" : "floating point"} \`${value}\``;
-  return Array.isArray(value) ? "sequence" : "map";
 }
 
 /**

@@ -5,6 +5,7 @@ import { compileSource } from "../index-range.mjs";
 import { isHidden } from "../layout.mjs";
 import { readPage } from "../pages.mjs";
 import { Query } from "../query.mjs";
+import { argument, jsonType, tableName } from "./arguments.mjs";
 import { findDocument, visibleText } from "./documents.mjs";
 
 /** @typedef {import("./index.mjs").Syscall} Syscall */
@@ -28,9 +29,10 @@ export const READ_SYSCALLS = {
     checkOperators(query, "queryStream");
     call.frame.usage.query();
     const range = compileSource(call.app.store, call.ts, query.source);
-    if (range === null) noteMissingTable(call, query.source);
+    if (range === null) noteMissingTable(call, query.source, "queryStream");
     const queryId = ++lastQueryId;
-    call.frame.queries.set(queryId, new Query(call.reader(), range, query.operators));
+    const running = argument("query", "queryStream", () => new Query(call.reader(), range, query.operators));
+    call.frame.queries.set(queryId, running);
     return `{"queryId":${queryId}}`;
   },
 
@@ -52,9 +54,9 @@ export const READ_SYSCALLS = {
   "1.0/queryPage": (call, args) => {
     const { frame } = call;
     const { limits } = frame.usage;
-    const { query, cursor, endCursor, pageSize, maximumRowsRead, maximumBytesRead } = args;
+    checkPage(args, limits.documentsRead);
+    const { query, cursor = null, endCursor = null, pageSize, maximumRowsRead, maximumBytesRead } = args;
     checkOperators(query, "queryPage");
-    checkPageSize(args, limits.documentsRead);
     if (frame.paginated) {
       throw new CallError(
         "This query or mutation function ran multiple paginated queries. Convex only supports a single paginated query in each function.",
@@ -62,9 +64,10 @@ export const READ_SYSCALLS = {
     }
     frame.paginated = true;
     frame.usage.query();
-    if (compileSource(call.app.store, call.ts, query.source) === null) noteMissingTable(call, query.source);
+    if (compileSource(call.app.store, call.ts, query.source) === null)
+      noteMissingTable(call, query.source, "queryPage");
     const journal = frame.journaled ? call.journal : null;
-    const { json, endCursor: end } = readPage(call.reader(), {
+    const request = {
       query,
       cursor,
       endCursor,
@@ -73,12 +76,19 @@ export const READ_SYSCALLS = {
       maximumRowsRead,
       maximumBytesRead,
       limits,
-    });
+    };
+    const { json, endCursor: end } = argument("query", "queryPage", () => readPage(call.reader(), request));
     if (frame.journaled) call.journal = end;
     return json;
   },
 
   "1.0/db/normalizeId": (call, { table, idString }) => {
+    if (typeof idString !== "string") {
+      throw new CallError(
+        `Invalid arguments for \`db.normalizeId\`: invalid type: ${jsonType(idString)}, expected a string`,
+      );
+    }
+    argument("table", "db.normalizeId", () => tableName(table));
     const id = !isHidden(table) && call.app.store.locate(idString)?.table.name === table ? idString : null;
     return JSON.stringify({ id });
   },
@@ -108,15 +118,16 @@ function checkOperators({ operators }, syscall) {
 }
 
 /**
- * @param {{ pageSize: number, maximumRowsRead?: number | null, maximumBytesRead?: number | null }} args
+ * @param {any} args  of `queryPage`
  * @param {number} most  documents that a call may read
+ * @throws {CallError}
  */
-function checkPageSize({ pageSize, maximumRowsRead, maximumBytesRead }, most) {
+function checkPage({ cursor, endCursor, pageSize, maximumRowsRead, maximumBytesRead }, most) {
+  for (const one of [cursor ?? "", endCursor ?? ""]) {
+    if (typeof one !== "string") throw wrongType(one, "a string");
+  }
   for (const size of [pageSize, maximumRowsRead ?? 0, maximumBytesRead ?? 0]) {
-    if (Number.isSafeInteger(size) && size >= 0) continue;
-    throw new CallError(
-      `Invalid arguments for \`queryPage\`: invalid value: ${size}, expected a whole number that is not negative`,
-    );
+    if (!Number.isSafeInteger(size) || size < 0) throw wrongType(size, "usize");
   }
   if (pageSize === 0) throw new CallError("Must request at least 1 document while paginating");
   if (pageSize > most) throw new CallError(`Requested too many items: ${pageSize}`);
@@ -126,9 +137,24 @@ function checkPageSize({ pageSize, maximumRowsRead, maximumBytesRead }, most) {
 }
 
 /**
+ * @param {unknown} value
+ * @param {string} expected
+ */
+function wrongType(value, expected) {
+  const what = Number.isSafeInteger(value) && expected === "usize" ? "value" : "type";
+  return new CallError(
+    `Invalid arguments for \`queryPage\`: invalid ${what}: ${jsonType(value)}, expected ${expected}`,
+  );
+}
+
+/**
  * @param {import("../call.mjs").Call} call
  * @param {{ tableName?: string, indexName?: string }} source  of a table that does not exist
+ * @param {string} syscall  for the message
+ * @throws {CallError} there can be no such table
  */
-function noteMissingTable(call, { tableName, indexName = "" }) {
-  call.frame.reads?.addMissingTable(tableName ?? indexName.split(".", 1)[0] ?? "");
+function noteMissingTable(call, { tableName: table, indexName = "" }, syscall) {
+  const name = table ?? indexName.split(".", 1)[0] ?? "";
+  argument("query", syscall, () => tableName(name));
+  call.frame.reads?.addMissingTable(name);
 }

@@ -6,6 +6,7 @@ import { isUndefined } from "../filters.mjs";
 import { formatFloat64, formatValue } from "../format.mjs";
 import { checkDocument } from "../schema.mjs";
 import {
+  checkedDepth,
   checkStored,
   checkValue,
   isSpecial,
@@ -65,7 +66,7 @@ export const WRITE_SYSCALLS = {
 
   "1.0/remove": (call, { id, table: tableName }) => {
     const { table, row } = existing(call, "delete", "Delete", id, tableName, () => {});
-    call.frame.usage.writeDocument(0);
+    call.frame.usage.writeDocument(0, String(id));
     call.app.store.replace(table, row, null);
     return WRITTEN;
   },
@@ -122,9 +123,10 @@ function write(call, table, row, value, seen, before) {
 function admit(call, table, document, json) {
   const { store, schema } = call.app;
   const bytes = checkStored(document);
+  const depth = checkedDepth();
   const error = checkDocument(schema, table.name, document, store);
   if (error !== null) throw new CallError(error);
-  call.frame.usage.writeDocument(bytes);
+  call.frame.usage.writeDocument(bytes, document._id, depth);
   if (!textContainsCommitTs(json)) return { document, json };
   return {
     document: /** @type {Document} */ (resolveCommitTs(document, call.ts)),
