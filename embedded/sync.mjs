@@ -1,7 +1,6 @@
 /// <reference path="./sync/ws.d.ts" />
 /** Serves the sync protocol on WebSockets: upgrades, heartbeats, bounded buffers and orderly ends. */
 
-import { WebSocketServer } from "ws";
 import { clientVersion, clientVersionInPath, deprecation, takesChunks } from "./http/client-version.mjs";
 import { endBare, HttpError } from "./http/errors.mjs";
 import { STATUS_CODES } from "./http/node-http.mjs";
@@ -81,12 +80,8 @@ export class SyncServer {
   #timer;
   /** @type {Set<Connection>} */
   #connections = new Set();
-  #sockets = new WebSocketServer({
-    noServer: true,
-    maxPayload: MAX_FRAME_BYTES,
-    perMessageDeflate: false,
-    closeTimeout: CLOSE_LIMIT_MS,
-  });
+  /** Made for the first socket. @type {Promise<import("ws").WebSocketServer> | null} */
+  #sockets = null;
 
   /** For the metrics. */
   get counts() {
@@ -104,8 +99,11 @@ export class SyncServer {
     stream.on("error", () => stream.destroy()); // a client that goes away before it is answered
     try {
       const client = { splits: takesChunks(checkedClient(request)), ...clientOf(request) };
-      this.#sockets.handleUpgrade(request, stream, head, (socket) =>
-        this.#accept(this.#faults.disturb(socket), client),
+      this.#sockets ??= makeSocketServer();
+      void this.#sockets.then((sockets) =>
+        sockets.handleUpgrade(request, stream, head, (socket) =>
+          this.#accept(this.#faults.disturb(socket), client),
+        ),
       );
     } catch (error) {
       if (!(error instanceof HttpError)) throw error;
@@ -248,6 +246,17 @@ export class SyncServer {
       if (now - sentAt >= this.#limits.pingMs) this.#send(connection, PING, () => {});
     }
   }
+}
+
+/** The module brings TLS and an HTTPS client along, a tenth of the host's start: it is not loaded before somebody needs it. */
+async function makeSocketServer() {
+  const { WebSocketServer } = await import("ws");
+  return new WebSocketServer({
+    noServer: true,
+    maxPayload: MAX_FRAME_BYTES,
+    perMessageDeflate: false,
+    closeTimeout: CLOSE_LIMIT_MS,
+  });
 }
 
 /**
