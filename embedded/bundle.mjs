@@ -16,6 +16,11 @@ import { ENTRY_SCRIPT } from "./paths.mjs";
  * @property {string[]} files  absolute paths of every file that was read, but those of installed packages
  * @property {string[]} folders  absolute paths of the functions folder and those in it that are searched for modules
  *
+ * @typedef {object} Building
+ * @property {number} startedAt  ms since the epoch
+ * @property {Promise<unknown>} begun  the bundler is at work, or has failed before
+ * @property {Promise<Build>} result
+ *
  * @typedef {import("esbuild").Plugin} Plugin
  */
 
@@ -90,10 +95,11 @@ export async function bundleFunctions(folder) {
 
 /**
  * @param {string} folder  absolute, or relative to the working directory
+ * @param {() => void} [onBegun]  called when the bundler, which is a process of its own, is at work
  * @returns {Promise<Build>}
  * @throws {BundleError}
  */
-export async function buildFunctions(folder) {
+export async function buildFunctions(folder, onBegun = () => {}) {
   const root = await realpath(path.resolve(folder)).catch((/** @type {NodeJS.ErrnoException} */ error) => {
     throw unreadable(path.resolve(folder), error);
   });
@@ -102,12 +108,32 @@ export async function buildFunctions(folder) {
   const files = await entryPoints(root, folders);
   const modules = files.map(modulePath);
   try {
-    const { bundle, inputs } = await bundleModules(root, entrySource(files, modules), modules, [SHIMS, WASM]);
+    const building = bundleModules(root, entrySource(files, modules), modules, [SHIMS, WASM]);
+    setImmediate(onBegun);
+    const { bundle, inputs } = await building;
     return { bundle, folders, files: inputs.filter((file) => !file.includes(INSTALLED)) };
   } catch (error) {
     if (!isBuildFailure(error)) throw error;
     throw new BundleError(firstError(root, error), { folders, files: filesInQuestion(root, error) });
   }
+}
+
+/**
+ * Begin to build a folder, so that the caller may do something else meanwhile.
+ *
+ * @param {string} folder
+ * @returns {Building}
+ */
+export function beginBuild(folder) {
+  const startedAt = Date.now();
+  const { promise: begun, resolve } = Promise.withResolvers();
+  const result = buildFunctions(folder, () => resolve(undefined));
+  result.catch(() => {}); // a folder that is not served may be as broken as it likes
+  const ended = result.then(
+    () => {},
+    () => {},
+  );
+  return { startedAt, begun: Promise.race([begun, ended]), result };
 }
 
 /**

@@ -37,10 +37,11 @@ const SITE_PREFIX = "/http";
  * @param {Options} options
  * @param {import("./core.mjs").Operator} operator
  * @param {import("./core.mjs").Core} [core]  if it was opened before
+ * @param {import("./bundle.mjs").Building} [building]  of the functions folder, if it was begun before
  * @returns {Promise<Host>}
  * @throws {StartError}
  */
-export async function startHost(options, operator, core = openCore(options, operator)) {
+export async function startHost(options, operator, core = openCore(options, operator), building) {
   const { log } = operator;
   const { engine, file, clock } = core;
   const actions = new ActionsClient({ engine, log, clock, limits: { seconds: readActionSeconds() } });
@@ -108,7 +109,7 @@ export async function startHost(options, operator, core = openCore(options, oper
       void engine.finishAction(job, { ok: false, message });
     });
   });
-  await serving.start(options).catch((/** @type {Error} */ error) => {
+  await serving.start(options, building).catch((/** @type {Error} */ error) => {
     throw new StartError(error.message);
   });
   loaded.resolve(undefined);

@@ -1,5 +1,6 @@
 /** Starts the embedded host: `node embedded/main.mjs --functions convex --data .signalbox/host`. */
 
+import { existsSync } from "node:fs";
 import { openCore, StartError } from "./core.mjs";
 import { operatorLine } from "./log-lines.mjs";
 import { keepSmall } from "./memory.mjs";
@@ -27,8 +28,13 @@ async function main() {
   const options = parseOptions(process.argv.slice(2), process.cwd());
   const operator = { log, onFatal: (/** @type {Error} */ error) => exitWith(1, error) };
   const core = openCore(options, operator);
-  const { startHost } = await import("./host.mjs"); // the engine's thread starts meanwhile
-  const host = await startHost(options, operator, core);
+  // The engine's thread and the bundler start while the rest is loaded.
+  const { beginBuild } = await import("./bundle.mjs");
+  const isBuilt = options.explicit || existsSync(options.functions);
+  const building = isBuilt ? beginBuild(options.functions) : undefined;
+  await building?.begun;
+  const { startHost } = await import("./host.mjs");
+  const host = await startHost(options, operator, core, building);
   let stopping = false;
   for (const signal of /** @type {const} */ (["SIGTERM", "SIGINT"])) {
     process.on(signal, () => {

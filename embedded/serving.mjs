@@ -2,14 +2,14 @@
 
 import { access, constants } from "node:fs/promises";
 import path from "node:path";
-import { BundleError, buildFunctions } from "./bundle.mjs";
+import { beginBuild, BundleError, buildFunctions } from "./bundle.mjs";
 import { FolderWatch } from "./folder-watch.mjs";
 import { NO_FUNCTIONS } from "./paths.mjs";
 
 /**
  * @typedef {import("./bundle.mjs").Build} Build
  * @typedef {import("./bundle.mjs").Bundle} Bundle
- * @typedef {{ startedAt: number, result: Promise<Build> }} Building  startedAt: ms since the epoch
+ * @typedef {import("./bundle.mjs").Building} Building
  * @typedef {object} Parts
  * @property {import("./engine-client.mjs").EngineClient} engine
  * @property {import("./actions/client.mjs").ActionsClient} actions
@@ -47,15 +47,16 @@ export class Serving {
    * none of them the host waits for a push.
    *
    * @param {{ functions: string, explicit: boolean, watch: boolean }} options  explicit: the folder was asked for
+   * @param {Building} [begun]  of the folder, if it was begun before
    * @throws {Error} it is refused, in one line
    */
-  async start({ functions, explicit, watch }) {
+  async start({ functions, explicit, watch }, begun) {
     const { log } = this.#parts;
     const exists = await access(functions, constants.R_OK).then(
       () => true,
       () => false,
     );
-    const building = exists || explicit ? beginBuild(functions) : undefined; // while the engine opens the file
+    const building = begun ?? (exists || explicit ? beginBuild(functions) : undefined); // while the engine opens the file
     const stored = await this.inquire({ op: "stored" });
     if (explicit && stored !== null)
       log(`${functions} is served, and not the code that was pushed: --functions asks for it`);
@@ -193,17 +194,6 @@ export class Serving {
     this.#last = done.catch(() => {});
     return done;
   }
-}
-
-/**
- * @param {string} folder
- * @returns {Building}
- */
-function beginBuild(folder) {
-  const startedAt = Date.now();
-  const result = buildFunctions(folder);
-  result.catch(() => {}); // a folder that is not served may be as broken as it likes
-  return { startedAt, result };
 }
 
 /**
