@@ -56,18 +56,23 @@ def _decode_special(value: dict[str, Json]) -> Json:
     return value
 
 
+def _number(text: str) -> int | float:
+    """Convex writes every number as a float; a whole one is an integer here."""
+    return int(float(text)) if text.endswith(".0") else float(text)
+
+
 def _bytes(text: str) -> bytes:
     return base64.b64decode(text, validate=True)
 
 
 def decode(text: str | bytes) -> Json:
-    """Parse JSON in Convex's encoding; a plain integer stays an integer.
+    """Parse JSON in Convex's encoding; whole numbers are integers.
 
     Raises:
         ValueError: The text is not JSON, or an encoded value is malformed.
     """
     try:
-        return json.loads(text, object_hook=_decode_special)
+        return json.loads(text, object_hook=_decode_special, parse_float=_number)
     except (TypeError, struct.error) as error:
         raise ValueError(f"malformed encoded value: {error}") from error
 

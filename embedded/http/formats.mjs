@@ -33,8 +33,50 @@ export function readFormat(name, fallback) {
  */
 export function formatValue(text, format) {
   // Every encoded value is an object whose key starts with "$", so text without `"$` is already plain.
-  if (format === "convex_encoded_json" || !text.includes('"$')) return text;
-  return JSON.stringify(clean(JSON.parse(text)));
+  const plain = format === "convex_encoded_json" || !text.includes('"$');
+  return floatsWritten(plain ? text : JSON.stringify(clean(JSON.parse(text))));
+}
+
+const NEXT = /["\d]/g; // where a string or a number begins, its sign left out
+const NUMBER = /[\d.eE+-]+/y;
+const BACKSLASH = 0x5c;
+
+/**
+ * Convex writes every number as a float, `3.0`, and clients of languages that tell these from integers rely on it.
+ *
+ * @param {string} text  JSON
+ * @returns {string} the same, with a fraction or an exponent in each number
+ */
+function floatsWritten(text) {
+  let written = "";
+  let kept = 0;
+  NEXT.lastIndex = 0;
+  for (let found = NEXT.exec(text); found !== null; found = NEXT.exec(text)) {
+    if (found[0] === '"') {
+      NEXT.lastIndex = stringEnd(text, found.index);
+      continue;
+    }
+    NUMBER.lastIndex = found.index;
+    const [number = ""] = NUMBER.exec(text) ?? [];
+    NEXT.lastIndex = NUMBER.lastIndex;
+    if (/[.e]/i.test(number)) continue;
+    written += `${text.slice(kept, NUMBER.lastIndex)}.0`;
+    kept = NUMBER.lastIndex;
+  }
+  return kept === 0 ? text : written + text.slice(kept);
+}
+
+/**
+ * @param {string} text  JSON
+ * @param {number} begin  of a string
+ * @returns {number} behind it
+ */
+function stringEnd(text, begin) {
+  for (let end = text.indexOf('"', begin + 1); ; end = text.indexOf('"', end + 1)) {
+    let escapes = 0;
+    while (text.charCodeAt(end - 1 - escapes) === BACKSLASH) escapes++;
+    if (escapes % 2 === 0) return end + 1;
+  }
 }
 
 /** @param {any} value @returns {unknown} */
@@ -48,9 +90,10 @@ function clean(value) {
   return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, clean(inner)]));
 }
 
-/** @param {number} float  one that JSON cannot hold */
+/** @param {number} float  one that JavaScript's JSON cannot hold */
 function floatName(float) {
-  return Object.is(float, -0) ? "-0" : String(float);
+  // @ts-expect-error not in the types yet
+  return Object.is(float, -0) ? JSON.rawJSON("-0.0") : String(float);
 }
 
 /**

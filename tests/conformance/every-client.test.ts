@@ -42,7 +42,7 @@ section("Every client", (line) => {
       const seen = JSON.parse(stdout) as Record<string, unknown>;
       const each = {
         list: ["ü 漢"],
-        echo: String.raw`{'bytes': b'\x00\xff', 'deep': [None, True, 1.5], 'n': ConvexInt64(5)}`,
+        echo: String.raw`{'bytes': b'\x00\xff', 'deep': [None, True, 1.5, 3.0], 'n': ConvexInt64(5)}`,
         raised: "{'code': 'refused', 'list': [None, 1.5], 'size': ConvexInt64(7)}",
         text: expect.stringMatching(
           /^\[Request ID: [0-9a-f]{16}\] Server Error\nUncaught Error: plain words\n/,

@@ -24,7 +24,7 @@ def outcomes(client: Any, channel: str) -> dict[str, Any]:
         text = "nothing"
     except Exception as error:  # the client raises no narrower class
         text = str(error)
-    value = {"n": ConvexInt64(5), "bytes": b"\x00\xff", "deep": [None, True, 1.5]}
+    value = {"n": ConvexInt64(5), "bytes": b"\x00\xff", "deep": [None, True, 1.5, 3]}
     return {
         "list": client.query("messages:list", {"channel": channel}),
         "echo": repr(client.action("values:echoAction", {"value": value})),
