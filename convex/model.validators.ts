@@ -82,6 +82,10 @@ export const vModelState = v.object({
 });
 export type ModelState = Infer<typeof vModelState>;
 
+/** What an endpoint is told: how models stand, and for which session; with another session its shares begin anew. */
+export const vModelStanding = v.object({ session: v.id("sessions"), models: v.array(vModelState) });
+export type ModelStanding = Infer<typeof vModelStanding>;
+
 const vCounted = v.object({ requests: v.number(), failures: v.number(), tokens: v.number() });
 
 /** A model as operators see it. */

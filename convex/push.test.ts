@@ -5,6 +5,7 @@ import type { Id } from "./_generated/dataModel";
 import { HEALTH_EVERY_MS, MAX_SYNC_ITEMS } from "./constants";
 import { readReport, type Report } from "./model/answers";
 import type { Demand, Question } from "./model/asking";
+import type { ModelStanding } from "./model.validators";
 import { Deployment, KEYS, probe } from "./setup.testing";
 
 let at: Deployment;
@@ -161,4 +162,60 @@ test("what was to be told of a run that has ended is dropped", async () => {
   vi.advanceTimersByTime(HEALTH_EVERY_MS);
   await at.pass();
   expect(await at.t.query(probe.controls, {})).toEqual([]);
+});
+
+const MODEL = "groq/fast";
+const SEEN = { model: MODEL, requests: 1, failures: 0, tokens: 10, error: null, coolMs: null, share: null };
+const HOT = { ...SEEN, failures: 1, error: { code: "rate_limited", message: "slow down" }, coolMs: 60_000 };
+const modelView = async () => (await at.t.query(api.models.list, { key: KEYS.operator })).models[0];
+
+test("what a run has seen of models counts for all, and it is told how they stand", async () => {
+  expect(await call({ models: [HOT] })).toEqual({ ok: true, stop: false });
+  await at.pass();
+  const worker = await at.worker();
+  expect((await worker.inbox()).models).toMatchObject([{ model: MODEL, coolMs: 60_000 }]);
+  const told = (await call({ progress: { done: 1 } })) as { standing: ModelStanding };
+  expect(told.standing.models).toMatchObject([{ model: MODEL, coolMs: 60_000, error: HOT.error }]);
+  expect(await ask({ ask: "models" })).toEqual(told.standing);
+  await call({ outcome: { kind: "suspended", step: "w", until: { ms: 1 } } });
+  await at.pass(50);
+  run = (await at.task(task)).run!;
+  const letter = await at.t.mutation(internal.push.begin, { run });
+  if (letter !== null) expect(letter.standing).toMatchObject({ session: told.standing.session }); // where no action has
+});
+
+test("an endpoint has its share of a limit, and gives it back when it is dead", async () => {
+  await at.t.mutation(api.models.set, { key: KEYS.operator, model: MODEL, requests: 10 });
+  const share = async () => ((await ask({ ask: "models" })) as ModelStanding).models[0]!;
+  const { configured, rev, requests } = await share();
+  expect(requests).toBe(0);
+  const wants = { configured, rev, usedRequests: 0, usedTokens: 0, waiting: 1, leastTokens: 0 };
+  await call({ models: [{ ...SEEN, requests: 0, share: wants }] });
+  await at.pass();
+  expect((await share()).requests).toBe(10);
+  expect(await modelView()).toMatchObject({ shares: 1 });
+  await at.t.mutation(api.endpoints.set, {
+    ...{ key: KEYS.operator, name: "site", url: "https://agents.example.com/", enabled: false },
+    secretVariable: "SIGNALBOX_PUSH_SECRET",
+  });
+  await at.pass();
+  expect(await modelView()).toMatchObject({ shares: 0 });
+});
+
+test("what was seen of models counts once, also of a run that has ended, and nonsense is refused", async () => {
+  expect(await call({ ...DONE, models: [SEEN] }, { message: "same" })).toMatchObject({ ok: true });
+  expect(await call({ ...DONE, models: [SEEN] }, { message: "same" })).toMatchObject({ code: "replayed" });
+  expect(await call({ models: [SEEN] })).toMatchObject(OVER);
+  expect(await call({ models: [SEEN] }, { attempt: 2 })).toMatchObject(OVER);
+  await at.pass();
+  expect((await modelView())!.total).toEqual({ requests: 2, failures: 0, tokens: 20 });
+  await expect(call({ models: [{ ...SEEN, failures: -1 }] })).rejects.toThrow(
+    "models: failures of groq/fast is -1; 0 to 1000000000000 is meant.",
+  );
+  await expect(call({ models: [{ ...SEEN, model: " " }] })).rejects.toThrow("is not a model's name");
+  const most = Array.from({ length: MAX_SYNC_ITEMS + 1 }, () => SEEN);
+  await expect(call({ models: most })).rejects.toThrow(`at most ${MAX_SYNC_ITEMS}`);
+  expect(await call({ models: [{ ...HOT, coolMs: 1e12 }] })).toMatchObject(OVER);
+  await at.pass();
+  expect((await modelView())!.coolMs).toBeLessThanOrEqual(24 * 3_600_000);
 });

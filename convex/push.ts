@@ -18,6 +18,8 @@ import { call } from "./model/calling";
 import type { Refusal } from "./errors";
 import * as Push from "./model/push";
 import { flaw, secretsOf } from "./model/signing";
+import { statesFor } from "./model/models";
+import { vModelStanding, vModelState } from "./model.validators";
 import { vAssignment } from "./validators";
 
 const vRoute = v.object({
@@ -36,7 +38,7 @@ export const deliver = internalAction({
   handler: async (ctx, { run }) => {
     const letter = await ctx.runMutation(internal.push.begin, { run });
     if (letter === null) return null;
-    const { assignment, large, url, secretVariable, timeoutMs, version } = letter;
+    const { assignment, large, url, secretVariable, timeoutMs, version, standing } = letter;
     const body = JSON.stringify({
       type: "run",
       ...assignment,
@@ -45,6 +47,7 @@ export const deliver = internalAction({
       askUrl: `${env.CONVEX_SITE_URL}/push/ask`,
       answerWithinMs: timeoutMs,
       version,
+      standing: standing ?? null,
     });
     const sent = { url, method: "POST" as const, id: run, body, secretVariable, timeoutMs };
     const answer = answerOf(await call({ ...sent, maxBytes: MAX_ANSWER_BYTES }), Date.now());
@@ -160,7 +163,9 @@ export const callback = httpAction(async (ctx, request) => {
   const { run, message } = read;
   return orRefused(async () => {
     const called = await ctx.runMutation(internal.push.called, { message, run, attempt, report });
-    return called.ok ? Response.json({ stop: called.stop }) : refused(409, called.code, called.message);
+    if (!called.ok) return refused(409, called.code, called.message);
+    const { stop, standing } = called;
+    return Response.json({ stop, standing: standing ?? null });
   });
 });
 
@@ -266,6 +271,7 @@ export const begin = internalMutation({
       large: v.boolean(),
       timeoutMs: v.number(),
       version: v.union(v.string(), v.null()),
+      standing: v.optional(vModelStanding),
     }),
   ),
   handler: (ctx, { run }) => Push.begin(ctx, run, Date.now()),
@@ -283,7 +289,7 @@ export const settle = internalMutation({
 export const called = internalMutation({
   args: { message: v.string(), run: v.id("runs"), attempt: v.number(), report: vReport },
   returns: v.union(
-    v.object({ ok: v.literal(true), stop: v.boolean() }),
+    v.object({ ok: v.literal(true), stop: v.boolean(), standing: v.optional(vModelStanding) }),
     v.object({
       ok: v.literal(false),
       code: v.union(v.literal("replayed"), v.literal("run_ended")),
@@ -291,6 +297,13 @@ export const called = internalMutation({
     }),
   ),
   handler: (ctx, given) => Push.takeCallback(ctx, given, Date.now()),
+});
+
+/** What `begin` and `called` read from a snapshot, so that nothing that is settled of models conflicts with them. */
+export const standing = internalQuery({
+  args: { session: v.id("sessions") },
+  returns: v.array(vModelState),
+  handler: (ctx, { session }) => statesFor(ctx, session),
 });
 
 /** @returns JSON text; null when the run is not to be asked about any more */

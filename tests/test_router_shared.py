@@ -11,6 +11,7 @@ import anyio
 
 from tests.deployment import Deployment, deployed
 from tests.model_server import Exchange, serving
+from tests.test_push import ENV, Served, push_to
 from tests.test_router import END, chunk
 from worker.model_limits import ModelView
 
@@ -32,7 +33,7 @@ class Provider:
         now = time.monotonic()
         body = json.loads(exchange.body)
         self.asked[body["model"]] += 1
-        if body["model"] == "hot":
+        if body["model"].startswith("hot"):
             await exchange.start(429, {"retry-after": "60"}, content_type="application/json")
             await exchange.send(b'{"error": {"message": "too hot"}}')
             await exchange.end()
@@ -81,6 +82,54 @@ async def test_several_workers_keep_to_the_limits_of_a_provider_and_see_no_429_t
         assert provider.most[1] <= 600
         calls = [call for task in tasks for call in await at.client.models.calls(task)]
         assert [call.state for call in calls] == ["succeeded"] * len(tasks)
+
+
+async def test_an_endpoint_and_a_worker_keep_to_the_limits_together(tmp_path: Path) -> None:
+    provider = Provider(requests=8, tokens=400, per_s=1.0)
+    async with deployed(tmp_path, env=ENV) as at, serving(provider.handle) as server:
+        await at.client.models.set("default/m", requests=8, tokens=400, per_ms=1000)
+        model = {"SIGNALBOX_MODEL_BASE_URL": server.base_url, "SIGNALBOX_MODEL": "m"}
+        served = Served(tmp_path / "serve.log", *AGENTS, port=0, **model)
+        try:
+            await push_to(at, served.url, "ask")
+            at.worker("one", *AGENTS, "--concurrency", "10", **model)
+            await at.know("ask")
+            tasks = [await at.submit("ask", max_tokens) for max_tokens in [20] * 12]
+            views = await at.ended(tasks, within_s=60)
+            assert [view.status for view in views] == ["succeeded"] * len(tasks), at.logs()
+            assert (provider.refused, provider.answered) == (0, len(tasks))
+            history = [event for task in tasks for event in await at.client.history(task)]
+            by = {event.data["worker"] for event in history if event.type == "run_assigned"}
+            assert by == {"push:there", "one"}
+            state = await state_of(at, "default/m")
+            assert state is not None
+            assert state.total.requests > 0
+        finally:
+            served.destroy()
+
+
+async def test_what_a_worker_was_told_of_a_model_an_endpoint_knows_and_the_other_way_round(
+    tmp_path: Path,
+) -> None:
+    provider = Provider(requests=1000, tokens=1_000_000, per_s=1.0)
+    async with deployed(tmp_path, env=ENV) as at, serving(provider.handle) as server:
+        model = {"SIGNALBOX_MODEL_BASE_URL": server.base_url}
+        at.worker("one", *AGENTS, "--queue", "a", **model)
+        await at.know("chain")
+        served = Served(tmp_path / "serve.log", *AGENTS, port=0, **model)
+        try:
+            await push_to(at, served.url, "chain")
+            for hot, first, second in (("hot", "a", "default"), ("hotter", "default", "a")):
+                (view,) = await at.ended([await at.submit("chain", [hot, "cool"], queue=first)])
+                assert json.loads(view.output or "") == "default/cool"
+                with anyio.fail_after(10):
+                    while (state := await state_of(at, f"default/{hot}")) is None or state.cool_ms == 0:
+                        await anyio.sleep(0.05)
+                (view,) = await at.ended([await at.submit("chain", [hot, "cool"], queue=second)])
+                assert json.loads(view.output or "") == "default/cool"
+                assert provider.asked[hot] == 1
+        finally:
+            served.destroy()
 
 
 async def test_a_model_that_one_worker_was_told_to_leave_alone_is_left_alone_by_all(tmp_path: Path) -> None:

@@ -12,8 +12,10 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from tests.scripted_model import scripted_model
 from worker.coordinator.session import MAX_SILENT
 from worker.errors import SettingsError
+from worker.pushed import SHARE_PAUSES_S
 from worker.serve import MAX_BODY_BYTES, Endpoint, ServeSettings
 from worker.signing import TOLERANCE_S, flaw, secrets_of, signed
 
@@ -31,6 +33,8 @@ class Control:
         self.outages = 0
         self.status = 200
         self.refuses = ""
+        self.standing: dict[str, Any] | None = None  # of models, as callbacks are answered
+        self.later: dict[str, Any] | None = None  # the same for who asks
 
     async def __call__(self, request: httpx.Request) -> httpx.Response:
         assert flaw(secrets_of(SECRET), request.headers, request.content, time.time()) is None
@@ -42,7 +46,10 @@ class Control:
             refusal = {"code": "invalid_argument", "message": "no such thing"}
             return httpx.Response(400, json=refusal)
         self.heard.append(message)
-        return httpx.Response(self.status, json={"stop": False, "code": "run_ended"})
+        if message.get("ask") == "models":
+            return httpx.Response(200, json=self.later)
+        answer = {"stop": False, "code": "run_ended", "standing": self.standing}
+        return httpx.Response(self.status, json=answer)
 
 
 class At:
@@ -159,6 +166,43 @@ async def test_without_an_address_to_ask_at_durable_steps_fail_with_a_line_that_
     answer = (await At().post(letter("waiter"))).json()
     assert answer["outcome"]["retryable"] is False
     assert "too old to keep steps" in answer["outcome"]["error"]["message"]
+
+
+def limited(requests: int, rev: int, session: str = "s1") -> dict[str, Any]:
+    """Return what is told of one model, of which this endpoint's share is so many requests in a minute."""
+    state = {"model": "default/scripted-instant", "coolMs": 0, "error": None, "configured": 1, "rev": rev}
+    limits = {"perMs": 60_000, "requests": requests, "tokens": None, "mostTokens": None}
+    return {"session": session, "models": [{**state, **limits}]}
+
+
+async def test_a_call_waits_for_a_share_that_it_asks_for_and_tells_what_it_used() -> None:
+    with scripted_model() as model:
+        told = {"model_base_url": model.base_url, "model": "scripted-instant"}
+        at = At(agents=("tests.routed_agents",), **told)
+        at.control.standing, at.control.later = limited(0, 1), limited(2, 2)
+        answer = (await at.post(letter("ask", 20, askUrl=ASK, standing=limited(0, 1)))).json()
+        assert answer["outcome"]["kind"] == "succeeded"
+        wants = [report for message in at.control.heard for report in message.get("models", [])]
+        assert any(report["share"]["waiting"] and report["share"]["rev"] == 1 for report in wants)
+        asked = [message for message in at.control.heard if "ask" in message]
+        assert 0 < len(asked) <= len(SHARE_PAUSES_S), "it is asked now and then"
+        assert len(at.control.heard) <= 10
+        # With another session it begins anew, though that counts its changes from the start.
+        again = (await at.post(letter("ask", 20, run="r2", askUrl=ASK, standing=limited(2, 1, "s2")))).json()
+        assert again["outcome"]["kind"] == "succeeded"
+        await at.endpoint.stop()
+
+
+async def test_without_a_share_a_run_goes_back_and_has_burnt_nothing() -> None:
+    with scripted_model() as model:
+        told = {"model_base_url": model.base_url, "model": "scripted-instant"}
+        at = At(agents=("tests.routed_agents",), hold_s=20, **told)
+        at.control.standing = at.control.later = limited(0, 1)
+        answer = (await at.post(letter("ask", 20, askUrl=ASK, standing=limited(0, 1)))).json()
+        assert answer["outcome"]["kind"] == "released"
+        assert answer["outcome"]["notBeforeMs"] > 0
+        assert len(at.control.heard) <= 20, "what is known already is not asked for in a circle"
+        await at.endpoint.stop()
 
 
 async def heard(at: At, outcome: dict[str, Any]) -> None:

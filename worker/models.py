@@ -571,6 +571,13 @@ class ModelState(Wire):
     most_tokens: int | None
 
 
+class ModelStanding(Wire):
+    """How models stand, for the endpoint whose session it is; with another session its shares begin anew."""
+
+    session: str
+    models: list[ModelState]
+
+
 class SyncRequest(Wire):
     """All that a worker has to say, in one mutation; a retry repeats it word for word.
 

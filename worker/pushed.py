@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from worker.backend import Backoff
 from worker.coordinator import Outbox
 from worker.coordinator.outbox import Stepped
-from worker.errors import ConnectionLost, FunctionFailed, NonRetryable, function_error
+from worker.errors import BackendError, ConnectionLost, FunctionFailed, NonRetryable, function_error
 from worker.models import (
     AgentVersion,
     Allotment,
@@ -27,6 +27,7 @@ from worker.models import (
     ChunkKind,
     Emitted,
     GatheredPage,
+    ModelStanding,
     Progress,
     Signal,
     Silence,
@@ -39,6 +40,7 @@ from worker.models import (
     UpstreamPage,
     Wire,
 )
+from worker.pushed_models import PushedModels
 from worker.runtime import Environment, Report, Run
 from worker.runtime.outcome import failed
 from worker.signing import signed
@@ -53,6 +55,11 @@ LAST_WORD_S = 3600.0  # a result is offered for so long
 MAX_GATHERED_BYTES = 8 * 1024 * 1024  # agents wait beyond this
 MAX_SENT_BYTES = 512 * 1024  # of text in one callback; a step or a result that is larger goes alone
 MAX_SENT_ITEMS = 200
+SHARE_PAUSES_S = (
+    0.1,
+    0.3,
+    1.0,
+)  # before it asks whether a share has come; a call waits 5 s in all
 TOO_OLD = "The control plane is too old to keep steps of pushed runs: update it, or run the agent on a worker"
 AGAIN = Backoff(initial_s=0.2, max_s=15.0)
 
@@ -73,10 +80,12 @@ class Envelope(Assignment):
     ask_url: str | None = None
     answer_within_ms: float
     version: str | None = None  # of the code that alone may play it
+    standing: ModelStanding | None = None
 
 
 class _Reply(Wire):
     stop: bool
+    standing: ModelStanding | None = None
 
 
 class RunOver(Exception):  # noqa: N818 - not an error of ours: the control plane has ended the run
@@ -187,13 +196,17 @@ class PushedRun:
         envelope: What the control plane posted.
         environment: What the runs of this process share.
         callbacks: Reach the control plane.
+        models: How models stand, shared by the runs of this process.
     """
 
-    def __init__(self, envelope: Envelope, environment: Environment, callbacks: Callbacks) -> None:
+    def __init__(
+        self, envelope: Envelope, environment: Environment, callbacks: Callbacks, models: PushedModels
+    ) -> None:
         self.id = envelope.run
         self.keeps_steps = envelope.ask_url is not None
         self._envelope = envelope
         self._callbacks = callbacks
+        self._models = models
         self._outbox = Outbox("", max_items=MAX_SENT_ITEMS, max_bytes=MAX_SENT_BYTES)
         self._run = Run(envelope, environment, self)
         self._played_by = played_by(envelope, environment)
@@ -203,6 +216,7 @@ class PushedRun:
         self._hurry = False
         self._nudged = anyio.Event()
         self._flushed = anyio.Event()
+        self._short = anyio.Event()  # of a share of a model's limit: it was asked for
         self._wanted = True
         self._answered = False
         self.ended = anyio.Event()  # the agent is done
@@ -233,10 +247,13 @@ class PushedRun:
     async def play(self) -> None:
         """Play the run; what it says goes by callbacks, and its result too if nobody waits for it."""
         self._run.confirm()  # it was accepted before it was sent
+        if "standing" in self._envelope.model_fields_set:
+            self._models.learn(self._envelope.standing)
         report: Report | None = None
         try:
             async with anyio.create_task_group() as sides:
                 sides.start_soon(self._keep_flushing)
+                sides.start_soon(self._keep_asking)
                 report = await self._run.play()
                 sides.cancel_scope.cancel()
         except Exception as error:
@@ -307,9 +324,25 @@ class PushedRun:
                     extra={"action": "callback_failed", "run": self.id, "reason": str(error)},
                 )
 
+    async def _keep_asking(self) -> None:
+        """Once a larger share of a limit was asked for, see whether it has come: nobody brings it here."""
+        while self._wanted:
+            await self._short.wait()
+            self._short = anyio.Event()
+            for pause_s in SHARE_PAUSES_S:
+                await anyio.sleep(pause_s)
+                try:
+                    text = await self._ask("models", patience_s=CALL_S)
+                except BackendError as error:
+                    logger.debug("a share is not known", extra={"action": "ask_failed", "reason": str(error)})
+                    break
+                self._models.learn(ModelStanding.model_validate_json(text))
+
     def _next(self) -> tuple[SyncRequest, Message]:
         """Return the message that may not have been heard, else a new one."""
         if self._under_way is None:
+            for report in self._models.reports():
+                self._outbox.model(report)
             body = self._outbox.take(spending=self._spent)
             self._under_way = (body, Message.of(self._said(body)))
             self._new = True
@@ -338,14 +371,27 @@ class PushedRun:
         self._outbox.acknowledged()
         for step in body.steps or ():
             self._run.stepped(step.key, None)
+        if any(report.share is not None and report.share.waiting for report in body.models or ()):
+            self._short.set()
         flushed, self._flushed = self._flushed, anyio.Event()
         flushed.set()
-        if _wants_stop(reply):
+        self._heed(reply)
+
+    def _heed(self, response: httpx.Response) -> None:
+        """Act on the answer to a callback; one that cannot be read says nothing."""
+        try:
+            reply = _Reply.model_validate_json(response.content)
+        except ValidationError:
+            return
+        if "standing" in reply.model_fields_set:  # else nothing is said of models
+            self._models.learn(reply.standing)
+        if reply.stop:
             self.stop()
 
     def _refused(self, body: SyncRequest, error: FunctionFailed) -> None:
         self._under_way = None
-        if not (body.chunks or body.steps or body.calls or body.progress or body.finished):
+        said = body.chunks or body.steps or body.calls or body.models or body.progress or body.finished
+        if not said:
             self._lose(str(error))  # it said nothing that could be to blame
             return
         item = self._outbox.refused(error.code or "callback_refused", str(error), surely=True)
@@ -371,7 +417,7 @@ class PushedRun:
         message: dict[str, Any] = {"run": self.id, "attempt": self._envelope.attempt}
         if self._played_by is not None:
             message["playedBy"] = _dumped(self._played_by)
-        for name in ("chunks", "steps", "calls"):
+        for name in ("chunks", "steps", "calls", "models"):
             if items := getattr(body, name):
                 message[name] = [_dumped(item) for item in items]
         for told in body.progress or ():
@@ -487,10 +533,3 @@ class PushedRun:
 def _dumped(item: Wire) -> dict[str, Any]:
     """Return what a report says beside the run that it is of."""
     return item.model_dump(by_alias=True, exclude={"run"})
-
-
-def _wants_stop(response: httpx.Response) -> bool:
-    try:
-        return _Reply.model_validate_json(response.content).stop
-    except ValidationError:
-        return False

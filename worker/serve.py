@@ -28,6 +28,7 @@ from worker.http.server import Message, Receive, Send
 from worker.logs import LogFormat, Redactor
 from worker.models import Allotment, Signal
 from worker.pushed import Callbacks, Envelope, PushedRun, played_by
+from worker.pushed_models import PushedModels
 from worker.routing import caller
 from worker.runtime import Environment, load
 from worker.runtime.executors import Container, sweep_on
@@ -154,6 +155,7 @@ class Endpoint:
         self._stack = AsyncExitStack()
         self._environment: Environment | None = None
         self._callbacks: Callbacks | None = None
+        self._models: PushedModels | None = None
         self._starting = asyncio.Lock()
         self._runs: dict[str, PushedRun] = {}
         self._given: dict[str, float] = {}  # whose results were answered, and when
@@ -209,6 +211,7 @@ class Endpoint:
             self._stack.push_async_callback(toolbox.aclose)
             if containers := [each.executor for each in agents if isinstance(each.executor, Container)]:
                 self._spawn(sweep_on(containers, ""))
+            self._models = PushedModels(model, redact, self._hurry)
             self._environment = Environment(agents, settings.agents, model, redact)
 
     async def stop(self) -> None:
@@ -333,6 +336,7 @@ class Endpoint:
         assert self._environment is not None
         assert self._settings is not None
         assert self._callbacks is not None
+        assert self._models is not None
         try:
             envelope = Envelope.model_validate(message)
         except ValidationError as error:
@@ -341,7 +345,7 @@ class Endpoint:
             return refusal(400, "invalid_argument", f"{where}: {first['msg']}")
         if (refused := self._turned_away(envelope)) is not None:
             return refused
-        run = self._runs[envelope.run] = PushedRun(envelope, self._environment, self._callbacks)
+        run = self._runs[envelope.run] = PushedRun(envelope, self._environment, self._callbacks, self._models)
         self._spawn(run.play())
         hold_s = min(self._settings.hold_s, envelope.answer_within_ms / 1000 - ANSWER_MARGIN_S)
         with anyio.move_on_after(max(0.0, hold_s)):
@@ -359,6 +363,13 @@ class Endpoint:
             return Answer(200, result)
         self._spawn(self._finish(run))
         return Answer(202, {"run": run.id})
+
+    def _hurry(self) -> None:
+        """Have one of the runs tell soon what happened with models."""
+        for run in self._runs.values():
+            if not run.ended.is_set():
+                run.hurry()
+                return
 
     def _turned_away(self, envelope: Envelope) -> Answer | None:
         """Return why a run is not for this process, now or at all."""

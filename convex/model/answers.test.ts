@@ -63,6 +63,7 @@ test("a report may leave out what it has not, and what it adds is passed over", 
     state: null,
     steps: [],
     calls: [],
+    models: [],
     spending: null,
     playedBy: null,
   });

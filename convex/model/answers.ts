@@ -3,7 +3,7 @@ import { parse, validate } from "convex-helpers/validators";
 import { v, type Infer } from "convex/values";
 import { BUSY_ENDPOINT_MS, MAX_HEALTH_BYTES, MAX_RETRY_AFTER_MS } from "../constants";
 import { vSpending } from "../budget.validators";
-import { vCallReport } from "../model.validators";
+import { vCallReport, vModelReport } from "../model.validators";
 import { vVersion } from "../version.validators";
 import {
   vAgentOffer,
@@ -70,6 +70,7 @@ const vGiven = v.object({
     ),
   ),
   calls: v.optional(v.array(vCall)),
+  models: v.optional(v.array(vModelReport)),
   spending: v.optional(vSpent),
   playedBy: v.optional(vVersion),
 });
@@ -93,6 +94,7 @@ export const vReport = v.object({
   state: v.union(v.string(), v.null()),
   steps: v.array(vStep),
   calls: v.array(vCall),
+  models: v.array(vModelReport),
   spending: v.union(vSpent, v.null()),
   playedBy: v.union(vVersion, v.null()), // the code that plays the run; null: it does not tell
 });
@@ -146,6 +148,7 @@ export function readReport(value: unknown): Report | string {
       signal,
     })),
     calls: given.calls ?? [],
+    models: given.models ?? [],
     spending: given.spending ?? null,
     playedBy: given.playedBy ?? null,
   };

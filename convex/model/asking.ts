@@ -4,9 +4,11 @@ import { v, type Infer } from "convex/values";
 import type { Doc } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
 import { refuse } from "../errors";
+import type { ModelStanding } from "../model.validators";
 import { vTaskSpec } from "../validators";
 import { upstream } from "./deps";
 import { rootOf } from "./forks";
+import { statesFor } from "./models";
 import { uploadOutput } from "./outputs";
 import { emitOnce, outcomesOf, spawn } from "./spawn";
 import { readSteps } from "./steps";
@@ -16,6 +18,7 @@ export const vQuestion = v.union(
   v.object({ ask: v.literal("steps"), cursor: v.optional(v.union(v.string(), v.null())) }),
   v.object({ ask: v.literal("upstream"), after: v.optional(v.number()) }),
   v.object({ ask: v.literal("gathered"), tasks: v.array(v.string()) }),
+  v.object({ ask: v.literal("models") }),
 );
 export type Question = Infer<typeof vQuestion>;
 
@@ -42,12 +45,12 @@ export function readAsked(
     validate(vDemand, value, { ...unknown, throw: true });
   } catch (error) {
     const why = error instanceof Error ? error.message.slice(0, 300) : "malformed";
-    return `ask: expected steps, upstream, gathered, spawn, emit or output with its fields: ${why}`;
+    return `ask: expected steps, upstream, gathered, models, spawn, emit or output with its fields: ${why}`;
   }
   return { kind: "demand", demand: parse(vDemand, value) };
 }
 
-/** @returns what `worker:steps`, `upstream` and `gathered` return */
+/** @returns what `worker:steps`, `upstream` and `gathered` return; how models stand, as with a run */
 export async function answerQuestion(ctx: QueryCtx, run: Doc<"runs">, asked: Question): Promise<unknown> {
   switch (asked.ask) {
     case "steps":
@@ -62,6 +65,8 @@ export async function answerQuestion(ctx: QueryCtx, run: Doc<"runs">, asked: Que
       });
       return { items: await outcomesOf(ctx, run.task, tasks) };
     }
+    case "models":
+      return { session: run.session, models: await statesFor(ctx, run.session) } satisfies ModelStanding;
   }
 }
 

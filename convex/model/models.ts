@@ -10,7 +10,14 @@ import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
 import { MAX_LIST, MAX_MODEL_CHARS, MAX_MODELS_TOLD, MAX_LIVE_WORKERS, MINUTE_MS } from "../constants";
 import { refuse } from "../errors";
-import type { CallReport, ModelCall, ModelReport, ModelState, ModelView } from "../model.validators";
+import type {
+  CallReport,
+  ModelCall,
+  ModelReport,
+  ModelStanding,
+  ModelState,
+  ModelView,
+} from "../model.validators";
 import type { Fault, Usage } from "../validators";
 import { cooldown, counted, NO_LOAD, type Load } from "./cooling";
 import { loop } from "./loops";
@@ -18,8 +25,10 @@ import { divide, gone, heard, NEW_HOLDER, released, type Holder } from "./shares
 import { checkInteger } from "./text";
 import { added, NO_USAGE, usageOf } from "./usage";
 
+const MAX_COUNT = 1e12; // in a report; a cooldown of a report is bounded by LONGEST_COOL_MS
 const MAX_RATE = 1_000_000_000; // requests or tokens in a limit's time
 const LONGEST_PER_MS = 24 * 3_600_000;
+const LONGEST_COOL_MS = 24 * 3_600_000; // that a model is not asked because one process was told so: then it is tried
 const SHORTEST_PER_MS = 100; // below that a report takes longer than the limit's time
 
 /** The transactions that have seen to the wake-up already. */
@@ -60,6 +69,19 @@ export async function keepCalls(
     used.set(call.run, added(used.get(call.run) ?? NO_USAGE, usageOf(call)));
   }
   return used;
+}
+
+/** How models stand, for the endpoint that a session stands for; undefined while there is nothing to say. */
+export async function standingOf(
+  ctx: MutationCtx,
+  session: Id<"sessions">,
+): Promise<ModelStanding | undefined> {
+  const models: ModelState[] = await ctx.runQuery(
+    internal.push.standing,
+    { session },
+    { useStaleSnapshot: true },
+  );
+  return models.length === 0 ? undefined : { session, models };
 }
 
 /** What a session is to know: the models that cool or are limited, and its share of each limit. */
@@ -123,7 +145,7 @@ export async function settleModel(
   let why: Fault | null = null;
   for (const { report } of told) {
     load = counted(load, report, now);
-    const ms = Math.max(report.coolMs ?? 0, cooldown(load, report));
+    const ms = Math.max(Math.min(report.coolMs ?? 0, LONGEST_COOL_MS), cooldown(load, report));
     if (ms > coolMs) [coolMs, why] = [ms, report.error];
   }
   const row = await settleCooling(ctx, model, coolMs, why, now);
@@ -265,6 +287,17 @@ export function checkModelName(name: string): string {
     );
   }
   return name;
+}
+
+/** Refuse a report that would make nonsense of what all share. */
+export function checkModelReport(report: ModelReport): void {
+  const { model, requests, failures, tokens, coolMs, share } = report;
+  checkModelName(model);
+  const counts = { requests, failures, tokens, coolMs: coolMs ?? 0, ...share };
+  for (const [field, count] of Object.entries(counts)) {
+    if (count >= 0 && count <= MAX_COUNT) continue;
+    throw refuse("invalid_argument", `models: ${field} of ${model} is ${count}; 0 to ${MAX_COUNT} is meant.`);
+  }
 }
 
 /** Set the limits that are given and leave the others; null takes one away. */

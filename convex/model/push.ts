@@ -5,6 +5,7 @@ import type { MutationCtx, QueryCtx } from "../_generated/server";
 import { OTHER_VERSION_MS, PUSH_GRACE_MS, PUSH_INLINE_BYTES } from "../constants";
 import { refuse, type Refusal } from "../errors";
 import type { EndpointView } from "../endpoint.validators";
+import type { ModelStanding } from "../model.validators";
 import type { Assignment } from "../validators";
 import { findAgent } from "./agents";
 import type { Answer, Report } from "./answers";
@@ -12,7 +13,16 @@ import { beginToAttend, miss } from "./attending";
 import { controlView } from "./controls";
 import { askHealth, findState } from "./endpoints";
 import { leaveLoopsAlone, wakeIfStarved } from "./loops";
-import { checkReports, keepReports, recordRefusal, Runs, takeCalls, type Reports } from "./reports";
+import { standingOf } from "./models";
+import {
+  checkReports,
+  keepReports,
+  recordRefusal,
+  Runs,
+  takeCalls,
+  takeModels,
+  type Reports,
+} from "./reports";
 import type { Ending } from "./retry";
 import { accept, assignment, end, isLive } from "./runs";
 import { TOLERANCE_MS } from "./signing";
@@ -46,6 +56,7 @@ export type Letter = Route & {
   large: boolean;
   timeoutMs: number;
   version: string | null;
+  standing?: ModelStanding;
 };
 
 /**
@@ -71,8 +82,9 @@ export async function begin(ctx: MutationCtx, id: Id<"runs">, now: number): Prom
   const text = await readInput(ctx, task);
   const large = !fitsIn(text, PUSH_INLINE_BYTES);
   const version = versionOf(task) ?? null;
+  const standing = await standingOf(ctx, run.session);
   const sent = { assignment: { ...given, input: large ? null : text }, large, timeoutMs, version };
-  return { ...routeOf(endpoint), ...sent };
+  return { ...routeOf(endpoint), ...sent, ...(standing && { standing }) };
 }
 
 export const routeOf = ({ url, healthUrl, secretVariable }: Doc<"endpoints">): Route => ({
@@ -180,7 +192,7 @@ async function keepPlayer(ctx: MutationCtx, run: Run, playedBy: Report["playedBy
 
 /** The report of an endpoint in the words of a sync. */
 function reportsOf(ctx: QueryCtx, { _id: run }: Run, report: Report): Reports {
-  const { chunks, steps, calls, progress, state, spending, outcome, usage } = report;
+  const { chunks, steps, calls, models, progress, state, spending, outcome, usage } = report;
   const told = spending === null ? null : { ...spending, run };
   return {
     accepted: [],
@@ -189,6 +201,7 @@ function reportsOf(ctx: QueryCtx, { _id: run }: Run, report: Report): Reports {
       return { ...step, run, signal: signal === null ? null : ctx.db.normalizeId("signals", signal) };
     }),
     calls: calls.map((call) => ({ ...call, run })),
+    models,
     progress: progress === null && state === null ? [] : [{ run, progress, state }],
     spending: told !== null && outcome === null ? [told] : [],
     finished: outcome === null ? [] : [{ run, outcome, usage, ...(told !== null && { spending: told }) }],
@@ -209,7 +222,8 @@ async function keep(ctx: MutationCtx, run: Run, said: Reports, now: number): Pro
 export type Callback = { message: string; run: Id<"runs">; attempt: number; report: Report };
 /** stop: the run was cancelled; report it as such. */
 export type Called =
-  { ok: true; stop: boolean } | { ok: false; code: "replayed" | "run_ended"; message: string };
+  | { ok: true; stop: boolean; standing?: ModelStanding }
+  | { ok: false; code: "replayed" | "run_ended"; message: string };
 
 /**
  * Take a callback whose signature was checked, each message once. It counts only while the run is live and of that attempt, as
@@ -234,9 +248,11 @@ export async function takeCallback(
   const said = reportsOf(ctx, run, report);
   checkReports(said);
   if (!isLive(run) || run.attempt !== attempt) {
-    // What was paid for counts all the same.
-    if (run.attempt === attempt)
+    // What was paid for, and seen of models, counts all the same.
+    if (run.attempt === attempt) {
+      await takeModels(ctx, run.session, said.models ?? []);
       await takeCalls(ctx, await Runs.of(ctx, run.session, said), said.calls ?? []);
+    }
     if (report.outcome !== null) await recordRefusal(ctx, run);
     const state = isLive(run) ? `has attempt ${run.attempt}` : `has ended: ${run.state}`;
     return { ok: false, code: "run_ended", message: `The run ${state}. Stop it; nothing of it is kept.` };
@@ -247,7 +263,9 @@ export async function takeCallback(
   const reason = await keep(ctx, run, said, now);
   if (reason !== null) return { ok: false, code: "run_ended", message: `Not kept: ${reason}.` };
   const task = await ctx.db.get("tasks", run.task);
-  return { ok: true, stop: report.outcome === null && (task?.cancelRequested ?? false) };
+  const stop = report.outcome === null && (task?.cancelRequested ?? false);
+  const standing = await standingOf(ctx, run.session);
+  return { ok: true, stop, ...(standing && { standing }) };
 }
 
 /** The input of a live run of an endpoint; null when it is not to be had any more. */

@@ -4,7 +4,7 @@ import type { MutationCtx, QueryCtx } from "../_generated/server";
 import { MAX_CHUNK_BYTES, MAX_NEXT, MAX_SPENDINGS, MAX_SYNC_BYTES, MAX_SYNC_ITEMS } from "../constants";
 import type { Spending } from "../budget.validators";
 import { refuse } from "../errors";
-import type { CallReport } from "../model.validators";
+import type { CallReport, ModelReport } from "../model.validators";
 import type {
   Chunk,
   Fault,
@@ -18,7 +18,7 @@ import type {
 import { keepSpending, tellSpending } from "./budget.work";
 import { record } from "./events";
 import { wakeIfStarved } from "./loops";
-import { checkModelName, keepCalls } from "./models";
+import { checkModelName, checkModelReport, keepCalls, reportLater } from "./models";
 import { keepProgress } from "./progress";
 import { Room } from "./room";
 import { accept, end, isLive } from "./runs";
@@ -37,6 +37,7 @@ export type Reports = {
   steps?: StepReport[];
   progress?: ProgressReport[];
   calls?: CallReport[];
+  models?: ModelReport[];
   spending?: Spending[];
 };
 
@@ -58,6 +59,7 @@ export async function keepReports(
   const held = new Set(said.chunks.map((chunk) => chunk.run).filter((id) => runs.live(id) !== undefined));
   const results: Synced["results"] = [];
   const room = new Room();
+  if (fresh) await takeModels(ctx, runs.session, said.models ?? []);
   // What a run has done comes before its end: then it stands whatever becomes of the run.
   if (fresh && said.calls !== undefined) await takeCalls(ctx, runs, said.calls);
   if (fresh && said.steps !== undefined) await takeSteps(ctx, runs, said.steps, now, room);
@@ -103,7 +105,7 @@ export function mentioned(said: Reports): Id<"runs">[] {
 /** The runs that a request mentions, each read once. */
 export class Runs {
   private constructor(
-    private readonly session: Id<"sessions">,
+    readonly session: Id<"sessions">,
     private readonly byId: Map<Id<"runs">, Doc<"runs"> | null>,
   ) {}
 
@@ -144,6 +146,15 @@ export class Runs {
   lost(standing: ReadonlySet<Id<"runs">>): Id<"runs">[] {
     return [...this.byId.keys()].filter((id) => this.live(id) === undefined && !standing.has(id));
   }
+}
+
+/** Leave what the holder of runs has seen of models to their loop: it counts whatever becomes of the runs. */
+export async function takeModels(
+  ctx: MutationCtx,
+  session: Id<"sessions">,
+  models: readonly ModelReport[],
+): Promise<void> {
+  for (const report of models) await reportLater(ctx, report.model, { session, report });
 }
 
 /**
@@ -246,18 +257,18 @@ export async function recordRefusal(ctx: MutationCtx, run: Doc<"runs"> | null | 
 /**
  * Refuse what is more than one transaction is to keep.
  *
- * @param beside - what else comes with it: items, and characters of text
+ * @param beside - items that come with it
  */
-export function checkReports(said: Reports, beside = { items: 0, size: 0 }): void {
-  const { accepted, chunks, finished, steps = [], progress = [], calls = [] } = said;
-  const items = [accepted, chunks, finished, steps, progress, calls].reduce(
+export function checkReports(said: Reports, beside = 0): void {
+  const { accepted, chunks, finished, steps = [], progress = [], calls = [], models = [] } = said;
+  const items = [accepted, chunks, finished, steps, progress, calls, models].reduce(
     (sum, { length }) => sum + length,
-    beside.items,
+    beside,
   );
   if (items > MAX_SYNC_ITEMS) {
     throw refuse("invalid_argument", `sync: ${items} items, at most ${MAX_SYNC_ITEMS} in a request.`);
   }
-  let { size } = beside;
+  let size = 0;
   for (const { text } of chunks) size += text.length;
   for (const { result } of steps) size += result?.length ?? 0;
   for (const { state } of progress) size += state?.length ?? 0;
@@ -267,6 +278,10 @@ export function checkReports(said: Reports, beside = { items: 0, size: 0 }): voi
   for (const { model, error } of calls) {
     checkModelName(model);
     size += error?.message.length ?? 0;
+  }
+  for (const report of models) {
+    checkModelReport(report);
+    size += report.error?.message.length ?? 0;
   }
   if (size > MAX_SYNC_BYTES) {
     throw refuse(

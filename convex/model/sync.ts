@@ -3,11 +3,9 @@ import { internal } from "../_generated/api";
 import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx } from "../_generated/server";
 import { IDLE_HEARTBEAT_MS, WATCHED_SYNC_MS } from "../constants";
-import type { ModelReport } from "../model.validators";
 import type { Clocks, Synced } from "../validators";
 import type { Caller } from "./keys";
 import { leaveLoopsAlone } from "./loops";
-import { checkModelName, reportLater } from "./models";
 import { checkSilent } from "./progress";
 import {
   checkReports,
@@ -26,7 +24,6 @@ export type Body = Reports & {
   seq: number;
   acknowledged: Id<"controls">[];
   clocks?: Clocks;
-  models?: ModelReport[];
 };
 
 /**
@@ -55,9 +52,6 @@ export async function sync(ctx: MutationCtx, caller: Caller, body: Body): Promis
   const runs = await Runs.of(ctx, session._id, body);
   const results = await keepReports(ctx, runs, body, fresh, now);
   if (fresh) {
-    for (const report of body.models ?? []) {
-      await reportLater(ctx, report.model, { session: session._id, report });
-    }
     for (const id of body.acknowledged) {
       const control = await ctx.db.get("controls", id);
       if (control?.session === session._id) await ctx.db.delete("controls", id);
@@ -82,14 +76,8 @@ export async function sync(ctx: MutationCtx, caller: Caller, body: Body): Promis
 }
 
 function checkBody(body: Body): void {
-  const { acknowledged, models = [], clocks } = body;
-  let size = 0;
-  for (const { model, error } of models) {
-    checkModelName(model);
-    size += error?.message.length ?? 0;
-  }
-  checkReports(body, { items: acknowledged.length + models.length, size });
-  checkSilent(clocks?.silent ?? []);
+  checkReports(body, body.acknowledged.length);
+  checkSilent(body.clocks?.silent ?? []);
 }
 
 /** The session has ended: nothing of the request is applied but what was paid for, and the history says so once. */

@@ -12,7 +12,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import anyio
 
@@ -265,6 +265,7 @@ class Standing:
     def learn(self, states: Iterable[ModelState]) -> None:
         """Take in what the control plane says: all models of which it has anything to say."""
         now, told = self._clock(), {state.model: state for state in states}
+        before = {name: (model.state, model.cool_until) for name, model in self._models.items()}
         for name, state in told.items():
             model = self._of(name)
             if model.state is not None and _age(state) < _age(model.state):
@@ -281,8 +282,10 @@ class Standing:
         for name, model in self._models.items():
             if name not in told:
                 model.state = None
-        changed, self._changed = self._changed, anyio.Event()
-        changed.set()
+        if any(_has_changed(model, *before.get(name, (None, 0.0))) for name, model in self._models.items()):
+            # Calls that wait look again, and may ask anew for what they lack: not for what they know.
+            changed, self._changed = self._changed, anyio.Event()
+            changed.set()
 
     def reports(self) -> list[ModelReport]:
         """Return what has happened since the last call, as far as it is worth telling."""
@@ -317,6 +320,13 @@ class Standing:
 
     def _of(self, name: str) -> _Model:
         return self._models.setdefault(name, _Model())
+
+
+def _has_changed(model: _Model, state: ModelState | None, cool_until: float) -> bool:
+    if model.state is None or state is None:
+        return model.cool_until != cool_until or model.state is not state
+    # Of the time for which it cools there is ever less to say.
+    return model.cool_until != cool_until or replace(model.state, cool_s=state.cool_s) != state
 
 
 def _age(state: ModelState) -> tuple[int, int]:
