@@ -428,8 +428,7 @@ test("runs of a lane that end in one sync give their room back in one row, which
   await submit(6);
   await at.pass();
   await finish(worker, 3);
-  expect(await at.t.query(probe.rowCounts, {})).toMatchObject({ freed: 1 });
-  expect((await books()).freed).toBe(3);
+  expect(await books()).toMatchObject({ freedRows: 1, freed: 3 }); // in one look: the host's dispatch may follow it
 
   await at.pass();
   expect(await books()).toMatchObject({ freed: 0, counters: [{ kind: "tenant", inUse: 3 }] });

@@ -232,12 +232,13 @@ export const hurry = internalMutation({
   },
 });
 
-/** The lanes of all live runs, what is freed and not settled, the counters, and the jobs of dispatch that wait. */
+/** The lanes of all live runs, how many runs are freed and not settled and in how many rows, the counters, and the jobs of dispatch that wait. */
 export const books = internalQuery({
   args: {},
   returns: v.object({
     live: v.array(v.string()),
     freed: v.number(),
+    freedRows: v.number(),
     counters: v.array(v.object({ kind: v.string(), name: v.string(), inUse: v.number() })),
     jobs: v.array(v.number()),
     stickies: v.number(),
@@ -246,9 +247,11 @@ export const books = internalQuery({
     const runs = await ctx.db.query("runs").take(5_000);
     const counters = await ctx.db.query("counters").take(5_000);
     const jobs = await ctx.db.system.query("_scheduled_functions").take(5_000);
+    const freed = await ctx.db.query("freed").take(5_000);
     return {
       live: runs.filter(({ state }) => state === "assigned" || state === "running").map(({ lane }) => lane),
-      freed: (await ctx.db.query("freed").take(5_000)).reduce((sum, { runs = 1 }) => sum + runs, 0),
+      freed: freed.reduce((sum, { runs = 1 }) => sum + runs, 0),
+      freedRows: freed.length,
       counters: counters.map(({ kind, name, inUse }) => ({ kind, name, inUse })),
       jobs: jobs
         .filter((job) => job.state.kind === "pending" && /^dispatch(\.js)?:pass$/.test(job.name))

@@ -46,6 +46,7 @@ export const probe = {
     {
       live: string[];
       freed: number;
+      freedRows: number;
       counters: { kind: string; name: string; inUse: number }[];
       jobs: number[];
       stickies: number;
