@@ -7,8 +7,6 @@ import { Deployment, KEYS, probe, type TestWorker } from "./setup.testing";
 import type { GroupSummary } from "./group.validators";
 import type { OnComplete, Outcome, TaskSpec } from "./validators";
 
-vi.mock("./callbacks", () => import("./callbacks.testing"));
-
 let at: Deployment;
 let worker: TestWorker;
 
