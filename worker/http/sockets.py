@@ -16,16 +16,23 @@ import anyio
 import httpcore
 
 HIGH_WATER_BYTES = 256 * 1024  # the kernel holds the rest, and the provider waits
+SEND_BYTES = 64 * 1024  # so much is sent without waiting for the rest of the request
 FALLBACK_S = 0.25  # as RFC 8305: then the next address is tried beside the first
 
 
 class Socket(asyncio.Protocol, httpcore.AsyncNetworkStream):
-    """One connection. Reads and writes have no limits of their own: the caller's cancel scope bounds them."""
+    """One connection. Reads and writes have no limits of their own: the caller's cancel scope bounds them.
+
+    httpcore writes a request's head and its body apart and then reads. What it writes is held until then, so
+    that both go out at once: one system call, and one wake-up of the server, in place of two.
+    """
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
         self._parts: list[bytes] = []
         self._held_bytes = 0
+        self._unsent: list[bytes] = []
+        self._unsent_bytes = 0
         self._paused = False
         self._ended = False
         self._error: Exception | None = None
@@ -66,6 +73,7 @@ class Socket(asyncio.Protocol, httpcore.AsyncNetworkStream):
 
         This can be more than `max_bytes`: splitting it again would only cost time.
         """
+        self._send()
         if not self._parts and not self._ended:
             self._reader = asyncio.get_running_loop().create_future()
             try:
@@ -85,10 +93,25 @@ class Socket(asyncio.Protocol, httpcore.AsyncNetworkStream):
         return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002 - see the class
-        """Send `buffer`, which is in memory already, without waiting for the peer to take it."""
+        """Send `buffer`, which is in memory already, with the next read at the latest.
+
+        Nobody waits for the peer to take it.
+        """
         if self._transport is None or self._ended:
             raise httpcore.WriteError("The connection is closed")
-        self._transport.write(buffer)
+        self._unsent.append(buffer)
+        self._unsent_bytes += len(buffer)
+        if self._unsent_bytes >= SEND_BYTES:
+            self._send()
+
+    def _send(self) -> None:
+        if not self._unsent:
+            return
+        data = self._unsent[0] if len(self._unsent) == 1 else b"".join(self._unsent)
+        self._unsent.clear()
+        self._unsent_bytes = 0
+        if self._transport is not None and not self._ended:  # else the read finds why
+            self._transport.write(data)
 
     async def start_tls(
         self,
