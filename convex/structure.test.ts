@@ -174,6 +174,31 @@ describe("tasks that come after others", () => {
   });
 });
 
+test("a task of an earlier call is known by the name that its edge gives it", async () => {
+  const [a, b] = await submit({ ref: "a" }, {});
+  const called = (ref: string, on = a!) => ({ on, ref });
+  const [c] = await submit({ after: [called("first"), { on: b! }] });
+  const { after: edges } = await at.t.query(api.tasks.links, { key: KEYS.submit, task: c! });
+  expect(edges.map(({ task, ref }) => [task, ref])).toEqual([
+    [a, "first"],
+    [b, null],
+  ]);
+  const answers = await answersTo([
+    { ref: "a" },
+    { after: [{ on: "#a", ref: "x" }] },
+    { after: [called("x"), called("x", b)] },
+    { after: [{ on: "#a" }, called("a")] },
+    { after: [called("no name")] },
+  ]);
+  expect(answers.map((answer) => (answer.ok ? null : answer.message))).toEqual([
+    null,
+    "after[0].ref: #a is its name already; give one with an id alone.",
+    'after[1].ref: "x" is given twice.',
+    'after[1].ref: "a" is given twice.',
+    expect.stringContaining("after[0].ref"),
+  ]);
+});
+
 describe("when a dependency does not succeed", () => {
   test.each<[OnFailure, TaskStatus]>([
     ["fail", "failed"],

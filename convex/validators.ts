@@ -136,6 +136,7 @@ export type AfterMode = Infer<typeof vAfterMode>;
 export const vAfter = v.object({
   on: v.string(), // a task, or #NAME for the one of the same call whose ref is NAME
   onFailure: v.optional(vOnFailure), // default: fail
+  ref: v.optional(v.string()), // with a task's id: what the one that waits knows it by, as if it had come in the same call
 });
 export type After = Infer<typeof vAfter>;
 

@@ -23,6 +23,7 @@ from worker import (
     model_limits,
     models,
     schedules,
+    submits,
     triggers,
     upkeep,
 )
@@ -38,6 +39,7 @@ CLIENT = (  # where the client's calls stand
     limits,
     model_limits,
     schedules,
+    submits,
     triggers,
     upkeep,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 
@@ -13,28 +13,28 @@ from pydantic import Field, SecretStr
 
 from worker.approvals import Approvals
 from worker.backend import Backend, Json, retry
-from worker.budgets import Budgets, TaskBudget
+from worker.budgets import Budgets
 from worker.bulk import Bulk
 from worker.collecting import Batch as Batch  # noqa: PLC0414 - who submits takes them from here
 from worker.collecting import Debounce as Debounce  # noqa: PLC0414
 from worker.endpoints import Endpoints, Executor
-from worker.errors import PayloadTooLarge, function_error
+from worker.errors import function_error
 from worker.forks import Forks
-from worker.groups import After, Groups, OnComplete
+from worker.groups import Groups
 from worker.limits import Limits
 from worker.model_limits import Models
 from worker.models import Chunk, LlmSpec, Progress, RunError, RunKind, TaskStatus, Usage, WaitsOn, Wire
 from worker.models import RetryPolicy as RetryPolicy  # noqa: PLC0414 - who submits takes it from here
 from worker.paging import pages
 from worker.schedules import Schedules
+from worker.specs import Submitted as Submitted  # noqa: PLC0414
+from worker.specs import TaskSpec as TaskSpec  # noqa: PLC0414
+from worker.submits import Submits
 from worker.triggers import Triggers
 from worker.upkeep import Upkeep
 from worker.why import Backlog, Why
 
 ENDED: frozenset[TaskStatus] = frozenset({"succeeded", "failed", "cancelled", "skipped"})
-SUBMIT_PAGE = 200  # tasks in a call, as the control plane bounds it
-SUBMIT_BYTES = 4 * 1024 * 1024  # of inputs in a call, a quarter of what a mutation's arguments may hold
-MAX_INPUT_BYTES = 8 * 1024 * 1024  # of one task; a larger one than a page goes alone
 _CALL_S = 10.0  # for one attempt
 _WATCH_S = 30.0  # how long a look lasts before it is renewed
 _SHORTEST_PAUSE_S = 0.15  # between two looks at a stream: text is on the screen well within a second
@@ -44,54 +44,6 @@ _FULL_PAGE = 64  # chunks in an answer: there are more
 
 class _Call(Protocol):
     def __call__(self, path: str, args: dict[str, Json], *, timeout: float) -> Awaitable[Json]: ...
-
-
-class TaskSpec(Wire):
-    """A task to submit, for an agent or for any that has a capability. `input` is JSON text.
-
-    Without a `dedup_key` each call makes a new task; with one it names the task that was submitted with it,
-    as long as that is kept, or for its `dedup_for_ms`.
-
-    It runs on a worker that carries all its `labels`, preferably on the one that ran a task with the same
-    `sticky` text last, and counts against the limits of its queue, agent, tenant and `key`. It fails if it
-    has not begun or ended within the times given, from its submission. It spends from the budgets of its
-    tenant, `stack` and agent, of what has spawned it, and from its own.
-    """
-
-    agent: str | None = None
-    capability: str | None = None
-    input: str
-    queue: str | None = None
-    tenant: str | None = None
-    priority: float | None = None
-    dedup_key: str | None = None
-    dedup_for_ms: float | None = None
-    delay_ms: float | None = None
-    run_at: float | None = None
-    timeout_ms: float | None = None
-    retry: RetryPolicy | None = None
-    start_within_ms: float | None = None
-    end_within_ms: float | None = None
-    labels: list[str] | None = None
-    key: str | None = None
-    debounce: Debounce | None = None
-    batch: Batch | None = None
-    ref: str | None = None
-    after: list[After] | None = None
-    after_mode: Literal["all", "any"] | None = None
-    group: str | None = None
-    on_complete: OnComplete | None = None
-    sticky: str | None = None
-    traceparent: str | None = None
-    stack: str | None = None
-    budget: TaskBudget | None = None
-
-
-class Submitted(Wire):
-    """A task that is now durable; `duplicate` if its dedup key had been used before."""
-
-    task: str
-    duplicate: bool
 
 
 class TaskView(Wire):
@@ -239,7 +191,7 @@ class StreamUpdate(Wire):
     chunks: list[Chunk] = Field(default_factory=list)
 
 
-class Client(Bulk, Forks, Groups, Schedules, Triggers, Endpoints, Upkeep):
+class Client(Submits, Bulk, Forks, Groups, Schedules, Triggers, Endpoints, Upkeep):
     """`tasks:*`, `groups:*`, `schedules:*`, `runs:*` and `agents:*` of one deployment.
 
     It calls with a submit or operator key; with a viewer key it can only look.
@@ -277,48 +229,6 @@ class Client(Bulk, Forks, Groups, Schedules, Triggers, Endpoints, Upkeep):
     ) -> None:
         """Close its connections."""
         await self._backend.aclose()
-
-    async def submit(self, spec: TaskSpec) -> Submitted:
-        """Submit one task; it is durable when this returns.
-
-        Raises:
-            FunctionFailed: It was refused, for example `UnknownAgent` or `PayloadTooLarge`.
-        """
-        (answer,) = await self.submit_many([spec])
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    async def submit_many(self, specs: Iterable[TaskSpec]) -> list[Submitted | Exception]:
-        """Submit tasks page by page and return for each, in order, what became of it.
-
-        When a page cannot be delivered in time the error is raised, and the pages before it stand: with
-        dedup keys of their own the same tasks can be submitted again.
-        """
-        return [answer async for answer in self.submit_each(specs)]
-
-    async def submit_each(self, specs: Iterable[TaskSpec]) -> AsyncIterator[Submitted | Exception]:
-        """Submit tasks page by page as they are drawn, and yield for each, in order, what became of it.
-
-        A page is repeated while its answer is lost, and no repeat makes a task twice.
-        """
-        for page in _pages(_with_dedup_key(spec) for spec in specs):
-            refusals = [_too_large(spec) for spec in page]
-            tasks = [
-                spec.model_dump(by_alias=True, exclude_none=True)
-                for spec, refusal in zip(page, refusals, strict=True)
-                if refusal is None
-            ]
-            answers = iter(await self._mutation("tasks:submit", {"tasks": tasks}) if tasks else [])
-            for refusal in refusals:
-                if refusal is not None:
-                    yield refusal
-                    continue
-                answer = next(answers)
-                if answer["ok"]:
-                    yield Submitted.model_validate(answer)
-                else:
-                    yield function_error(answer["code"], answer["message"])
 
     async def get(self, task: str) -> TaskView | None:
         """Return a task with its output, or None if there is none."""
@@ -567,32 +477,3 @@ def _as_given(spec: AgentSpec) -> dict[str, Any]:
     if spec.executor is not None:
         agent["executor"] = spec.executor.model_dump(by_alias=True, exclude_none=True)
     return agent
-
-
-def _with_dedup_key(spec: TaskSpec) -> TaskSpec:
-    # A lost answer is asked for again: without a key of its own the second try would make a second task.
-    return (
-        spec if spec.dedup_key is not None else spec.model_copy(update={"dedup_key": f"call-{uuid.uuid4()}"})
-    )
-
-
-def _too_large(spec: TaskSpec) -> PayloadTooLarge | None:
-    # Before it is sent: the control plane says the same, after the megabytes.
-    if len(spec.input) <= MAX_INPUT_BYTES // 4 or (size := len(spec.input.encode())) <= MAX_INPUT_BYTES:
-        return None
-    return PayloadTooLarge(
-        f"input: {size} bytes; at most {MAX_INPUT_BYTES} are kept. Store it elsewhere and pass a reference."
-    )
-
-
-def _pages(specs: Iterable[TaskSpec]) -> Iterator[list[TaskSpec]]:
-    page: list[TaskSpec] = []
-    size = 0
-    for spec in specs:
-        if page and (len(page) == SUBMIT_PAGE or size + len(spec.input) > SUBMIT_BYTES):
-            yield page
-            page, size = [], 0
-        page.append(spec)
-        size += len(spec.input)
-    if page:
-        yield page

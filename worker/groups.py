@@ -13,11 +13,12 @@ class After(Wire):
     """A task that another one waits for: its id, or `#NAME` for the one of the same call whose ref is NAME.
 
     `on_failure` says what becomes of the one that waits when it does not succeed: it fails (the default), is
-    skipped, or runs all the same.
+    skipped, or runs all the same. `ref` is what the one that waits knows it by, if `on` is an id.
     """
 
     on: str
     on_failure: Literal["fail", "skip", "run"] | None = None
+    ref: str | None = None
 
 
 class FollowUp(Wire):

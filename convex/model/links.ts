@@ -60,13 +60,19 @@ export async function checkLinks(
     throw refuse("invalid_argument", `after: ${after.length} tasks given, at most ${MAX_AFTER}.`);
   }
   const edges: Edge[] = [];
-  for (const [i, { on, onFailure = "fail" }] of after.entries()) {
+  for (const [i, { on, onFailure = "fail", ref: called }] of after.entries()) {
     const field = `after[${i}].on`;
-    const name = on.startsWith("#") ? on.slice(1) : null;
-    const task = await followed.read(name === null ? idOf(ctx, field, on) : taken(field, name, given(name)));
+    const inCall = on.startsWith("#") ? on.slice(1) : null;
+    const name = nameOf(`after[${i}].ref`, inCall, called);
+    const task = await followed.read(
+      inCall === null ? idOf(ctx, field, on) : taken(field, inCall, given(inCall)),
+    );
     if (task === null) throw refuse("not_found", `${field}: no task ${JSON.stringify(on.slice(0, 80))}.`);
     if (edges.some((edge) => edge.on._id === task._id)) {
       throw refuse("invalid_argument", `${field}: ${on} is given twice.`);
+    }
+    if (name !== null && edges.some((edge) => edge.ref === name)) {
+      throw refuse("invalid_argument", `after[${i}].ref: ${JSON.stringify(name)} is given twice.`);
     }
     if (task.tenant !== tenant) {
       throw refuse("forbidden", `${field}: ${on} belongs to the tenant ${task.tenant}, not ${tenant}.`);
@@ -82,6 +88,13 @@ export async function checkLinks(
     group: group === undefined ? null : await openGroup(ctx, group, { tenant, queue }),
     onComplete: onComplete ?? null,
   };
+}
+
+/** What a task knows one that it waits for by: its ref in this call, or what an edge by id says. */
+function nameOf(field: string, inCall: string | null, called: string | undefined): string | null {
+  if (called === undefined) return inCall;
+  if (inCall === null) return checkName(field, called);
+  throw refuse("invalid_argument", `${field}: #${inCall} is its name already; give one with an id alone.`);
 }
 
 function idOf(ctx: MutationCtx, field: string, text: string): Id<"tasks"> {

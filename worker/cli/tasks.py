@@ -25,6 +25,7 @@ from worker.cli.common import (
     with_json,
 )
 from worker.cli.each import submit_lines
+from worker.cli.graph import submit_graph
 from worker.cli.model_limits import call_lines
 from worker.cli.reading import Reading, StartsOver
 from worker.client import ENDED, RetryPolicy, StreamUpdate, TaskSpec, TaskView
@@ -42,7 +43,7 @@ def add_to(commands: Commands) -> None:
     submit = add_command(
         commands, "submit", "submit a task and print its id; with --follow, wait for its end"
     )
-    who = submit.add_mutually_exclusive_group(required=True)
+    who = submit.add_mutually_exclusive_group()
     who.add_argument("agent", nargs="?", metavar="AGENT", help="one that `signalbox agents list` shows")
     who.add_argument("--capability", metavar="NAME", help="any agent that has it, instead of AGENT")
     submit.add_argument(
@@ -52,6 +53,13 @@ def add_to(commands: Commands) -> None:
         "--each",
         metavar="FILE",
         help="a task for each line of JSON in FILE, or in standard input for -; prints how many",
+    )
+    submit.add_argument(
+        "--graph",
+        metavar="FILE",
+        help="tasks that wait for each other, each a line of JSON in FILE, or in standard input for -, as in "
+        '{"ref": "b", "agent": "writer", "input": 1, "after": [{"on": "#a"}]}; at most 10,000. The options '
+        "hold for lines that say nothing else; with --dedup-key the same file can be given again",
     )
     submit.add_argument("--queue", metavar="NAME", help="whose workers do it; default: default")
     submit.add_argument("--tenant", metavar="NAME", help="for whom it is done; default: default")
@@ -199,8 +207,14 @@ def _ms(seconds: float | None) -> float | None:
 async def _submit(arguments: argparse.Namespace) -> int:
     if arguments.each is not None and (arguments.follow or arguments.input != "null"):
         raise SettingsError("--each brings the inputs and many tasks: it goes without --input and --follow")
+    if arguments.graph is not None and (arguments.each is not None or arguments.follow):
+        raise SettingsError("--graph brings many tasks: it goes without --each and --follow")
+    if arguments.graph is None and arguments.agent is None and arguments.capability is None:
+        raise SettingsError("who is to do it? give AGENT or --capability")
     spec = await anyio.to_thread.run_sync(spec_of, arguments)
     async with client() as control:
+        if arguments.graph is not None:
+            return await submit_graph(control, arguments.graph, spec, as_json=arguments.json)
         if arguments.each is not None:
             return await submit_lines(control, arguments.each, spec, as_json=arguments.json)
         submitted = await control.submit(spec)
