@@ -231,6 +231,28 @@ async def test_a_closed_port_and_a_cut_connection_have_different_names() -> None
             await backend.query("a:b", {}, timeout=2)
 
 
+async def test_a_call_goes_through_the_environments_proxy_and_to_loopback_without_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[bytes] = []
+
+    async def answering(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        asked.append(head.split(b"\r\n", 1)[0])
+        body = answer(7).content
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+        await writer.drain()
+
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    async with server(answering) as url:
+        monkeypatch.setenv("http_proxy", url)
+        for deployment in ("http://convex.example", url):
+            async with Backend(deployment) as backend:
+                assert await backend.query("a:b", {}, timeout=5) == 7
+    assert asked == [b"POST http://convex.example/api/query HTTP/1.1", b"POST /api/query HTTP/1.1"]
+
+
 class Clock:
     """Seconds that pass only by sleeping."""
 

@@ -140,13 +140,26 @@ def _shown(body: bytes) -> str:
     return body[:_SHOWN].decode("utf-8", "replace")
 
 
-def _transport_to(url: str) -> httpx.AsyncBaseTransport | None:
-    """Return our own transport, or None for httpx's where a proxy of the environment stands between."""
+def _transport_to(url: str) -> httpx.AsyncBaseTransport:
+    """Return our own transport, or httpx's where a proxy of the environment stands between."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     if parts.scheme in getproxies() and not _is_loopback(host) and not proxy_bypass(host):
-        return None
+        return _ThroughProxy()
     return StreamTransport(httpx.URL(url))
+
+
+class _ThroughProxy(httpx.AsyncBaseTransport):
+    """httpx's client, which finds the proxy itself."""
+
+    def __init__(self) -> None:
+        self._client = httpx.AsyncClient(follow_redirects=False)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return await self._client.send(request, stream=True)
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
 
 
 def _is_loopback(host: str) -> bool:
@@ -157,7 +170,10 @@ def _is_loopback(host: str) -> bool:
 
 
 class Backend:
-    """One Convex deployment over a keep-alive HTTP client of its own.
+    """One Convex deployment over keep-alive connections of its own.
+
+    Requests go straight to the transport: what httpx's client adds (redirects, cookies, authentication, the
+    joining of addresses) is a third of a call's processor time, 0.35 of 1.06 ms, and none of it is needed.
 
     Args:
         url: The deployment's address.
@@ -173,29 +189,26 @@ class Backend:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.url = url.rstrip("/")
-        headers = {"content-type": "application/json"}
-        if admin_key is not None:
-            headers["authorization"] = f"Convex {admin_key.get_secret_value()}"
-        self._client = httpx.AsyncClient(
-            base_url=self.url,
-            headers=headers,
-            transport=transport or _transport_to(self.url),
-            follow_redirects=False,
+        self._headers = httpx.Headers(
+            {"content-type": "application/json", "accept-encoding": "gzip, deflate"}
         )
+        if admin_key is not None:
+            self._headers["authorization"] = f"Convex {admin_key.get_secret_value()}"
+        self._transport = transport or _transport_to(self.url)
 
     async def __aenter__(self) -> Self:
-        """Return the backend; its client is closed at the end of the block."""
+        """Return the backend; its connections are closed at the end of the block."""
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the client."""
+        """Close every connection."""
         await self.aclose()
 
     async def aclose(self) -> None:
         """Close every connection."""
-        await self._client.aclose()
+        await self._transport.aclose()
 
     async def query(self, path: str, args: dict[str, Json], *, timeout: float) -> Json:
         """Return the value of a query, within `timeout` seconds in all."""
@@ -212,12 +225,22 @@ class Backend:
         args: dict[str, Json],
         timeout: float,
     ) -> Json:
-        content = encode_call(path, args)
-        limits = httpx.Timeout(timeout, connect=min(timeout, _CONNECT_S))
+        limits = httpx.Timeout(timeout, connect=min(timeout, _CONNECT_S)).as_dict()
+        request = httpx.Request(
+            "POST",
+            self.url + endpoint,
+            headers=self._headers,
+            content=encode_call(path, args),
+            extensions={"timeout": limits},
+        )
         try:
             # httpx bounds each read; only the scope bounds an answer that trickles in byte by byte.
             with anyio.fail_after(timeout):
-                response = await self._client.post(endpoint, content=content, timeout=limits)
+                response = await self._transport.handle_async_request(request)
+                try:
+                    body = await response.aread()
+                finally:
+                    await response.aclose()
         except (TimeoutError, httpx.TimeoutException):
             raise BackendTimeout(f"No answer from {self.url} within {timeout:.3g} s") from None
         except httpx.ConnectError as error:
@@ -228,7 +251,7 @@ class Backend:
             ) from None
         except httpx.HTTPError as error:  # a redirect loop or a body that does not decode
             raise ProtocolError(f"Not an answer of Convex: {error}") from None
-        return interpret(response.status_code, response.content, response.headers)
+        return interpret(response.status_code, body, response.headers)
 
 
 @dataclass(frozen=True, slots=True)
