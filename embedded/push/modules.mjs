@@ -37,10 +37,11 @@ export function parsePush({
   functions = "convex/",
   dryRun = false,
 }) {
-  if (!isObject(appDefinition) || !Array.isArray(appDefinition.changedModules)) {
+  const { functions: all, changedModules = all } = isObject(appDefinition) ? appDefinition : {}; // the CLI up to 1.31.5 says `functions`
+  if (!Array.isArray(changedModules)) {
     throw new HttpError(400, "BadJsonBody", "A push needs an 'appDefinition' with 'changedModules'");
   }
-  const { definition, dependencies = [], schema, changedModules, unchangedModuleHashes = [] } = appDefinition;
+  const { definition, dependencies = [], schema, unchangedModuleHashes = [] } = appDefinition;
   const [component] = [
     ...dependencies,
     ...componentDefinitions.map((/** @type {any} */ one) => one?.definitionPath),

@@ -211,6 +211,17 @@ describe("two pushes at once", () => {
   });
 });
 
+test("a push of the CLI up to 1.31.5, which calls its modules functions, is served", async () => {
+  const body = pushOf({ "words.js": answering("old") });
+  const functions = body.appDefinition.changedModules;
+  const renamed = { functions, changedModules: undefined, unchangedModuleHashes: undefined };
+  const old = { ...body, appDefinition: { ...body.appDefinition, ...renamed } };
+  const started = await post("/api/deploy2/start_push", old);
+  expect(started.status).toBe(200);
+  expect(await finish(started.body)).toMatchObject({ status: 200 });
+  expect(await client().query("words:word", {})).toBe("old");
+});
+
 describe("a body that is no push", () => {
   test.each([
     ["a path out of the folder", "../evil.js"],
