@@ -126,7 +126,7 @@ test("tasks that come next are all taken, or the run has failed", async () => {
 test("a callback holds as many items as a sync", async () => {
   const chunks = Array.from({ length: MAX_SYNC_ITEMS }, (_, seq) => ({ seq, text: "a" }));
   expect(await call({ chunks })).toMatchObject({ ok: true });
-  const more = { chunks: [...chunks, { seq: MAX_SYNC_ITEMS, text: "a" }] };
+  const more = { chunks, progress: { done: 1 } };
   await expect(call(more)).rejects.toThrow(`at most ${MAX_SYNC_ITEMS}`);
   const answer = { kind: "report" as const, report: readReport({ ...more, ...DONE }) as Report };
   await at.t.mutation(internal.push.settle, { run, answer }); // as an answer it fails the run, for nobody sends it again
@@ -213,9 +213,24 @@ test("what was seen of models counts once, also of a run that has ended, and non
     "models: failures of groq/fast is -1; 0 to 1000000000000 is meant.",
   );
   await expect(call({ models: [{ ...SEEN, model: " " }] })).rejects.toThrow("is not a model's name");
-  const most = Array.from({ length: MAX_SYNC_ITEMS + 1 }, () => SEEN);
-  await expect(call({ models: most })).rejects.toThrow(`at most ${MAX_SYNC_ITEMS}`);
+  const most = Array.from({ length: MAX_SYNC_ITEMS }, () => SEEN);
+  await expect(call({ models: most, progress: { done: 1 } })).rejects.toThrow(`at most ${MAX_SYNC_ITEMS}`);
   expect(await call({ models: [{ ...HOT, coolMs: 1e12 }] })).toMatchObject(OVER);
   await at.pass();
   expect((await modelView())!.coolMs).toBeLessThanOrEqual(24 * 3_600_000);
 });
+
+test.each([
+  [{ usage: { model: null, calls: -1, inputTokens: 0, outputTokens: 0 } }, "usage.calls: -1"],
+  [{ usage: { model: null, calls: 0, inputTokens: 1.5, outputTokens: 0 } }, "usage.inputTokens: 1.5"],
+  [{ chunks: [{ seq: Infinity, text: "a" }] }, "chunks.seq: Infinity"],
+  [{ progress: { done: Infinity } }, "progress.done: Infinity"],
+] as [object, string][])(
+  "a number that is none is refused, and nothing of it kept: %j",
+  async (more, line) => {
+    await expect(call({ ...DONE, ...more })).rejects.toThrow(line);
+    const answer = { kind: "report" as const, report: readReport({ ...DONE, ...more }) as Report };
+    await at.t.mutation(internal.push.settle, { run, answer });
+    expect((await at.task(task)).error).toMatchObject({ code: "endpoint_bad_answer" });
+  },
+);

@@ -51,7 +51,16 @@ export const deliver = internalAction({
     });
     const sent = { url, method: "POST" as const, id: run, body, secretVariable, timeoutMs };
     const answer = answerOf(await call({ ...sent, maxBytes: MAX_ANSWER_BYTES }), Date.now());
-    await persistently(() => ctx.runMutation(internal.push.settle, { run, answer }));
+    try {
+      await persistently(() => ctx.runMutation(internal.push.settle, { run, answer }));
+    } catch (error) {
+      // Nobody else knows of the answer: the run must not wait for it until its time is over.
+      console.error(`run ${run}: the endpoint's answer cannot be kept: ${String(error)}`);
+      const message = "the endpoint's answer cannot be kept; the deployment's log says why";
+      const failed = { kind: "failed" as const, error: { code: "endpoint_bad_answer", message } };
+      const given = { run, answer: { ...failed, retryable: true } };
+      await persistently(() => ctx.runMutation(internal.push.settle, given));
+    }
     return null;
   },
 });

@@ -75,6 +75,7 @@ import type * as model_loops from "../model/loops.js";
 import type * as model_modelReports from "../model/modelReports.js";
 import type * as model_models from "../model/models.js";
 import type * as model_nonces from "../model/nonces.js";
+import type * as model_numbers from "../model/numbers.js";
 import type * as model_outputs from "../model/outputs.js";
 import type * as model_owned from "../model/owned.js";
 import type * as model_periods from "../model/periods.js";
@@ -206,6 +207,7 @@ declare const fullApi: ApiFromModules<{
   "model/modelReports": typeof model_modelReports;
   "model/models": typeof model_models;
   "model/nonces": typeof model_nonces;
+  "model/numbers": typeof model_numbers;
   "model/outputs": typeof model_outputs;
   "model/owned": typeof model_owned;
   "model/periods": typeof model_periods;

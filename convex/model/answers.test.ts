@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { MAX_HEALTH_BYTES, MAX_RETRY_AFTER_MS } from "../constants";
+import { MAX_HEALTH_BYTES, MAX_RETRY_AFTER_MS, MAX_SYNC_ITEMS } from "../constants";
 import { answerOf, readReport, retryAfterMs, toldIn } from "./answers";
 
 const NOW = Date.UTC(2026, 0, 1);
@@ -133,4 +133,27 @@ test("other code is no failure, and any other conflict is", () => {
     retryable: false,
     error: { code: "mine" },
   });
+});
+
+test.each([
+  [{ outcome: { kind: "failed", error: { code: "a\ud800", message: "" } } }, "surrogate"],
+  [{ chunks: [{ seq: 0, text: "\udc00" }] }, "surrogate"],
+  [
+    { chunks: Array.from({ length: MAX_SYNC_ITEMS + 1 }, (_, seq) => ({ seq, text: "" })) },
+    "chunks: 257 items, at most 256",
+  ],
+  [
+    { outcome: { kind: "failed", error: { code: "a", message: "" }, redo: Array(257).fill("k") } },
+    "redo: 257 items",
+  ],
+])("what no function can be given is refused in one line: %#", (report, line) => {
+  expect(readReport(report)).toContain(line);
+});
+
+test("texts of whole pairs and lists of as many as may be are taken", () => {
+  const redo = Array<string>(MAX_SYNC_ITEMS).fill("\u{1F600}");
+  const outcome = { kind: "failed", error: { code: "a", message: "\u{1F600}" }, redo };
+  expect(readReport({ outcome })).toMatchObject({ outcome: { redo } });
+  expect(toldIn(JSON.stringify({ runs: Array(8_000).fill("r") }))).toBeTypeOf("object");
+  expect(toldIn(JSON.stringify({ runs: Array(8_001).fill("r") }))).toContain("runs: 8001 items");
 });

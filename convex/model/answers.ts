@@ -1,7 +1,7 @@
 /** What an endpoint says, in an answer or a callback, in the control plane's terms. Pure. */
 import { parse, validate } from "convex-helpers/validators";
 import { v, type Infer } from "convex/values";
-import { BUSY_ENDPOINT_MS, MAX_HEALTH_BYTES, MAX_RETRY_AFTER_MS } from "../constants";
+import { BUSY_ENDPOINT_MS, MAX_HEALTH_BYTES, MAX_RETRY_AFTER_MS, MAX_SYNC_ITEMS } from "../constants";
 import { vSpending } from "../budget.validators";
 import { vCallReport, vModelReport } from "../model.validators";
 import { vVersion } from "../version.validators";
@@ -127,6 +127,10 @@ export function readReport(value: unknown): Report | string {
   }
   const given = parse(vGiven, value);
   const { next = [], outcome = null } = given;
+  const redo = outcome?.kind === "failed" ? outcome.redo : undefined;
+  const { chunks, steps, calls, models } = given;
+  const flaw = unfit(given, { chunks, steps, calls, models, next, redo }, MAX_SYNC_ITEMS);
+  if (flaw !== null) return flaw;
   if (next.length > 0 && outcome?.kind !== "succeeded") {
     return "next: tasks come next when a run has succeeded; while it goes on, ask for them (spawn)";
   }
@@ -211,7 +215,9 @@ function resultOf(text: string | null): Answer {
     const error = fault("endpoint_answer_too_large", "the endpoint's answer is too large");
     return { kind: "failed", error, retryable: true };
   }
-  const report = readReport(jsonOf(text));
+  const value = jsonOf(text);
+  const isObject = typeof value === "object" && value !== null && !Array.isArray(value);
+  const report = isObject ? readReport(value) : "it is no JSON object";
   if (typeof report !== "string" && report.outcome !== null) return { kind: "report", report };
   const why = typeof report === "string" ? report : "it has no outcome";
   return {
@@ -227,6 +233,8 @@ function faultIn(text: string | null, status: number): Fault {
   if (validate(vRefusal, value, { allowUnknownFields: true })) return parse(vRefusal, value).error;
   return fault(`endpoint_http_${status}`, `the endpoint answered ${status}`);
 }
+
+const MAX_LIST_ITEMS = 8_000; // of one list: an array of Convex holds 8,192
 
 const vSilent = v.array(vSilence.extend({ run: v.string() }));
 const vOffered = v.array(vAgentOffer.pick("name", "version", "code"));
@@ -260,8 +268,33 @@ export function toldIn(text: string | null): Told | string {
   } catch (error) {
     return `the answer to a check: ${error instanceof Error ? error.message.slice(0, 250) : "malformed"}`;
   }
-  const { runs = null, silent = [], agents = [], forks = false } = parse(vHealth, given);
+  const told = parse(vHealth, given);
+  const { runs = null, silent = [], agents = [], forks = false } = told;
+  const flaw = unfit(told, { runs: runs ?? [], silent, agents }, MAX_LIST_ITEMS);
+  if (flaw !== null) return `the answer to a check: ${flaw}`;
   return { runs, silent, agents, forks };
+}
+
+/**
+ * Why what was read cannot be given to a function, which then could not even say that it refuses it; null when it can.
+ *
+ * @param value - all of it
+ * @param lists - of it, by their fields
+ */
+export function unfit(
+  value: unknown,
+  lists: Record<string, readonly unknown[] | undefined>,
+  most: number = MAX_LIST_ITEMS,
+): string | null {
+  for (const [field, list = []] of Object.entries(lists))
+    if (list.length > most) return `${field}: ${list.length} items, at most ${most}`;
+  return isText(value) ? null : "a text in it holds half of a surrogate pair, and is no Unicode";
+}
+
+/** Whether every text in a value is Unicode. */
+function isText(value: unknown): boolean {
+  if (typeof value === "string") return !/\p{Surrogate}/u.test(value);
+  return typeof value !== "object" || value === null || Object.values(value).every(isText);
 }
 
 function jsonOf(text: string): unknown {

@@ -6,6 +6,7 @@ import type { MutationCtx, QueryCtx } from "../_generated/server";
 import { refuse } from "../errors";
 import type { ModelStanding } from "../model.validators";
 import { vTaskSpec } from "../validators";
+import { unfit } from "./answers";
 import { upstream } from "./deps";
 import { rootOf } from "./forks";
 import { statesFor } from "./models";
@@ -40,14 +41,19 @@ export function readAsked(
   value: unknown,
 ): { kind: "question"; question: Question } | { kind: "demand"; demand: Demand } | string {
   const unknown = { allowUnknownFields: true };
-  if (validate(vQuestion, value, unknown)) return { kind: "question", question: parse(vQuestion, value) };
+  if (validate(vQuestion, value, unknown)) {
+    const question = parse(vQuestion, value);
+    const tasks = question.ask === "gathered" ? question.tasks : [];
+    return unfit(question, { tasks }) ?? { kind: "question", question };
+  }
   try {
     validate(vDemand, value, { ...unknown, throw: true });
   } catch (error) {
     const why = error instanceof Error ? error.message.slice(0, 300) : "malformed";
     return `ask: expected steps, upstream, gathered, models, spawn, emit or output with its fields: ${why}`;
   }
-  return { kind: "demand", demand: parse(vDemand, value) };
+  const demand = parse(vDemand, value);
+  return unfit(demand, { tasks: demand.ask === "spawn" ? demand.tasks : [] }) ?? { kind: "demand", demand };
 }
 
 /** @returns what `worker:steps`, `upstream` and `gathered` return; how models stand, as with a run */

@@ -180,7 +180,7 @@ function endingOf(answer: Exclude<Answer, { kind: "taken" | "report" }>): Ending
 async function keepPlayer(ctx: MutationCtx, run: Run, playedBy: Report["playedBy"]): Promise<void> {
   const task = await ctx.db.get("tasks", run.task);
   if (playedBy === null || task?.kind !== "python") return;
-  const { [task.agent]: pinned } = versionsOf([{ name: task.agent, ...playedBy }]);
+  const { playedBy: pinned } = versionsOf([{ name: "playedBy", ...playedBy }]);
   const wanted = versionOf(task);
   if (wanted !== undefined && wanted !== pinned!.version) {
     const what = `the task began with the version ${short(wanted)}, and ${short(pinned!.version)} has played it`;

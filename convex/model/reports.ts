@@ -19,6 +19,7 @@ import { keepSpending, tellSpending } from "./budget.work";
 import { record } from "./events";
 import { wakeIfStarved } from "./loops";
 import { checkModelName, checkModelReport, keepCalls, reportLater } from "./models";
+import { checkNumbers } from "./numbers";
 import { keepProgress } from "./progress";
 import { Room } from "./room";
 import { accept, end, isLive } from "./runs";
@@ -283,6 +284,7 @@ export function checkReports(said: Reports, beside = 0): void {
     checkModelReport(report);
     size += report.error?.message.length ?? 0;
   }
+  checkNumbers(said);
   if (size > MAX_SYNC_BYTES) {
     throw refuse(
       "payload_too_large",
