@@ -149,10 +149,19 @@ describe("on a page", () => {
   });
 
   test("a click that is refused shows at once what it would have done, and takes it back", async () => {
-    const key = await stage.newKey("submit", { queues: ["mine"], label: "bound" });
+    const key = await stage.newKey("submit", { label: "sees it" });
+    const bound = await stage.newKey("submit", { queues: ["mine"], label: "bound" });
     const task = await stage.submit({ queue: "theirs" });
     await using visitor = await open(`/tasks/${task}`, { key });
     const { page } = visitor;
+    // A key that may not act on a task does not see it either: the page's own sees it, and what it does arrives with the other.
+    await page.routeWebSocket(/./, (socket) => {
+      const host = socket.connectToServer();
+      socket.onMessage((text) =>
+        host.send(JSON.parse(text).type === "Mutation" ? text.replace(key, bound) : text),
+      );
+    });
+    await page.reload();
     const badge = page.locator(".heading .badge");
     await badge.getByText("pending").waitFor();
     await page.evaluate(() => {
