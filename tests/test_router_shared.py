@@ -101,9 +101,6 @@ async def test_an_endpoint_and_a_worker_keep_to_the_limits_together(tmp_path: Pa
             history = [event for task in tasks for event in await at.client.history(task)]
             by = {event.data["worker"] for event in history if event.type == "run_assigned"}
             assert by == {"push:there", "one"}
-            state = await state_of(at, "default/m")
-            assert state is not None
-            assert state.total.requests > 0
         finally:
             served.destroy()
 
