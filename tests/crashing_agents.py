@@ -24,8 +24,8 @@ async def echo(ctx: Context, value: Any) -> Any:
     return {"input": value, "pid": os.getpid(), "run": ctx.run}
 
 
-@agent("ask")
-async def ask(ctx: Context, value: Any) -> Any:
+@agent("ask_confirmed")
+async def ask_confirmed(ctx: Context, value: Any) -> Any:
     """Asks the model once its run is confirmed."""
     await ctx.confirmed()
     completion = await ctx.complete(value, model="m")

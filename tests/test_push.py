@@ -395,7 +395,7 @@ async def test_callbacks_count_only_when_signed_in_time_once_and_while_the_run_i
         assert (await http.post(letter["callbackUrl"], content=b"{}")).status_code == 401
         assert (await call({"chunks": [{"seq": "x"}]}))[0] == 400
         assert (await call({"chunks": [], "pad": "x" * 3_000_000}))[0] == 413
-        assert await call(chunk, "m2") == (200, {"stop": False})
+        assert await call(chunk, "m2") == (200, {"stop": False, "standing": None})
         assert (await call(chunk, "m2"))[1]["code"] == "replayed"
         assert (await at.task(task)).status == "running"
         assert [chunk.text for chunk in await at.client.tail(view.run or "")] == ["hello"]

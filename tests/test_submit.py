@@ -233,7 +233,7 @@ async def test_what_people_do_to_tasks_from_the_command_line(deployment: Deploym
         (["noop", "--batch", "k", "0", "1"], 1, "--batch: '0' is not a whole number"),
         (["noop", "--debounce-max", "1"], 1, "give that too"),
         (["noop", "--capability", "write"], 2, "not allowed with"),
-        ([], 1, "give AGENT or --capability"),
+        ([], 2, "give AGENT or --capability"),
     ],
 )
 def test_options_that_say_nothing_clear_are_refused(options: list[str], code: int, said: str) -> None:

@@ -199,7 +199,7 @@ async def test_whatever_the_process_does_the_run_has_an_outcome(
 async def test_models_and_confirmation_are_reached_through_the_worker() -> None:
     model = Model([TextDelta("Hello"), completion("Hello", TokenUsage(1, 2))])
     reporter = Reporter()
-    run = isolated("ask", "Hi", reporter, model)
+    run = isolated("ask_confirmed", "Hi", reporter, model)
 
     async def confirm() -> None:
         await reporter.hurried.wait()
@@ -213,7 +213,7 @@ async def test_models_and_confirmation_are_reached_through_the_worker() -> None:
 
 
 async def test_a_failed_model_call_keeps_its_meaning_across_the_pipe() -> None:
-    run = isolated("ask", "Hi", Reporter(), Model([RateLimited("later", retry_after_s=60)]))
+    run = isolated("ask_confirmed", "Hi", Reporter(), Model([RateLimited("later", retry_after_s=60)]))
     run.confirm()
     outcome = await outcome_of(run)
     assert failure(outcome) == ("rate_limited", True)

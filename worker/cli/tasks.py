@@ -109,7 +109,7 @@ def add_to(commands: Commands) -> None:
         action="store_true",
         help="print its text as it comes, then its output; exit with 1 if it does not succeed",
     )
-    submit.set_defaults(run=lambda a: anyio.run(_submit, a))
+    submit.set_defaults(run=lambda a: _checked_submit(submit, a))
     with_json(submit, "print JSON; with --follow, a line for each update")
 
     tail = add_command(
@@ -204,13 +204,17 @@ def _ms(seconds: float | None) -> float | None:
     return None if seconds is None else seconds * 1000
 
 
+def _checked_submit(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
+    if arguments.graph is None and arguments.agent is None and arguments.capability is None:
+        parser.error("who is to do it? give AGENT or --capability")
+    return anyio.run(_submit, arguments)
+
+
 async def _submit(arguments: argparse.Namespace) -> int:
     if arguments.each is not None and (arguments.follow or arguments.input != "null"):
         raise SettingsError("--each brings the inputs and many tasks: it goes without --input and --follow")
     if arguments.graph is not None and (arguments.each is not None or arguments.follow):
         raise SettingsError("--graph brings many tasks: it goes without --each and --follow")
-    if arguments.graph is None and arguments.agent is None and arguments.capability is None:
-        raise SettingsError("who is to do it? give AGENT or --capability")
     spec = await anyio.to_thread.run_sync(spec_of, arguments)
     async with client() as control:
         if arguments.graph is not None:
