@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from worker.cli.common import print_json
-from worker.client import Client, TaskSpec
+from worker.client import Client, Submitted, TaskSpec
 from worker.errors import FunctionFailed, TransportError
 
 
@@ -32,6 +32,23 @@ class Tally:
         else:
             print(f"line {line}: {message}", file=sys.stderr, flush=True)
 
+    def take(self, line: int, answer: Submitted | Exception, *, as_json: bool) -> None:
+        """Count what became of a line that was submitted."""
+        if isinstance(answer, Exception):
+            code = answer.code if isinstance(answer, FunctionFailed) else None
+            self.refuse(line, code, str(answer), as_json=as_json)
+            return
+        self.submitted += not answer.duplicate
+        self.duplicates += answer.duplicate
+        if as_json:
+            print_json({"line": line, **answer.model_dump(by_alias=True)})
+
+    def end(self, *, as_json: bool) -> int:
+        """Say how many lines became what; return the exit code."""
+        if not as_json:
+            print(f"submitted {self.submitted}, duplicates {self.duplicates}, refused {self.refused}")
+        return 1 if self.refused else 0
+
 
 async def submit_lines(control: Client, source: str, like: TaskSpec, *, as_json: bool) -> int:
     """Submit a task for each line of a file, or of standard input for `-`; return the exit code.
@@ -46,23 +63,13 @@ async def submit_lines(control: Client, source: str, like: TaskSpec, *, as_json:
     with _opened(source) as lines:
         try:
             async for answer in control.submit_each(_specs(lines, like, tally, as_json=as_json)):
-                line = tally.drawn.popleft()
-                if isinstance(answer, Exception):
-                    code = answer.code if isinstance(answer, FunctionFailed) else None
-                    tally.refuse(line, code, str(answer), as_json=as_json)
-                    continue
-                tally.submitted += not answer.duplicate
-                tally.duplicates += answer.duplicate
-                if as_json:
-                    print_json({"line": line, **answer.model_dump(by_alias=True)})
+                tally.take(tally.drawn.popleft(), answer, as_json=as_json)
         except TransportError as error:
             again = "" if like.dedup_key is None else "; the same command goes on from there"
             raise TransportError(
                 f"{error}; stopped at line {tally.drawn[0]}, {tally.submitted} submitted before it{again}"
             ) from error
-    if not as_json:
-        print(f"submitted {tally.submitted}, duplicates {tally.duplicates}, refused {tally.refused}")
-    return 1 if tally.refused else 0
+    return tally.end(as_json=as_json)
 
 
 def _opened(source: str) -> AbstractContextManager[Iterable[str]]:

@@ -11,10 +11,9 @@ from typing import Any
 import anyio
 from pydantic import ValidationError
 
-from worker.cli.common import print_json
 from worker.cli.each import Tally
 from worker.client import Client, TaskSpec
-from worker.errors import FunctionFailed, SettingsError, TransportError
+from worker.errors import SettingsError, TransportError
 
 _FIELDS = {field.alias or name for name, field in TaskSpec.model_fields.items()}
 
@@ -38,17 +37,8 @@ async def submit_graph(control: Client, source: str, like: TaskSpec, *, as_json:
         raise TransportError(f"{error}; {again}") from error
     tally = Tally()
     for number, answer in zip(numbers, answers, strict=True):
-        if isinstance(answer, Exception):
-            code = answer.code if isinstance(answer, FunctionFailed) else None
-            tally.refuse(number, code, str(answer), as_json=as_json)
-            continue
-        tally.submitted += not answer.duplicate
-        tally.duplicates += answer.duplicate
-        if as_json:
-            print_json({"line": number, **answer.model_dump(by_alias=True)})
-    if not as_json:
-        print(f"submitted {tally.submitted}, duplicates {tally.duplicates}, refused {tally.refused}")
-    return 1 if tally.refused else 0
+        tally.take(number, answer, as_json=as_json)
+    return tally.end(as_json=as_json)
 
 
 _AGAIN = "the same command goes on where it stopped"
