@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 
 import anyio
 
+from bench.noops import NOOP
 from bench.stage import (
     BENCH_AGENT,
     Figure,
@@ -33,6 +34,7 @@ CROWD_S = 120.0
 WAITING_FEW, WAITING_MANY = 1_000, 1_000_000
 LOOKS = 200  # dispatches that are timed at each length of the line
 LONG_RUNS = 70
+PRODUCERS = 4  # that fill the line
 
 
 async def crowd() -> AsyncIterator[Figure]:
@@ -102,9 +104,6 @@ async def crowd() -> AsyncIterator[Figure]:
     yield Figure("crowd, host RSS", round(memory), "MB")
 
 
-NOOP = TaskSpec(agent="bench_noop", input="null")
-
-
 async def backlog() -> AsyncIterator[Figure]:
     """Dispatch behind a short and a long line: a stub worker takes one task at a time."""
     p50: dict[int, float] = {}
@@ -115,8 +114,8 @@ async def backlog() -> AsyncIterator[Figure]:
         waits = 0
         for length in (WAITING_FEW, WAITING_MANY):
             while waits < length:
-                await stage.client.submit_many([NOOP] * min(10_000, length - waits))
-                waits += min(10_000, length - waits)
+                await fill(stage, count := min(10_000, length - waits))
+                waits += count
                 await worker.sync()  # it lives on meanwhile
             times = []
             for _ in range(LOOKS + 20):
@@ -131,6 +130,14 @@ async def backlog() -> AsyncIterator[Figure]:
             yield Figure(f"dispatch p50, {length:,} waiting", round(p50[length], 2), "ms", "stub worker")
     ratio = p50[WAITING_MANY] / p50[WAITING_FEW]
     yield Figure("dispatch p50, a million to a thousand waiting", round(ratio, 2), "times")
+
+
+async def fill(stage: Stage, count: int) -> None:
+    """Submit so many no-ops, from some producers at once."""
+    async with anyio.create_task_group() as group:
+        for i in range(PRODUCERS):
+            part = count * (i + 1) // PRODUCERS - count * i // PRODUCERS
+            group.start_soon(stage.client.submit_many, [NOOP] * part)
 
 
 async def long_tasks() -> AsyncIterator[Figure]:
