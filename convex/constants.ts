@@ -219,6 +219,7 @@ export const RETENTION_BYTES = 2 * 1024 * 1024; // of texts in a page: each is r
 export const RETENTION_ROWS = 32; // read at a time: the largest chunks are 2 MiB
 export const RETENTION_EVENTS = 100; // looked at in a page
 export const MINUTE_MS = 60_000; // of a bucket of the rollup
+export const UPKEEP_PAUSE_MS = 40; // between its pages, so that dispatch and syncs go first
 export const ROLLUP_EVENTS = 200; // in a page: each in four scopes, so at most 2,000 index ranges
 export const MAX_BUCKETS = 1_440; // in a call of stats:read: a day
 export const ARCHIVE_EVENTS = 100; // looked at in a page of the archive: each end is up to nine index ranges

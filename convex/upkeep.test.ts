@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { api, internal } from "./_generated/api";
 import type { Id } from "./_generated/dataModel";
-import { RETENTION_MARGIN_MS, UPKEEP_BUSY_MS } from "./constants";
+import { RETENTION_MARGIN_MS, UPKEEP_BUSY_MS, UPKEEP_PAUSE_MS } from "./constants";
 import { keepMsOf } from "./model/keeping";
 import { Deployment, KEYS, probe, type TestWorker } from "./setup.testing";
 import type { Outcome } from "./validators";
@@ -134,7 +134,7 @@ describe("what has ended long ago", () => {
       const { chunks = 0 } = await counts();
       if (chunks > 0 && chunks < 1_500) await expect(retry).rejects.toThrow("being deleted");
     }
-    await at.leap(0);
+    await at.pass(20 * UPKEEP_PAUSE_MS);
     expect(await counts()).not.toHaveProperty("chunks");
     expect(await exists(task)).toBe(false);
   });

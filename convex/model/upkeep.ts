@@ -5,7 +5,7 @@
 import { internal } from "../_generated/api";
 import type { Doc } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
-import { UPKEEP_BUSY_MS } from "../constants";
+import { UPKEEP_BUSY_MS, UPKEEP_PAUSE_MS } from "../constants";
 import type { Position } from "../upkeep.validators";
 import { hasOldRows, START } from "./retention";
 import { hasUncounted } from "./rollup";
@@ -60,5 +60,5 @@ export async function page(
   const now = Date.now();
   const { cursor, more } = await work(row.cursor, now);
   await ctx.db.patch("upkeep", row._id, { cursor, busyUntil: more ? now + UPKEEP_BUSY_MS : 0 });
-  if (more) await ctx.scheduler.runAfter(0, PAGES[name], { generation });
+  if (more) await ctx.scheduler.runAfter(UPKEEP_PAUSE_MS, PAGES[name], { generation });
 }
