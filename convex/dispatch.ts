@@ -13,6 +13,7 @@ import { handleBudgetWork, settleBudgets } from "./model/budget.work";
 import * as Counters from "./model/counters";
 import { Ledger } from "./model/limits";
 import {
+  freedFrom,
   lineOf,
   liveWorkers,
   look as lookAt,
@@ -283,11 +284,8 @@ async function sleepOrGoOn(ctx: MutationCtx, outcome: Outcome, room: number): Pr
   }
   if (room === 0) {
     const workers = await liveWorkers(ctx);
-    const freed = await ctx.db
-      .query("freed")
-      .withIndex("by_at", (q) => q.gte("at", next.freedFrom))
-      .first();
-    if (freed !== null || roomIn(poolsOf(workers, next.inUse)) > 0) await goOn(ctx, outcome);
+    const freed = await freedFrom(ctx, next.freedFrom, 1);
+    if (freed.length > 0 || roomIn(poolsOf(workers, next.inUse)) > 0) await goOn(ctx, outcome);
     else await sleep(ctx, { ...outcome, nextAt: null }, true);
     return;
   }

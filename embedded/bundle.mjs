@@ -1,5 +1,6 @@
 /** Turns a Convex functions folder into one script. */
 
+import { accessSync, constants } from "node:fs";
 import { readdir, readFile, realpath } from "node:fs/promises";
 import path from "node:path";
 import { build } from "esbuild";
@@ -119,7 +120,27 @@ export async function buildFunctions(folder, onBegun = () => {}) {
 }
 
 /**
- * Begin to build a folder, so that the caller may do something else meanwhile.
+ * Begin to build the folder that a host is to serve, so that the caller may do something else meanwhile.
+ *
+ * @param {{ functions: string, explicit: boolean }} options  explicit: the folder was asked for
+ * @returns {Building | undefined} undefined: nobody asked for it, and there is none that can be read
+ */
+export function beginToServe({ functions, explicit }) {
+  return explicit || isReadable(functions) ? beginBuild(functions) : undefined;
+}
+
+/** @param {string} folder */
+function isReadable(folder) {
+  try {
+    accessSync(folder, constants.R_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * Begin to build a folder.
  *
  * @param {string} folder
  * @returns {Building}

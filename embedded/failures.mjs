@@ -1,24 +1,14 @@
 /** The text of failures that the host itself gives for a call, in the form clients know from Convex. */
 
-import { randomFillSync } from "node:crypto";
 import { endText } from "./engine/errors.mjs";
 import { textInFieldOrder } from "./engine/field-order.mjs";
+import { randomBytesOf } from "./random-bytes.mjs";
 
 const PREFIX = /^\[Request ID: [^\n]*\] Server Error\n/; // a client may have named its request as it likes
 
-const ID_BYTES = 8;
-/** Random bytes for many ids: asking for those of one alone costs as much. */
-const pool = Buffer.alloc(128 * ID_BYTES);
-let used = pool.length;
-
 /** A new request id: 16 hex digits. */
 export function requestId() {
-  if (used === pool.length) {
-    randomFillSync(pool);
-    used = 0;
-  }
-  used += ID_BYTES;
-  return pool.toString("hex", used - ID_BYTES, used);
+  return Buffer.from(randomBytesOf(8)).toString("hex");
 }
 
 /**

@@ -1,6 +1,5 @@
 /** Starts the embedded host: `node embedded/main.mjs --functions convex --data .signalbox/host`. */
 
-import { existsSync } from "node:fs";
 import { openCore, StartError } from "./core.mjs";
 import { operatorLine } from "./log-lines.mjs";
 import { keepSmall } from "./memory.mjs";
@@ -29,9 +28,8 @@ async function main() {
   const operator = { log, onFatal: (/** @type {Error} */ error) => exitWith(1, error) };
   const core = openCore(options, operator);
   // The engine's thread and the bundler start while the rest is loaded.
-  const { beginBuild } = await import("./bundle.mjs");
-  const isBuilt = options.explicit || existsSync(options.functions);
-  const building = isBuilt ? beginBuild(options.functions) : undefined;
+  const { beginToServe } = await import("./bundle.mjs");
+  const building = beginToServe(options);
   await building?.begun;
   const { startHost } = await import("./host.mjs");
   const host = await startHost(options, operator, core, building);

@@ -1,8 +1,7 @@
 /** Decides which functions are served, and brings them to the engine and the actions: a folder as it is now, or pushed code. */
 
-import { access, constants } from "node:fs/promises";
 import path from "node:path";
-import { beginBuild, BundleError, buildFunctions } from "./bundle.mjs";
+import { beginBuild, beginToServe, BundleError, buildFunctions } from "./bundle.mjs";
 import { FolderWatch } from "./folder-watch.mjs";
 import { NO_FUNCTIONS } from "./paths.mjs";
 
@@ -52,15 +51,11 @@ export class Serving {
    */
   async start({ functions, explicit, watch }, begun) {
     const { log } = this.#parts;
-    const exists = await access(functions, constants.R_OK).then(
-      () => true,
-      () => false,
-    );
-    const building = begun ?? (exists || explicit ? beginBuild(functions) : undefined); // while the engine opens the file
+    const building = begun ?? beginToServe({ functions, explicit }); // while the engine opens the file
     const stored = await this.inquire({ op: "stored" });
     if (explicit && stored !== null)
       log(`${functions} is served, and not the code that was pushed: --functions asks for it`);
-    if (explicit || (stored === null && exists))
+    if (explicit || (stored === null && building !== undefined))
       return await this.serveFolder(functions, { watch, building });
     if (stored === null) {
       await this.#inOrder(() => this.#activate(null));
@@ -68,7 +63,7 @@ export class Serving {
         `there is no functions folder at ${functions}: waiting for a push by npx convex dev or deploy`,
       );
     }
-    if (exists)
+    if (building !== undefined)
       log(`the code that was pushed is served, and not ${functions}: --functions would ask for that`);
     const { bundle, ...pushed } = JSON.parse(stored);
     await this.#inOrder(() => this.#activate(bundle));

@@ -55,11 +55,8 @@ LAST_WORD_S = 3600.0  # a result is offered for so long
 MAX_GATHERED_BYTES = 8 * 1024 * 1024  # agents wait beyond this
 MAX_SENT_BYTES = 512 * 1024  # of text in one callback; a step or a result that is larger goes alone
 MAX_SENT_ITEMS = 200
-SHARE_PAUSES_S = (
-    0.1,
-    0.3,
-    1.0,
-)  # before it asks whether a share has come; a call waits 5 s in all
+# Before it asks whether a share has come; a call waits 5 s in all.
+SHARE_PAUSES_S = (0.1, 0.3, 1.0)
 TOO_OLD = "The control plane is too old to keep steps of pushed runs: update it, or run the agent on a worker"
 AGAIN = Backoff(initial_s=0.2, max_s=15.0)
 

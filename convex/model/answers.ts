@@ -183,9 +183,8 @@ function outcomeOf(
  * What the answer to a run that was pushed means.
  *
  * A result ends the run. Being turned away (429, or 503 with a time, or 409 for want of the code that the task began with) hands
- * it back. What the endpoint will not take however
- * often it is asked (other 4xx, a redirect) fails the task, and everything else is tried again. No answer at all is like a
- * worker that went silent: the run may have begun.
+ * it back. What the endpoint will not take however often it is asked (other 4xx, a redirect) fails the task, and everything
+ * else is tried again. No answer at all is like a worker that went silent: the run may have begun.
  */
 export function answerOf(reply: Reply, now: number): Answer {
   if ("failure" in reply) {

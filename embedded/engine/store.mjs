@@ -1,6 +1,6 @@
 /** Documents and index rows in SQLite: writes that can be undone, reads as of before them, and the clocks that never go backwards. */
 
-import { randomFillSync } from "node:crypto";
+import { randomBytesOf } from "../random-bytes.mjs";
 import { Documents, writePlace } from "./documents.mjs";
 import { inFieldOrder } from "./field-order.mjs";
 import { History } from "./history.mjs";
@@ -37,6 +37,7 @@ import { Transaction } from "./transaction.mjs";
  * @property {string} [visible]  its text as the writing mutation sees it, if that differs
  */
 
+const INTERNAL_BYTES = 16; // of a document's id
 const CREATION_TIME_STEP = 1 / 4096; // ms; between documents that are made within one ms
 const NS_PER_MS = 1_000_000n;
 const CLOCKS = "clocks"; // "<newest timestamp> <newest creation time>"
@@ -226,7 +227,7 @@ export class Store extends Documents {
    * @returns {Document} with them, its fields in order; nothing is written yet
    */
   newDocument(table, value) {
-    const internal = randomBytes16();
+    const internal = randomBytesOf(INTERNAL_BYTES);
     writePlace(table.nextPlace++, internal);
     this.#lastCreationTime = Math.max(this.#now(), this.#lastCreationTime + CREATION_TIME_STEP);
     const system = { _creationTime: this.#lastCreationTime, _id: encodeId(table.number, internal) };
@@ -434,16 +435,4 @@ export class Store extends Documents {
     this.#beginWrite();
     this.#statements.pruneOutcomes.run(before);
   }
-}
-
-const randomPool = new Uint8Array(4096);
-let poolPosition = randomPool.length;
-
-/** @returns {Uint8Array} 16 bytes, taken from a pool since one call for a few bytes costs as much as one for thousands */
-function randomBytes16() {
-  if (poolPosition === randomPool.length) {
-    randomFillSync(randomPool);
-    poolPosition = 0;
-  }
-  return randomPool.slice(poolPosition, (poolPosition += 16));
 }

@@ -71,6 +71,11 @@ def positive(text: str) -> float:
     return value
 
 
+def ms(seconds: float | None) -> float | None:
+    """Return an option's seconds in milliseconds."""
+    return None if seconds is None else seconds * 1000
+
+
 def instant_ms(text: str) -> float:
     """Return the milliseconds since the epoch of ISO 8601 text, or of seconds or milliseconds since it.
 

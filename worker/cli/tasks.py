@@ -17,6 +17,7 @@ from worker.cli.common import (
     client,
     count,
     instant_ms,
+    ms,
     number,
     positive,
     print_json,
@@ -180,14 +181,14 @@ def spec_of(arguments: argparse.Namespace) -> TaskSpec:
         tenant=arguments.tenant,
         priority=arguments.priority,
         dedup_key=arguments.dedup_key,
-        dedup_for_ms=_ms(arguments.dedup_for),
-        delay_ms=_ms(arguments.delay),
+        dedup_for_ms=ms(arguments.dedup_for),
+        delay_ms=ms(arguments.delay),
         run_at=arguments.at,
         debounce=collecting.debounce_of(arguments),
         batch=collecting.batch_of(arguments),
-        timeout_ms=_ms(arguments.timeout),
-        start_within_ms=_ms(arguments.start_within),
-        end_within_ms=_ms(arguments.end_within),
+        timeout_ms=ms(arguments.timeout),
+        start_within_ms=ms(arguments.start_within),
+        end_within_ms=ms(arguments.end_within),
         labels=arguments.label,
         key=arguments.key,
         sticky=arguments.sticky,
@@ -198,10 +199,6 @@ def spec_of(arguments: argparse.Namespace) -> TaskSpec:
         stack=arguments.stack,
         budget=budgets.of_task(arguments),
     )
-
-
-def _ms(seconds: float | None) -> float | None:
-    return None if seconds is None else seconds * 1000
 
 
 def _checked_submit(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from worker.cli import budgets, collecting
-from worker.cli.common import number, positive, read_json
+from worker.cli.common import ms, number, positive, read_json
 from worker.models import RetryPolicy
 from worker.schedules import Template
 from worker.triggers import EventTemplate
@@ -65,16 +65,12 @@ def template_of(arguments: argparse.Namespace) -> Template:
         input=read_json("--input", arguments.input),
         queue=arguments.queue,
         priority=arguments.priority,
-        timeout_ms=_ms(arguments.timeout),
+        timeout_ms=ms(arguments.timeout),
         retry=None if attempts is None else RetryPolicy(max_attempts=attempts),
-        start_within_ms=_ms(arguments.start_within),
-        end_within_ms=_ms(arguments.end_within),
+        start_within_ms=ms(arguments.start_within),
+        end_within_ms=ms(arguments.end_within),
         labels=arguments.label,
         key=arguments.key,
         stack=arguments.stack,
         budget=budgets.of_task(arguments),
     )
-
-
-def _ms(seconds: float | None) -> float | None:
-    return None if seconds is None else seconds * 1000
