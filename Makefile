@@ -12,7 +12,7 @@ VITEST := $(NODE) node_modules/vitest/vitest.mjs
 help:  ## this list
 	@$(PYTHON) -c "import re; [print(f'make {name:12} {does}') for name, does in re.findall(r'(?m)^([a-z0-9]+):.*?## (.*)', open('Makefile').read())]"
 
-setup: .venv/.installed node_modules/.installed dashboard/dist/index.html  ## .venv, node_modules and the built dashboard; the other targets do it by themselves
+setup: .venv/.installed node_modules/.installed build/sources.json dashboard/dist/index.html  ## .venv, node_modules, the built host and dashboard; the other targets do it by themselves
 
 .venv/.installed: pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
@@ -33,6 +33,9 @@ node_modules/.installed: package.json package-lock.json .venv/.installed
 
 dashboard/dist/index.html: node_modules/.installed $(wildcard dashboard/src/* dashboard/src/*/* dashboard/hooks/* dashboard/public/*) dashboard/index.html dashboard/vite.config.ts convex/constants.ts
 	$(NODE) node_modules/vite/bin/vite.js build --config dashboard/vite.config.ts --logLevel warn
+
+build/sources.json: node_modules/.installed $(wildcard embedded/*.mjs embedded/*/*.mjs)
+	$(NODE) embedded/build.mjs
 
 demo: setup  ## agents at work on this machine, streamed to the terminal; KEEP=1 leaves all of it running
 	$(PY) -m examples.demo
@@ -102,4 +105,4 @@ bench: setup  ## benchmarks: a JSON line for each figure, and a table
 	$(PY) -m bench
 
 clean:  ## remove what the other targets made
-	rm -rf .venv node_modules .signalbox dashboard/dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv node_modules .signalbox build dashboard/dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

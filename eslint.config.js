@@ -12,6 +12,7 @@ export default tseslint.config(
       "**/_generated/",
       "embedded/fixtures/",
       ".signalbox/",
+      "build/",
       "dashboard/dist/",
     ],
   },

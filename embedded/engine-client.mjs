@@ -10,6 +10,7 @@ import { wallTime } from "./clock.mjs";
 import { serverError } from "./failures.mjs";
 import { packMessage, unpackBatch } from "./engine/wire.mjs";
 import { Guard, GUARD_BYTES, readRun } from "./guard.mjs";
+import { ENGINE_THREAD } from "./host-files.mjs";
 import { SMALL_HEAP } from "./memory.mjs";
 
 /**
@@ -75,7 +76,7 @@ export class EngineError extends Error {
  * @returns {Thread}
  */
 function spawnEngineThread(workerData) {
-  const worker = new Worker(new URL("./engine/thread.mjs", import.meta.url), {
+  const worker = new Worker(ENGINE_THREAD, {
     workerData,
     resourceLimits: SMALL_HEAP,
   });

@@ -2,10 +2,10 @@
 
 import { parseArgs } from "node:util";
 import path from "node:path";
-import { fileURLToPath } from "node:url";
 import { DEVELOPMENT_ADMIN_KEY, isDevelopmentKey, secretOf } from "./admin-key.mjs";
 import { parseMoment } from "./clock.mjs";
 import { FaultError, parseFaults } from "./faults.mjs";
+import { REPOSITORY } from "./host-files.mjs";
 
 /**
  * @typedef {object} Options
@@ -32,7 +32,7 @@ export class UsageError extends Error {}
 const LOOPBACK = new Set(["127.0.0.1", "::1", "localhost"]);
 
 const DEFAULT_FUNCTIONS = "./convex";
-const BUILT_DASHBOARD = fileURLToPath(new URL("../dashboard/dist", import.meta.url));
+const BUILT_DASHBOARD = path.join(REPOSITORY, "dashboard", "dist");
 
 /** @type {import("node:util").ParseArgsOptionsConfig} */
 const FLAGS = {

@@ -16,9 +16,11 @@ export class HostProcess {
    * @param {string} options.functions  the functions folder
    * @param {string} [options.data]  default: a temporary folder, which `end` removes
    * @param {string[]} [options.flags]  more of the host's flags
+   * @param {string} [options.main]  the file that starts it
    */
-  constructor({ functions, data, flags = [] }) {
+  constructor({ functions, data, flags = [], main = MAIN }) {
     this.functions = functions;
+    this.main = main;
     this.data = data ?? "";
     this.flags = flags;
     this.#isTemporary = data === undefined;
@@ -52,7 +54,7 @@ export class HostProcess {
       [
         ...[
           "--disable-warning=ExperimentalWarning",
-          MAIN,
+          this.main,
           "--functions",
           this.functions,
           "--data",

@@ -6,6 +6,7 @@
  */
 
 import { Worker } from "node:worker_threads";
+import { ACTIONS_THREAD } from "../host-files.mjs";
 
 /**
  * @typedef {object} Events
@@ -35,7 +36,7 @@ const OUT_OF_MEMORY = "ERR_WORKER_OUT_OF_MEMORY";
  * @returns {Worker}
  */
 function spawnThread({ clock, heapMb }) {
-  return new Worker(new URL("./thread.mjs", import.meta.url), {
+  return new Worker(ACTIONS_THREAD, {
     env: {},
     resourceLimits: { maxOldGenerationSizeMb: heapMb },
     workerData: { clock },

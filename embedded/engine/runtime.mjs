@@ -8,7 +8,9 @@
 
 import { randomFillSync } from "node:crypto";
 import { readFileSync } from "node:fs";
+import path from "node:path";
 import vm from "node:vm";
+import { REALM_SCRIPTS } from "../host-files.mjs";
 import { CallError, isFault, OperatorError, StackMapper, SystemError, uncaughtText } from "./errors.mjs";
 import { makeRealmHost } from "./realm-host.mjs";
 import { runHostMicrotasks, takeRejections } from "./rejections.mjs";
@@ -45,7 +47,7 @@ const MAX_IDLE_ROUNDS = 16; // of the host's microtasks, while a function waits 
 
 /** @param {string} file */
 function compile(file) {
-  return new vm.Script(readFileSync(new URL(file, import.meta.url), "utf8"), { filename: file });
+  return new vm.Script(readFileSync(path.join(REALM_SCRIPTS, file), "utf8"), { filename: file });
 }
 
 /** Compiled bundles: what they declare is read in one runtime, and they run in another. @type {WeakMap<Bundle, vm.Script>} */

@@ -1,8 +1,8 @@
 /** Reads what the CLI pushes, checks it, and turns its modules into one bundle. */
 
 import path from "node:path";
-import { fileURLToPath } from "node:url";
 import { bundleModules, entrySource, firstError, isBuildFailure } from "../bundle.mjs";
+import { REPOSITORY } from "../host-files.mjs";
 import { HttpError } from "../http/errors.mjs";
 import { ENTRY_SCRIPT } from "../paths.mjs";
 
@@ -17,8 +17,7 @@ import { ENTRY_SCRIPT } from "../paths.mjs";
  * @property {boolean} dryRun
  */
 
-const ROOT = path.join(path.parse(fileURLToPath(import.meta.url)).root, "pushed", "convex"); // pushed modules are in no folder
-const HOST = fileURLToPath(new URL("../..", import.meta.url)); // where this host's own `convex` is found
+const ROOT = path.join(path.parse(REPOSITORY).root, "pushed", "convex"); // pushed modules are in no folder
 const NAMESPACE = "pushed";
 const MAX_MODULES = 4096; // Convex's own number
 const MAX_PART = 64;
@@ -170,7 +169,7 @@ function fromMemory(modules, functions) {
         contents:
           'export { queryGeneric as query, internalQueryGeneric as internalQuery } from "convex/server";',
         loader: "js",
-        resolveDir: HOST,
+        resolveDir: REPOSITORY, // where this host's own `convex` is found
       }));
     },
   };

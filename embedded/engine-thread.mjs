@@ -1,9 +1,9 @@
 /** The engine thread: takes what the main thread has sent, serves it as a batch, and wakes for scheduled work. */
 
 import { parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
-import { Engine } from "./engine.mjs";
-import { isFault } from "./errors.mjs";
-import { packBatch, unpackMessage } from "./wire.mjs";
+import { Engine } from "./engine/engine.mjs";
+import { isFault } from "./engine/errors.mjs";
+import { packBatch, unpackMessage } from "./engine/wire.mjs";
 
 /** @typedef {import("node:worker_threads").MessagePort} MessagePort */
 

@@ -1,10 +1,11 @@
 import { rmSync } from "node:fs";
 import { Worker } from "node:worker_threads";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { bundleFunctions } from "../bundle.mjs";
-import { readRun } from "../guard.mjs";
-import { unpackBatch } from "./wire.mjs";
-import { ADMIN, FIXTURE, GUARD_BYTES, temporaryFolder } from "./testing.mjs";
+import { bundleFunctions } from "./bundle.mjs";
+import { readRun } from "./guard.mjs";
+import { ENGINE_THREAD } from "./host-files.mjs";
+import { unpackBatch } from "./engine/wire.mjs";
+import { ADMIN, FIXTURE, GUARD_BYTES, temporaryFolder } from "./engine/testing.mjs";
 
 /** @type {string} */
 let root;
@@ -24,7 +25,7 @@ class Thread {
   constructor(killed = null) {
     this.guard = new SharedArrayBuffer(GUARD_BYTES);
     const workerData = { file: `${root}/host.sqlite`, synchronous: "normal", guard: this.guard, killed };
-    this.worker = new Worker(new URL("./thread.mjs", import.meta.url), { workerData });
+    this.worker = new Worker(ENGINE_THREAD, { workerData });
     workers.push(this.worker);
     this.worker.on("message", (packed) => {
       const batch = unpackBatch(packed);

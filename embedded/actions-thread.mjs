@@ -6,13 +6,13 @@
 
 import nodeProcess from "node:process";
 import { parentPort, workerData } from "node:worker_threads";
-import { followClock } from "./clock.mjs";
-import { describeError, describeEscape } from "./errors.mjs";
-import { Functions, NO_FUNCTIONS } from "./evaluate.mjs";
-import { installGlobals } from "./globals.mjs";
-import { answerJsSyscall, answerRequest } from "./http.mjs";
-import { runAction } from "./run-action.mjs";
-import { Run, runs } from "./runs.mjs";
+import { followClock } from "./actions/clock.mjs";
+import { describeError, describeEscape } from "./actions/errors.mjs";
+import { Functions, NO_FUNCTIONS } from "./actions/evaluate.mjs";
+import { installGlobals } from "./actions/globals.mjs";
+import { answerJsSyscall, answerRequest } from "./actions/http.mjs";
+import { runAction } from "./actions/run-action.mjs";
+import { Run, runs } from "./actions/runs.mjs";
 
 if (workerData.clock !== null) followClock(workerData.clock);
 
@@ -64,7 +64,7 @@ port.on("message", (message) => {
 
 /**
  * @param {number} id
- * @param {import("./syscalls.mjs").Outcome} outcome
+ * @param {import("./actions/syscalls.mjs").Outcome} outcome
  */
 function settleSyscall(id, outcome) {
   const waiting = syscalls.get(id);
@@ -105,7 +105,7 @@ async function start(message) {
     frames: (stack) => loaded.mapper.frames(stack),
   });
   running.set(id, { run, abort });
-  const send = (/** @type {import("./http.mjs").Part} */ part) => {
+  const send = (/** @type {import("./actions/http.mjs").Part} */ part) => {
     if (!run.ended) port.postMessage({ type: "part", id, part });
   };
   const work = runs.run(run, async () =>
@@ -135,7 +135,7 @@ nodeProcess.on("uncaughtException", (error) => {
   else run.fail(describeEscape(error));
 });
 
-/** @param {import("../engine-client.mjs").Failure} failure */
+/** @param {import("./engine-client.mjs").Failure} failure */
 function report({ message }) {
   port.postMessage({ type: "log", line: `outside of any action: ${message}` });
 }
