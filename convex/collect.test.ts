@@ -116,6 +116,30 @@ describe("debounce", () => {
     expect(await input()).toBe(3);
   });
 
+  test("a repeat that comes once the task has begun, and another gathers, neither joins nor makes one", async () => {
+    const first = await only(bounced(1));
+    await named(...Array.from({ length: 30 }, (_, i) => bounced(i, { dedupKey: `k${i}` })));
+    await at.pass(1_100);
+    expect(await given()).toEqual([first]);
+    const repeated = [{ ok: true, task: first, duplicate: true }];
+    expect(await submit(bounced(0, { dedupKey: "k0" }))).toEqual(repeated);
+    const second = await only(bounced(7));
+    expect(await submit(bounced(29, { dedupKey: "k29" }))).toEqual(repeated);
+    await worker.finish((await worker.inbox()).assigned[0]!.run);
+    await at.pass(1_100);
+    expect([await given(), await input()]).toEqual([[second], 7]);
+  });
+
+  test("a dedup key of one that joined counts for as long as it said", async () => {
+    const windowed = bounced(2, { dedupKey: "a", dedupForMs: 5_000 });
+    const first = await only(bounced(1));
+    expect(await only(windowed)).toBe(first);
+    await at.pass(4_900);
+    expect(await only(windowed)).toBe(first);
+    await at.pass(200);
+    expect(await only(windowed)).not.toBe(first);
+  });
+
   test("keys, tenants, agents and queues are apart, and a cancelled task takes nothing", async () => {
     await at.worker("other", { brings: ["ada"] });
     const tasks = await named(
@@ -136,6 +160,15 @@ describe("debounce", () => {
     const part = { key, task, of: "input" as const, index: 0 };
     expect(await at.t.query(api.tasks.part, part)).toEqual({ text: "2", parts: 1 });
     expect(await at.t.query(probe.countOutputs, {})).toBe(0);
+  });
+
+  test("a large input that is replaced stays with what was forked from it, and goes with that", async () => {
+    const large = `"${"x".repeat(10_000)}"`;
+    const task = await only(bounced(1, { input: large }));
+    const fork = await at.t.mutation(api.tasks.fork, { key, task });
+    await named(bounced(2));
+    const part = { key, task: fork.task, of: "input" as const, index: 0 };
+    expect(await at.t.query(api.tasks.part, part)).toEqual({ text: large, parts: 1 });
   });
 
   test("paused, it takes inputs and stays paused", async () => {
@@ -230,6 +263,20 @@ describe("batch", () => {
     expect(tasks.size).toBe(1);
     await at.pass();
     expect(await input()).toEqual(Array.from({ length: MAX_BATCH_ITEMS }, (_, i) => i));
+  });
+
+  test("one that is full and waits for a budget takes no more", async () => {
+    const cap = (calls: number) =>
+      at.t.mutation(api.budgets.set, { key: KEYS.operator, kind: "all", caps: { calls } });
+    await cap(0);
+    const [first] = await named(item(1), item(2), item(3));
+    await at.pass(100);
+    expect(await at.task(first!)).toMatchObject({ status: "delayed" });
+    const second = await only(item(4));
+    expect(second).not.toBe(first);
+    await cap(9);
+    await at.pass(100);
+    expect([await given(), await input()]).toEqual([[first], [1, 2, 3]]);
   });
 
   test("a batch that failed is tried again with all its items", async () => {

@@ -52,7 +52,6 @@ export const FAILURES_PAGE = 500; // failed tasks that one call counts, of up to
 export const CAUSE_EXAMPLES = 3; // of a cause
 export const CAUSE_RUNS = 500; // runs of a task that are looked through for causes
 export const MAX_BATCH_ITEMS = 1_000; // submits that share a task; its input is read in one page of so many rows
-export const RECENT_KEYS = 20; // submits to a debounced task that are known again when they are repeated
 export const MAX_CAPABILITIES = 20; // of an agent; also how many agents of one capability a submit looks at
 export const MAX_KEY_CHARS = 256; // of a dedup or limit key
 export const MAX_CAPACITY = 1_000;

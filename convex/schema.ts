@@ -156,7 +156,7 @@ export default defineSchema({
     name: v.string(),
     task: v.id("tasks"),
     until: v.union(v.number(), v.null()), // debounce: it is due by then, whatever comes
-    keys: v.array(v.string()), // debounce: dedup keys of the last submits
+    keys: v.optional(v.array(v.string())), // of rows from before: not read any more
     items: v.number(), // batch: so far, and their bytes as one array
     bytes: v.number(),
     maxItems: v.number(),
@@ -164,7 +164,8 @@ export default defineSchema({
     .index("by_name", ["name"])
     .index("by_task", ["task"]),
 
-  // What a batched task has gathered. Insert only, by submit; they go with their task.
+  // What a batched task has gathered; of a debounced one the dedup keys of what has joined it, without a text. Insert only, by
+  // submit; they go with their task.
   batchItems: defineTable({
     task: v.id("tasks"),
     tenant: v.string(),

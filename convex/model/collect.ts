@@ -4,11 +4,12 @@
  */
 import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
-import { MAX_BATCH_ITEMS, MAX_DELAY_MS, MAX_PAYLOAD_BYTES, MAX_TEXT_BYTES, RECENT_KEYS } from "../constants";
+import { MAX_BATCH_ITEMS, MAX_DELAY_MS, MAX_PAYLOAD_BYTES, MAX_TEXT_BYTES } from "../constants";
 import { refuse } from "../errors";
 import type { TaskSpec } from "../validators";
 import { record } from "./events";
-import { checkInteger, checkKey, checkNumber, dropText, keepText, utf8Bytes } from "./text";
+import { dropShared } from "./forks";
+import { checkInteger, checkKey, checkNumber, keepText, utf8Bytes } from "./text";
 import { leaveLine, putInLine, wakeFor } from "./waiting";
 
 export type Wish =
@@ -67,7 +68,7 @@ export async function join(
   wish: Wish,
   now: number,
 ): Promise<{ task: Id<"tasks">; duplicate: boolean } | null> {
-  const item = wish.kind === "batch" ? await knownItem(ctx, submit, now) : null;
+  const item = await knownItem(ctx, submit, now);
   if (item !== null) return { task: item, duplicate: true };
   const collector = await collectorOf(ctx, submit, wish);
   const task = collector && (await ctx.db.get("tasks", collector.task));
@@ -89,7 +90,6 @@ export async function begin(
     name: nameOf(submit, wish),
     task,
     until: wish.maxMs === null ? null : now + wish.maxMs,
-    keys: [],
     items: 1,
     bytes: utf8Bytes(submit.input) + 2,
     maxItems: wish.kind === "batch" ? wish.maxItems : 0,
@@ -97,7 +97,7 @@ export async function begin(
   const known = await collectorOf(ctx, submit, wish);
   if (known === null) await ctx.db.insert("collectors", row);
   else await ctx.db.replace("collectors", known._id, row);
-  if (wish.kind === "batch") await keepItem(ctx, task, submit);
+  if (wish.kind === "batch") await keepItem(ctx, task, submit, submit.input);
 }
 
 /** The inputs that a batched task has gathered, as one JSON array. */
@@ -116,13 +116,14 @@ async function gather(
   submit: Submit,
   now: number,
 ): Promise<{ task: Id<"tasks">; duplicate: boolean } | null> {
-  if (task.status !== "delayed") return null; // released, cancelled or paused: the next batch begins
+  // Released, cancelled or paused: the next batch begins. One that was released can be delayed again, for want of a budget.
+  if (task.status !== "delayed" || task.dueAt <= now) return null;
   const bytes = collector.bytes + utf8Bytes(submit.input) + 1;
   if (bytes > MAX_PAYLOAD_BYTES) {
     await move(ctx, task, now, now);
     return null;
   }
-  await keepItem(ctx, task._id, submit);
+  await keepItem(ctx, task._id, submit, submit.input);
   const items = collector.items + 1;
   await ctx.db.patch("collectors", collector._id, { items, bytes });
   if (items >= collector.maxItems) await move(ctx, task, now, now);
@@ -137,21 +138,16 @@ async function replace(
   { forMs }: Extract<Wish, { kind: "debounce" }>,
   now: number,
 ): Promise<{ task: Id<"tasks">; duplicate: boolean } | null> {
-  const { dedupKey } = submit;
-  if (dedupKey !== undefined && collector.keys.includes(dedupKey)) return { task: task._id, duplicate: true };
   const isPaused = task.status === "paused";
   if (task.status !== "delayed" && task.status !== "pending" && !isPaused) return null;
   const dueAt = Math.min(now + forMs, collector.until ?? Infinity);
   const kept = await keepText(ctx, submit.input);
-  if (task.inputId !== null) await dropText(ctx, task.inputId);
+  if (task.inputId !== null) await dropShared(ctx, task.inputId, task._id);
   await ctx.db.patch("tasks", task._id, { input: kept.inline, inputId: kept.id });
   if (isPaused) await ctx.db.patch("tasks", task._id, { resumeAt: dueAt, updated: ctx.db.vars.commitTs });
   else await move(ctx, task, dueAt, now);
-  if (dedupKey !== undefined) {
-    await ctx.db.patch("collectors", collector._id, {
-      keys: [...collector.keys, dedupKey].slice(-RECENT_KEYS),
-    });
-  }
+  // Known again under its key, also when this task has begun: else a repeat would begin another one.
+  if (submit.dedupKey !== undefined) await keepItem(ctx, task._id, submit, "");
   await record(ctx, task, "input_replaced", null, { dueInMs: Math.max(0, dueAt - now) });
   return { task: task._id, duplicate: false };
 }
@@ -167,12 +163,13 @@ async function move(ctx: MutationCtx, task: Doc<"tasks">, dueAt: number, now: nu
 async function keepItem(
   ctx: MutationCtx,
   task: Id<"tasks">,
-  { tenant, input, dedupKey, dedupUntil }: Submit,
+  { tenant, dedupKey, dedupUntil }: Submit,
+  text: string,
 ): Promise<void> {
   await ctx.db.insert("batchItems", {
     task,
     tenant,
-    text: input,
+    text,
     ...(dedupKey !== undefined && { dedupKey }),
     ...(dedupUntil !== undefined && { dedupUntil }),
   });
