@@ -1,21 +1,11 @@
 import { getFunctionName } from "convex/server";
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { api, internal } from "./_generated/api";
 import { sha256 } from "./model/text";
-import { Deployment, KEYS, probe } from "./setup.testing";
+import { KEYS, probe, useDeployment } from "./setup.testing";
 import { call, table } from "./table.testing";
 
-let at: Deployment;
-
-beforeEach(async () => {
-  vi.useFakeTimers();
-  at = await Deployment.start();
-});
-
-afterEach(() => {
-  at.close();
-  vi.useRealTimers();
-});
+const at = useDeployment();
 
 describe("keys", () => {
   test("each public function is open to its roles and to nobody else", async () => {
@@ -245,7 +235,7 @@ describe("bad input", () => {
   test("asking for what is not there says so", async () => {
     const task = await at.submit();
     await at.t.mutation(probe.removeTask, { task });
-    await expect(at.t.mutation(api.tasks.cancel, { key: KEYS.submit, task })).rejects.toThrow("not_found");
+    await expect(at.cancel(task)).rejects.toThrow("not_found");
     expect(await at.t.query(api.tasks.get, { key: KEYS.submit, task })).toBeNull();
     const key = KEYS.submit;
     expect(await at.t.query(api.tasks.get, { key, task: "garbage" })).toBeNull();

@@ -1,25 +1,18 @@
 /** What people decide: once, in time, for exactly what was asked; the task waits without a worker. */
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { beforeEach, describe, expect, test, vi } from "vitest";
 import { api, internal } from "./_generated/api";
 import type { Id } from "./_generated/dataModel";
 import type { Ask } from "./approval.validators";
 import { APPROVAL_MS, INLINE_BYTES, MAX_APPROVAL_BYTES, MAX_ASKS, MAX_DELAY_MS } from "./constants";
 import { sha256 } from "./model/text";
-import { Deployment, KEYS, probe, type TestWorker } from "./setup.testing";
+import { KEYS, probe, useDeployment, type TestWorker } from "./setup.testing";
 import type { Outcome } from "./validators";
 
-let at: Deployment;
+const at = useDeployment();
 let worker: TestWorker;
 
 beforeEach(async () => {
-  vi.useFakeTimers();
-  at = await Deployment.start();
   worker = await at.worker("w");
-});
-
-afterEach(() => {
-  at.close();
-  vi.useRealTimers();
 });
 
 const PAY = '{"amount":100,"to":"Ada"}';
@@ -40,12 +33,7 @@ const asking = (...asks: Partial<Ask>[]): Outcome => ({
   until: { approvals: asks.map(question) },
 });
 
-async function begun(spec = {}) {
-  const task = await at.submit(spec);
-  await at.pass();
-  const { run } = await worker.begin();
-  return { task, run };
-}
+const begun = (spec = {}) => at.begun(worker, spec);
 
 async function waiting(...asks: Partial<Ask>[]) {
   const { task, run } = await begun();
@@ -124,9 +112,9 @@ describe("a task that waits for people", () => {
   test("says what it waits for", async () => {
     const { task, approvals } = await waiting();
     expect((await at.state(task)).waitsFor).toBe(`approval of pay (${approvals[0]})`);
-    const { reasons } = await at.t.query(api.tasks.why, { key: KEYS.submit, task });
-    expect(reasons[0]).toMatchObject({ code: "waiting_approval", at: Date.now() + 60_000 });
-    expect(reasons[0]!.message).toContain(approvals[0]!);
+    const reason = await at.why(task);
+    expect(reason).toMatchObject({ code: "waiting_approval", at: Date.now() + 60_000 });
+    expect(reason.message).toContain(approvals[0]!);
   });
 
   test("is refused what it asks for, and goes on with that", async () => {
@@ -265,13 +253,10 @@ describe("a decision", () => {
 
   test("that races with a cancel: whichever commits first stands", async () => {
     const [first, second] = [await waiting(), await waiting()];
-    await Promise.allSettled([
-      at.t.mutation(api.tasks.cancel, { key: KEYS.submit, task: first.task }),
-      decide(first.approvals[0]!),
-    ]);
+    await Promise.allSettled([at.cancel(first.task), decide(first.approvals[0]!)]);
     expect((await at.task(first.task)).status).toBe("cancelled");
     expect((await shown(first.approvals[0]!)).state).toMatch(/withdrawn|approved/);
-    await at.t.mutation(api.tasks.cancel, { key: KEYS.submit, task: second.task });
+    await at.cancel(second.task);
     await expect(decide(second.approvals[0]!)).rejects.toThrow(/already_decided.*withdrawn/);
     await at.pass(61_000);
     expect((await shown(second.approvals[0]!)).state).toBe("withdrawn");
@@ -280,8 +265,8 @@ describe("a decision", () => {
 
   test("is asked for anew when a cancelled task is tried again", async () => {
     const { task } = await waiting();
-    await at.t.mutation(api.tasks.cancel, { key: KEYS.submit, task });
-    await at.t.mutation(api.tasks.retry, { key: KEYS.submit, task });
+    await at.cancel(task);
+    await at.retry(task);
     const { run } = await answers();
     await worker.finish(run, asking({ args: '{"amount":1}' }));
     expect(await open(task)).toMatchObject([{ args: '{"amount":1}', state: "asked" }]);
@@ -301,7 +286,7 @@ describe("a decision", () => {
     const { run } = await answers();
     const error = { code, message: "not so" };
     await worker.finish(run, { kind: "failed", error, retryable: false, notBeforeMs: null });
-    await at.t.mutation(api.tasks.retry, { key: KEYS.submit, task });
+    await at.retry(task);
     const second = await answers();
     expect(second.answers).toMatchObject({ b: { state: "approved" } });
     await worker.finish(second.run, asking({ step: "a" }, { step: "b" }));
@@ -366,7 +351,7 @@ describe("what can be asked", () => {
     const { task, run } = await begun();
     await worker.finish(run, asking(...Array.from({ length: count }, (_, n) => ({ step: `s${n}` }))));
     expect((await at.task(task)).status).toBe(status);
-    await at.t.mutation(api.tasks.cancel, { key: KEYS.submit, task });
+    await at.cancel(task);
     expect(await open(task)).toEqual([]);
   });
 

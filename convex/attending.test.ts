@@ -1,17 +1,16 @@
 /** What an endpoint tells of itself when it is asked how it does, and what dispatch and the operator make of that. */
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { beforeEach, expect, test, vi } from "vitest";
 import { api, internal } from "./_generated/api";
 import type { Id } from "./_generated/dataModel";
 import { DEAD_HEALTH_FACTOR, HEALTH_EVERY_MS, MAX_SILENT, OTHER_VERSION_MS } from "./constants";
 import { readReport, toldIn, type Report } from "./model/answers";
-import { Deployment, KEYS, probe } from "./setup.testing";
+import { KEYS, probe, useDeployment } from "./setup.testing";
 
-let at: Deployment;
+const at = useDeployment();
 let health: object; // what the endpoint answers a check
 let letters: Map<string, object>; // those that an action has posted, by their runs
 
 beforeEach(async () => {
-  vi.useFakeTimers();
   health = {};
   letters = new Map();
   vi.stubGlobal("fetch", (_: string, { body }: { body?: string }) => {
@@ -20,17 +19,10 @@ beforeEach(async () => {
     if (letter.type === "run") letters.set(letter.run, letter);
     return Promise.resolve(new Response("", { status: 202 }));
   });
-  at = await Deployment.start();
   const { operator: key } = KEYS;
   const url = "https://agents.example.com/";
   await at.t.mutation(api.endpoints.set, { key, name: "site", url, secretVariable: "SIGNALBOX_PUSH_SECRET" });
   await sync();
-});
-
-afterEach(() => {
-  at.close();
-  vi.unstubAllGlobals();
-  vi.useRealTimers();
 });
 
 /** Give the endpoint its agent, upon which it is asked what it has. */
@@ -92,8 +84,6 @@ const V2 = { version: "v2", code: "c2" };
 const has = (version: object) => ({ agents: [{ name: "pushed", ...version }] });
 const STEP = { key: "a", result: "1" };
 const WAIT = { kind: "suspended", step: "go", until: { event: "go", timeoutMs: null } };
-const why = async (task: Id<"tasks">) =>
-  (await at.t.query(api.tasks.why, { key: KEYS.submit, task })).reasons[0]!;
 
 /** A task that has taken a step with this code, waited, and been told to go on. */
 async function begun(playedBy: object) {
@@ -122,7 +112,7 @@ test("a run that says nothing for long is seen, with what it waits for", async (
     attempt: 2,
   });
   expect(clocks!.inboxAgeMs).toBeGreaterThanOrEqual(0);
-  expect((await why(task)).message).toContain("silent for 45");
+  expect((await at.why(task)).message).toContain("silent for 45");
   vi.advanceTimersByTime(HEALTH_EVERY_MS);
   await at.pass();
   await tells({ runs: [run] });
@@ -149,7 +139,7 @@ test("a task goes on with the code that it began with alone, and the endpoint is
   await tells(has(V2));
   await call((await at.task(task)).run!, { outcome: { kind: "released" } }, 2);
   await at.pass(100);
-  expect(await why(task)).toMatchObject({ code: "no_worker_for_version" });
+  expect(await at.why(task)).toMatchObject({ code: "no_worker_for_version" });
   await answer();
   const before = await asked();
   await at.pass(DEAD_HEALTH_FACTOR * HEALTH_EVERY_MS + 1_000);
@@ -165,7 +155,7 @@ test("a task goes on with the code that it began with alone, and the endpoint is
 test("what plays a run says so itself, whatever the endpoint told before", async () => {
   await tells(has(V1));
   const task = await begun(V2); // another process answered
-  expect(await why(task)).toMatchObject({ code: "no_worker_for_version" });
+  expect(await at.why(task)).toMatchObject({ code: "no_worker_for_version" });
   await tells(has(V2));
   const { run, version } = (await taken(task))!;
   expect(version).toBe("v2");
@@ -190,7 +180,7 @@ test("a run that finds other code burns no attempt, and the endpoint is asked wh
   await at.pass();
   await answer();
   await at.pass(OTHER_VERSION_MS + 1_000);
-  expect(await why(task)).toMatchObject({ code: "no_worker_for_version" });
+  expect(await at.why(task)).toMatchObject({ code: "no_worker_for_version" });
   await tells(has(V1));
   const again = (await taken(task))!;
   expect(again.attempt).toBe(3);

@@ -1,19 +1,9 @@
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { expect, test } from "vitest";
 import { api, internal } from "./_generated/api";
 import { sha256 } from "./model/text";
-import { Deployment, KEYS } from "./setup.testing";
+import { KEYS, useDeployment } from "./setup.testing";
 
-let at: Deployment;
-
-beforeEach(async () => {
-  vi.useFakeTimers();
-  at = await Deployment.start();
-});
-
-afterEach(() => {
-  at.close();
-  vi.useRealTimers();
-});
+const at = useDeployment();
 
 const read = (queue: string, key: string = KEYS.submit) => at.t.query(api.autoscale.read, { key, queue });
 

@@ -1,22 +1,12 @@
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { api } from "./_generated/api";
 import type { Id } from "./_generated/dataModel";
 import type { Allotment, Amounts, BudgetSpec, OnBreach } from "./budget.validators";
 import { BUDGET_LOOK_MS, KEEP_PERIODS_MS, MAX_LIMIT } from "./constants";
 import { NOTHING } from "./model/purse";
-import { Deployment, KEYS, type TestWorker } from "./setup.testing";
+import { KEYS, useDeployment, type TestWorker } from "./setup.testing";
 
-let at: Deployment;
-
-beforeEach(async () => {
-  vi.useFakeTimers({ now: Date.UTC(2026, 10, 21, 12) });
-  at = await Deployment.start();
-});
-
-afterEach(() => {
-  at.close();
-  vi.useRealTimers();
-});
+const at = useDeployment({ now: Date.UTC(2026, 10, 21, 12) });
 
 const key = KEYS.operator;
 const set = (spec: BudgetSpec) => at.t.mutation(api.budgets.set, { key, ...spec });
@@ -27,11 +17,6 @@ const some = (more: Partial<Amounts>): Amounts => ({ ...NOTHING, ...more });
 async function balance(place: Omit<BudgetSpec, "caps"> = { kind: "all" }) {
   const [first] = (await show(place)).balances;
   return first!;
-}
-
-async function why(task: Id<"tasks">) {
-  const { reasons } = await at.t.query(api.tasks.why, { key: KEYS.submit, task });
-  return reasons[0]!;
 }
 
 /** What a run was last told that it may spend. */
@@ -167,7 +152,7 @@ describe("a task that cannot be allotted anything", () => {
     const task = await at.submit();
     await at.pass();
     expect((await at.task(task)).status).toBe("delayed");
-    const reason = await why(task);
+    const reason = await at.why(task);
     expect(reason).toMatchObject({ code: "budget", at: null });
     expect(reason.message).toBe(
       'The budget of the agent "echo" has no room: 0 calls of 1 calls, and live runs hold 1 calls.',
@@ -189,7 +174,7 @@ describe("a task that cannot be allotted anything", () => {
     const task = await at.submit();
     await at.pass();
     const midnight = Date.UTC(2026, 10, 22);
-    expect(await why(task)).toMatchObject({ code: "budget", at: midnight });
+    expect(await at.why(task)).toMatchObject({ code: "budget", at: midnight });
     await at.leap(midnight - Date.now() - 1_000);
     expect((await at.task(task)).status).toBe("delayed");
     await at.leap(2_000);
@@ -219,10 +204,10 @@ describe("a task that cannot be allotted anything", () => {
     await set({ kind: "all", caps: { calls: 0 } });
     const [one, two] = [await at.submit(), await at.submit()];
     await at.pass();
-    await at.t.mutation(api.tasks.cancel, { key: KEYS.submit, task: one });
+    await at.cancel(one);
     expect((await at.task(one)).status).toBe("cancelled");
     await at.leap(BUDGET_LOOK_MS + 1_000);
-    expect((await why(two)).code).toBe("budget");
+    expect((await at.why(two)).code).toBe("budget");
     await at.worker("another");
     await at.pass();
     expect((await at.task(two)).status).toBe("delayed");
@@ -304,7 +289,7 @@ describe("a spent budget", () => {
     await set({ kind: "all", period: "day", onBreach: "pause", caps: { micros: 1_000 } });
     await at.pass();
     expect((await at.task(task)).status).toBe("delayed");
-    expect((await why(task)).message).toMatch("is paused");
+    expect((await at.why(task)).message).toMatch("is paused");
     await clear({ kind: "all", period: "day", onBreach: "pause" });
     await at.pass();
     expect((await at.task(task)).status).toBe("running");

@@ -1,38 +1,22 @@
 /** Many tasks at once, and what they failed of. */
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { describe, expect, test } from "vitest";
 import { api, internal } from "./_generated/api";
 import type { Id } from "./_generated/dataModel";
-import { BULK_PAGE, FAILURES_PAGE } from "./constants";
+import { BULK_PAGE, FAILURES_PAGE, MAX_SUBMIT } from "./constants";
 import { sha256 } from "./model/text";
-import { Deployment, KEYS } from "./setup.testing";
+import { KEYS, useDeployment } from "./setup.testing";
 import type { Filter } from "./bulk.validators";
 import type { TaskSpec } from "./validators";
 
-let at: Deployment;
-
-beforeEach(async () => {
-  vi.useFakeTimers();
-  at = await Deployment.start();
-});
-
-afterEach(() => {
-  at.close();
-  vi.useRealTimers();
-});
+const at = useDeployment();
 
 const key = KEYS.submit;
 
 async function submit(count: number, more: Partial<TaskSpec> = {}): Promise<Id<"tasks">[]> {
   const tasks: Id<"tasks">[] = [];
   while (tasks.length < count) {
-    const page = Array.from({ length: Math.min(200, count - tasks.length) }, () => ({
-      agent: "echo",
-      input: "1",
-      ...more,
-    }));
-    for (const answer of await at.t.mutation(api.tasks.submit, { key, tasks: page })) {
-      if (answer.ok) tasks.push(answer.task);
-    }
+    const page = Math.min(MAX_SUBMIT, count - tasks.length);
+    tasks.push(...(await at.submitAll(Array<typeof more>(page).fill(more))));
   }
   return tasks;
 }
@@ -73,7 +57,7 @@ async function fail(codes: string[]): Promise<Id<"tasks">[]> {
     });
     done += assigned.length;
   }
-  await at.t.mutation(api.worker.drain, { key: KEYS.worker, session: worker.session, final: true });
+  await worker.drain();
   return tasks;
 }
 
@@ -151,7 +135,7 @@ describe("retry by filter", () => {
   test("gives what failed its attempts anew, by code, and leaves the cancelled alone", async () => {
     const [boom, bang, again] = await fail(["boom", "bang", "boom"]);
     const [cancelled] = await submit(1);
-    await at.t.mutation(api.tasks.cancel, { key, task: cancelled! });
+    await at.cancel(cancelled!);
     expect(await all("retryMany", { code: "boom" })).toMatchObject({ matched: 2, changed: 2 });
     const states = async () =>
       Promise.all([boom, bang, again, cancelled].map(async (task) => (await at.task(task!)).status));

@@ -1,46 +1,22 @@
 /** Submits that share a task: debounced and batched. */
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { beforeEach, describe, expect, test } from "vitest";
 import { api } from "./_generated/api";
 import type { Id } from "./_generated/dataModel";
 import { MAX_BATCH_ITEMS, MAX_TEXT_BYTES } from "./constants";
-import { Deployment, KEYS, probe, type TestWorker } from "./setup.testing";
+import { KEYS, probe, useDeployment, type TestWorker } from "./setup.testing";
 import type { TaskSpec } from "./validators";
 
-let at: Deployment;
+const at = useDeployment();
 let worker: TestWorker;
 
 beforeEach(async () => {
-  vi.useFakeTimers();
-  at = await Deployment.start();
   worker = await at.worker();
 });
 
-afterEach(() => {
-  at.close();
-  vi.useRealTimers();
-});
-
 const key = KEYS.submit;
-const submit = (...tasks: Partial<TaskSpec>[]) =>
-  at.t.mutation(api.tasks.submit, {
-    key,
-    tasks: tasks.map((spec) => ({ agent: "echo", input: "0", ...spec })),
-  });
-async function named(...tasks: Partial<TaskSpec>[]): Promise<Id<"tasks">[]> {
-  return (await submit(...tasks)).map((answer) => {
-    if (!answer.ok) throw new Error(answer.message);
-    return answer.task;
-  });
-}
-const only = async (spec: Partial<TaskSpec>) => (await named(spec))[0]!;
+const submit = (...specs: Partial<TaskSpec>[]) => at.answersTo(specs);
+const named = (...specs: Partial<TaskSpec>[]) => at.submitAll(specs);
 const given = async () => (await worker.inbox()).assigned.map((item) => item.task);
-
-/** The input of the one run that `worker` has, as its worker reads it. */
-async function input(): Promise<unknown> {
-  const [item] = (await worker.inbox()).assigned;
-  const args = { key: KEYS.worker, session: worker.session, run: item!.run };
-  return JSON.parse(item!.input ?? (await at.t.query(api.worker.input, args)));
-}
 
 describe("debounce", () => {
   const bounced = (value: number, more = {}) => ({
@@ -50,14 +26,14 @@ describe("debounce", () => {
   });
 
   test("the last input counts, once nothing has come for a while", async () => {
-    const first = await only(bounced(1));
+    const first = await at.submit(bounced(1));
     await at.pass(900);
     expect(await named(bounced(2), bounced(3))).toEqual([first, first]);
     await at.pass(900);
     expect(await given()).toEqual([]);
     await at.pass(200);
     expect(await given()).toEqual([first]);
-    expect(await input()).toBe(3);
+    expect(await worker.input()).toBe(3);
     expect(await at.history(first)).toEqual([
       "task_submitted",
       "input_replaced",
@@ -67,10 +43,10 @@ describe("debounce", () => {
   });
 
   test("it is put off no further than its bound", async () => {
-    const first = await only(bounced(1));
+    const first = await at.submit(bounced(1));
     for (const value of [2, 3]) {
       await at.pass(900);
-      expect(await only(bounced(value))).toBe(first);
+      expect(await at.submit(bounced(value))).toBe(first);
     }
     await at.pass(650);
     expect(await given()).toEqual([]);
@@ -79,29 +55,29 @@ describe("debounce", () => {
   });
 
   test("once it has begun, the next submit makes a new task", async () => {
-    const first = await only(bounced(1));
+    const first = await at.submit(bounced(1));
     await at.pass(1_100);
-    const second = await only(bounced(2));
+    const second = await at.submit(bounced(2));
     expect(second).not.toBe(first);
     await worker.finish((await worker.inbox()).assigned[0]!.run);
     await at.pass(1_100);
-    expect([await given(), await input()]).toEqual([[second], 2]);
+    expect([await given(), await worker.input()]).toEqual([[second], 2]);
   });
 
   test("one that is due and still waits takes another input and waits anew", async () => {
-    await at.t.mutation(api.worker.drain, { key: KEYS.worker, session: worker.session, final: true });
-    const task = await only(bounced(1, { debounce: { key: "k", forMs: 1_000 } }));
+    await worker.drain();
+    const task = await at.submit(bounced(1, { debounce: { key: "k", forMs: 1_000 } }));
     await at.pass(1_100);
     expect(await at.task(task)).toMatchObject({ status: "pending" });
-    expect(await only(bounced(2))).toBe(task);
+    expect(await at.submit(bounced(2))).toBe(task);
     expect(await at.task(task)).toMatchObject({ status: "delayed" });
     worker = await at.worker("late");
     await at.pass(1_100);
-    expect(await input()).toBe(2);
+    expect(await worker.input()).toBe(2);
   });
 
   test("a repeat of a submit whose answer was lost changes nothing", async () => {
-    const task = await only(bounced(1, { dedupKey: "a" }));
+    const task = await at.submit(bounced(1, { dedupKey: "a" }));
     expect(await submit(bounced(2, { dedupKey: "b" }))).toEqual([{ ok: true, task, duplicate: false }]);
     await at.pass(500);
     await named(bounced(3, { dedupKey: "c" }));
@@ -113,31 +89,31 @@ describe("debounce", () => {
       expect(await submit(bounced(value, { dedupKey }))).toEqual([{ ok: true, task, duplicate: true }]);
     }
     await at.pass(1_100);
-    expect(await input()).toBe(3);
+    expect(await worker.input()).toBe(3);
   });
 
   test("a repeat that comes once the task has begun, and another gathers, neither joins nor makes one", async () => {
-    const first = await only(bounced(1));
+    const first = await at.submit(bounced(1));
     await named(...Array.from({ length: 30 }, (_, i) => bounced(i, { dedupKey: `k${i}` })));
     await at.pass(1_100);
     expect(await given()).toEqual([first]);
     const repeated = [{ ok: true, task: first, duplicate: true }];
     expect(await submit(bounced(0, { dedupKey: "k0" }))).toEqual(repeated);
-    const second = await only(bounced(7));
+    const second = await at.submit(bounced(7));
     expect(await submit(bounced(29, { dedupKey: "k29" }))).toEqual(repeated);
     await worker.finish((await worker.inbox()).assigned[0]!.run);
     await at.pass(1_100);
-    expect([await given(), await input()]).toEqual([[second], 7]);
+    expect([await given(), await worker.input()]).toEqual([[second], 7]);
   });
 
   test("a dedup key of one that joined counts for as long as it said", async () => {
     const windowed = bounced(2, { dedupKey: "a", dedupForMs: 5_000 });
-    const first = await only(bounced(1));
-    expect(await only(windowed)).toBe(first);
+    const first = await at.submit(bounced(1));
+    expect(await at.submit(windowed)).toBe(first);
     await at.pass(4_900);
-    expect(await only(windowed)).toBe(first);
+    expect(await at.submit(windowed)).toBe(first);
     await at.pass(200);
-    expect(await only(windowed)).not.toBe(first);
+    expect(await at.submit(windowed)).not.toBe(first);
   });
 
   test("keys, tenants, agents and queues are apart, and a cancelled task takes nothing", async () => {
@@ -150,12 +126,12 @@ describe("debounce", () => {
       bounced(1, { queue: "q" }),
     );
     expect(new Set(tasks).size).toBe(5);
-    await at.t.mutation(api.tasks.cancel, { key, task: tasks[0]! });
-    expect(tasks).not.toContain(await only(bounced(2)));
+    await at.cancel(tasks[0]!);
+    expect(tasks).not.toContain(await at.submit(bounced(2)));
   });
 
   test("a large input that is replaced leaves nothing behind", async () => {
-    const task = await only(bounced(1, { input: `"${"x".repeat(2_000_000)}"` }));
+    const task = await at.submit(bounced(1, { input: `"${"x".repeat(2_000_000)}"` }));
     await named(bounced(2));
     const part = { key, task, of: "input" as const, index: 0 };
     expect(await at.t.query(api.tasks.part, part)).toEqual({ text: "2", parts: 1 });
@@ -164,7 +140,7 @@ describe("debounce", () => {
 
   test("a large input that is replaced stays with what was forked from it, and goes with that", async () => {
     const large = `"${"x".repeat(10_000)}"`;
-    const task = await only(bounced(1, { input: large }));
+    const task = await at.submit(bounced(1, { input: large }));
     const fork = await at.t.mutation(api.tasks.fork, { key, task });
     await named(bounced(2));
     const part = { key, task: fork.task, of: "input" as const, index: 0 };
@@ -172,14 +148,14 @@ describe("debounce", () => {
   });
 
   test("paused, it takes inputs and stays paused", async () => {
-    const task = await only(bounced(1));
+    const task = await at.submit(bounced(1));
     await at.t.mutation(api.tasks.pause, { key, task });
-    expect(await only(bounced(2))).toBe(task);
+    expect(await at.submit(bounced(2))).toBe(task);
     await at.pass(3_000);
     expect(await given()).toEqual([]);
     await at.t.mutation(api.tasks.resume, { key, task });
     await at.pass();
-    expect(await input()).toBe(2);
+    expect(await worker.input()).toBe(2);
   });
 });
 
@@ -196,22 +172,22 @@ describe("batch", () => {
     expect(d).not.toBe(a);
     await at.pass();
     expect(await given()).toEqual([a]);
-    expect(await input()).toEqual([1, { two: [2] }, "3"]);
+    expect(await worker.input()).toEqual([1, { two: [2] }, "3"]);
     const part = await at.t.query(api.tasks.part, { key, task: a!, of: "input", index: 0 });
     expect(part).toEqual({ text: '[1,{"two":[2]},"3"]', parts: 1 });
     await worker.finish((await worker.inbox()).assigned[0]!.run);
     await at.pass(1_100);
-    expect([await given(), await input()]).toEqual([[d], [4]]);
+    expect([await given(), await worker.input()]).toEqual([[d], [4]]);
   });
 
   test("fewer go after so long, counted from the first", async () => {
-    const task = await only(item(1));
+    const task = await at.submit(item(1));
     await at.pass(900);
-    expect(await only(item(2))).toBe(task);
+    expect(await at.submit(item(2))).toBe(task);
     expect(await given()).toEqual([]);
     await at.pass(200);
-    expect([await given(), await input()]).toEqual([[task], [1, 2]]);
-    expect(await only(item(3))).not.toBe(task);
+    expect([await given(), await worker.input()]).toEqual([[task], [1, 2]]);
+    expect(await at.submit(item(3))).not.toBe(task);
   });
 
   test("a batch of one goes at once", async () => {
@@ -229,7 +205,7 @@ describe("batch", () => {
       { ok: true, task, duplicate: true },
     ]);
     await at.pass(1_100);
-    expect(await input()).toEqual([1, 2]);
+    expect(await worker.input()).toEqual([1, 2]);
     expect(await submit(item(2, { dedupKey: "b" }))).toEqual([{ ok: true, task, duplicate: true }]);
   });
 
@@ -237,12 +213,12 @@ describe("batch", () => {
     const large = JSON.stringify("x".repeat(MAX_TEXT_BYTES - 2));
     const batch = { key: "k", maxItems: 100, maxMs: 60_000 };
     const tasks: Id<"tasks">[] = [];
-    for (let i = 0; i < 9; i++) tasks.push(await only({ input: large, batch }));
+    for (let i = 0; i < 9; i++) tasks.push(await at.submit({ input: large, batch }));
     expect(new Set(tasks.slice(0, 8)).size).toBe(1);
     expect(tasks[8]).not.toBe(tasks[0]);
     await at.pass();
     expect(await given()).toEqual([tasks[0]]);
-    expect(await input()).toHaveLength(8);
+    expect(await worker.input()).toHaveLength(8);
     const parts = await at.t.query(api.tasks.part, { key, task: tasks[0]!, of: "input", index: 8 });
     expect(parts?.parts).toBe(9);
     expect(await submit({ input: JSON.stringify("x".repeat(MAX_TEXT_BYTES - 1)), batch })).toMatchObject([
@@ -262,7 +238,7 @@ describe("batch", () => {
     }
     expect(tasks.size).toBe(1);
     await at.pass();
-    expect(await input()).toEqual(Array.from({ length: MAX_BATCH_ITEMS }, (_, i) => i));
+    expect(await worker.input()).toEqual(Array.from({ length: MAX_BATCH_ITEMS }, (_, i) => i));
   });
 
   test("one that is full and waits for a budget takes no more", async () => {
@@ -272,23 +248,23 @@ describe("batch", () => {
     const [first] = await named(item(1), item(2), item(3));
     await at.pass(100);
     expect(await at.task(first!)).toMatchObject({ status: "delayed" });
-    const second = await only(item(4));
+    const second = await at.submit(item(4));
     expect(second).not.toBe(first);
     await cap(9);
     await at.pass(100);
-    expect([await given(), await input()]).toEqual([[first], [1, 2, 3]]);
+    expect([await given(), await worker.input()]).toEqual([[first], [1, 2, 3]]);
   });
 
   test("a batch that failed is tried again with all its items", async () => {
-    const task = await only(item(1, { retry: { maxAttempts: 1 } }));
+    const task = await at.submit(item(1, { retry: { maxAttempts: 1 } }));
     await at.pass(1_100);
     const error = { code: "boom", message: "" };
     const [run] = (await worker.inbox()).assigned;
     await worker.finish(run!.run, { kind: "failed", error, retryable: false, notBeforeMs: null });
-    await at.t.mutation(api.tasks.retry, { key, task });
-    expect(await only(item(2))).not.toBe(task);
+    await at.retry(task);
+    expect(await at.submit(item(2))).not.toBe(task);
     await at.pass();
-    expect(await input()).toEqual([1]);
+    expect(await worker.input()).toEqual([1]);
   });
 });
 

@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { beforeEach, describe, expect, test, vi } from "vitest";
 import { api } from "./_generated/api";
 import {
   DASHBOARD_CALLS,
@@ -10,31 +10,22 @@ import {
 } from "./constants";
 import type { ListFilter } from "./dashboard.validators";
 import type { CallReport } from "./model.validators";
-import { Deployment, KEYS, type TestWorker } from "./setup.testing";
+import { KEYS, useDeployment, type TestWorker } from "./setup.testing";
+import type { TaskSpec } from "./validators";
 
-let at: Deployment;
+const at = useDeployment();
 let worker: TestWorker;
 const key = KEYS.viewer;
 
 beforeEach(async () => {
-  vi.useFakeTimers();
-  at = await Deployment.start();
   worker = await at.worker("w", { capacity: 2 });
-});
-
-afterEach(() => {
-  at.close();
-  vi.useRealTimers();
 });
 
 const page = (filter: ListFilter = {}, cursor: string | null = null, numItems = 50) =>
   at.t.query(api.dashboard.tasks, { key, filter, paginationOpts: { numItems, cursor } });
 
-async function submitMany(count: number, queue = "default"): Promise<void> {
-  const tasks = Array.from({ length: count }, () => ({ agent: "echo", input: "null", queue }));
-  for (const answer of await at.t.mutation(api.tasks.submit, { key: KEYS.submit, tasks }))
-    expect(answer.ok).toBe(true);
-}
+const submitMany = (count: number, queue = "default") =>
+  at.submitAll(Array<Partial<TaskSpec>>(count).fill({ queue }));
 
 describe("the list of tasks", () => {
   test("goes on page by page, newest first, and never reads more than a page however much is asked for", async () => {
@@ -98,9 +89,7 @@ describe("a task", () => {
   });
 
   test("its steps, each with the beginning of its result", async () => {
-    const task = await at.submit();
-    await at.pass();
-    const { run } = await worker.begin();
+    const { task, run } = await at.begun(worker);
     await worker.step(run, "b", '"first"');
     await worker.step(run, "a", JSON.stringify("x".repeat(DASHBOARD_STEP_CHARS)));
     const { steps } = await at.t.query(api.dashboard.steps, { key, task });
@@ -113,9 +102,7 @@ describe("a task", () => {
   });
 
   test("a turn with its usage, a call of a tool with its class and how far it has come", async () => {
-    const task = await at.submit();
-    await at.pass();
-    const { run } = await worker.begin();
+    const { task, run } = await at.begun(worker);
     const usage = { model: "m", inputTokens: 3, outputTokens: 2, cachedInputTokens: null, costMicros: 7 };
     await worker.step(run, "turn#1", '"text"', { kind: "turn", usage });
     const effect = { tool: "pay", effect: "unsafe", state: "intended", argsHash: "a".repeat(64) } as const;
@@ -128,9 +115,7 @@ describe("a task", () => {
   });
 
   test("of more steps than are shown, the last, in the order in which they were kept", async () => {
-    const task = await at.submit();
-    await at.pass();
-    const { run } = await worker.begin();
+    const { task, run } = await at.begun(worker);
     const shown = async () => {
       const { steps, more } = await at.t.query(api.dashboard.steps, { key, task });
       return [steps.length, steps[0]!.key, steps.at(-1)!.key, more];
@@ -144,9 +129,7 @@ describe("a task", () => {
   });
 
   test("the last attempts at its model calls, each with what became of it", async () => {
-    const task = await at.submit();
-    await at.pass();
-    const { run } = await worker.begin();
+    const { task, run } = await at.begun(worker);
     const attempt = (call: number, more: Partial<CallReport> = {}): CallReport => ({
       ...{ run, call, attempt: 1, model: "p/m", provider: "p", startedMs: 0, ms: 5, state: "succeeded" },
       ...{ error: null, usage: null, costMicros: 12, estimated: false },
@@ -220,7 +203,7 @@ describe("workers and queues", () => {
     const heardAt = Date.now();
     vi.advanceTimersByTime(1_000);
     expect(await beats()).toEqual([{ name: "w", busy: true, at: heardAt, clocks }]);
-    await at.t.mutation(api.worker.drain, { key: KEYS.worker, session: worker.session, final: true });
+    await worker.drain();
     expect(await beats()).toEqual([]);
   });
 

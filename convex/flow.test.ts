@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { describe, expect, test } from "vitest";
 import { api, internal } from "./_generated/api";
 import {
   ACCEPT_MS,
@@ -9,19 +9,9 @@ import {
   SET_ASIDE_MS,
   TIMEOUT_GRACE_MS,
 } from "./constants";
-import { Deployment, KEYS, probe, type TestWorker } from "./setup.testing";
+import { KEYS, SUCCEEDED, probe, useDeployment, type TestWorker } from "./setup.testing";
 
-let at: Deployment;
-
-beforeEach(async () => {
-  vi.useFakeTimers();
-  at = await Deployment.start();
-});
-
-afterEach(() => {
-  at.close();
-  vi.useRealTimers();
-});
+const at = useDeployment();
 
 /** Submit one task and let `worker` have it. */
 async function assigned(worker: TestWorker, spec = {}) {
@@ -71,13 +61,7 @@ describe("from submit to result", () => {
       await at.pass();
       const { assigned } = await worker.inbox();
       seen.push(assigned.length);
-      await worker.sync({
-        finished: assigned.map(({ run }) => ({
-          run,
-          outcome: { kind: "succeeded", output: null },
-          usage: null,
-        })),
-      });
+      await worker.finishAll();
     }
     expect(seen).toEqual([2, 2, 1]);
   });
@@ -169,7 +153,7 @@ describe("sync", () => {
     await worker.sync({ accepted: [second.run] });
     const first = await assigned(worker);
     await worker.sync({ accepted: [first.run] });
-    await at.t.mutation(api.tasks.cancel, { key: KEYS.submit, task: second.task });
+    await at.cancel(second.task);
     const third = await at.submit();
     await at.pass();
 
@@ -197,7 +181,7 @@ describe("sync", () => {
     await at.pass(1_000 + TIMEOUT_GRACE_MS + 50);
     expect((await at.task(task)).error?.code).toBe("timed_out");
     const body = worker.body({
-      finished: [{ run, outcome: { kind: "succeeded", output: null }, usage: null }],
+      finished: [{ run, outcome: SUCCEEDED, usage: null }],
     });
     const answer = await worker.send(body);
     expect(answer).toMatchObject({ lost: [run], results: [{ accepted: false }] });
@@ -443,10 +427,9 @@ describe("when things go wrong", () => {
     const { run, task } = await assigned(worker);
     const waiting = await at.submit();
     const delayed = await at.submit({ delayMs: 1_000 });
-    const cancel = (id: typeof task) => at.t.mutation(api.tasks.cancel, { key: KEYS.submit, task: id });
-    expect(await cancel(waiting)).toEqual({ status: "cancelled" });
-    expect(await cancel(delayed)).toEqual({ status: "cancelled" });
-    expect(await cancel(task)).toEqual({ status: "running" });
+    expect(await at.cancel(waiting)).toEqual({ status: "cancelled" });
+    expect(await at.cancel(delayed)).toEqual({ status: "cancelled" });
+    expect(await at.cancel(task)).toEqual({ status: "running" });
     const { controls } = await worker.sync({ accepted: [run] });
     expect(controls).toMatchObject([{ kind: "cancel", run }]);
     const done = await worker.sync({
@@ -463,7 +446,7 @@ describe("when things go wrong", () => {
     const worker = await at.worker();
     const { run, task } = await assigned(worker);
     await worker.sync({ accepted: [run] });
-    await at.t.mutation(api.tasks.cancel, { key: KEYS.submit, task });
+    await at.cancel(task);
     for (let waited = 0; waited <= CANCEL_GRACE_MS; waited += 5_000) {
       await worker.sync();
       await at.pass(5_000);
@@ -570,7 +553,7 @@ describe("the loops", () => {
   test("lanes that nobody can run hide nothing, however many they are, and cost nothing while they wait", async () => {
     await at.worker("first", { incarnation: "2", brings: ["ghost"] });
     const first = await at.worker("first", { incarnation: "3", brings: ["ghost"] });
-    await at.t.mutation(api.worker.drain, { key: KEYS.worker, session: first.session, final: true });
+    await first.drain();
     for (let i = 0; i < 150; i++) await at.submit({ agent: "ghost", tenant: `t${i}` });
     const worker = await at.worker();
     const task = await at.submit({ agent: "echo", queue: "default", tenant: "z" });

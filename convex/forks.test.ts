@@ -1,23 +1,13 @@
 /** Forks: what they have of their origin, what they may not do, and how they compare with it. */
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { describe, expect, test } from "vitest";
 import { api } from "./_generated/api";
 import type { Id } from "./_generated/dataModel";
 import { FORK_STEPS, INLINE_BYTES, MAX_FORK_DEPTH } from "./constants";
 import type { ForkSpec } from "./fork.validators";
-import { Deployment, KEYS, probe, type TestWorker } from "./setup.testing";
+import { KEYS, probe, useDeployment, type TestWorker } from "./setup.testing";
 import type { StepReport } from "./validators";
 
-let at: Deployment;
-
-beforeEach(async () => {
-  vi.useFakeTimers();
-  at = await Deployment.start();
-});
-
-afterEach(() => {
-  at.close();
-  vi.useRealTimers();
-});
+const at = useDeployment();
 
 const HASH = "a".repeat(64);
 const fork = (task: Id<"tasks">, spec: ForkSpec = {}) =>
@@ -40,9 +30,7 @@ const call = (run: Id<"runs">, key: string, more: Partial<StepReport> = {}): Ste
 
 /** A task that has taken these steps and succeeded. */
 async function done(worker: TestWorker, steps: (run: Id<"runs">) => StepReport[], input = "1") {
-  const task = await at.submit({ input });
-  await at.pass();
-  const { run } = await worker.begin();
+  const { task, run } = await at.begun(worker, { input });
   for (const step of steps(run)) await worker.sync({ steps: [step] });
   await worker.finish(run, { kind: "succeeded", output: '"old"' });
   return task;
@@ -112,8 +100,7 @@ describe("a fork", () => {
     const other = await at.submit();
     await at.pass(100);
     expect((await old.inbox()).assigned.map((each) => each.task)).toEqual([other]);
-    const { reasons } = await at.t.query(api.tasks.why, { key: KEYS.submit, task });
-    expect(reasons[0]!.code).toBe("no_worker_for_fork");
+    expect((await at.why(task)).code).toBe("no_worker_for_fork");
   });
 
   test("is made once for each request", async () => {
@@ -210,7 +197,7 @@ describe("a fork", () => {
   test("that is cancelled under way stays cancelled", async () => {
     const origin = await at.submit({ delayMs: 1_000 });
     const { task } = await fork(origin);
-    await at.t.mutation(api.tasks.cancel, { key: KEYS.submit, task });
+    await at.cancel(task);
     await at.pass(100);
     expect((await at.task(task)).status).toBe("cancelled");
   });
@@ -236,7 +223,7 @@ describe("a fork", () => {
     await worker.finish(assigned.run, again);
     await at.pass(10);
     // From scratch without its steps: they are the origin's still.
-    await at.t.mutation(api.tasks.cancel, { key: KEYS.submit, task });
+    await at.cancel(task);
     await at.t.mutation(api.tasks.restart, { key: KEYS.submit, task });
     expect(await outputs()).toBe(2);
     const second = await fork(origin, { at: "b" });

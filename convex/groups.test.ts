@@ -1,36 +1,21 @@
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { beforeEach, describe, expect, test, vi } from "vitest";
 import { api, internal } from "./_generated/api";
 import type { Id } from "./_generated/dataModel";
 import { CALLBACK_RETRY, CALLBACK_TRIES, CANCEL_PAGE, INLINE_BYTES, SET_ASIDE_MS } from "./constants";
 import { sha256 } from "./model/text";
-import { Deployment, KEYS, probe, type TestWorker } from "./setup.testing";
+import { FATAL, KEYS, SUCCEEDED, probe, useDeployment, type TestWorker } from "./setup.testing";
 import type { GroupSummary } from "./group.validators";
 import type { OnComplete, Outcome, TaskSpec } from "./validators";
 
-let at: Deployment;
+const at = useDeployment();
 let worker: TestWorker;
 
 beforeEach(async () => {
-  vi.useFakeTimers();
   vi.spyOn(console, "error").mockReturnValue();
-  at = await Deployment.start();
   worker = await at.worker("w", { capacity: 1_000 });
 });
 
-afterEach(() => {
-  at.close();
-  vi.useRealTimers();
-  vi.restoreAllMocks();
-});
-
 const key = KEYS.submit;
-const OK: Outcome = { kind: "succeeded", output: null };
-const FATAL: Outcome = {
-  kind: "failed",
-  error: { code: "boom", message: "no" },
-  retryable: false,
-  notBeforeMs: null,
-};
 
 const create = async (onComplete?: OnComplete, more: { name?: string; tenant?: string } = {}) =>
   (await at.t.mutation(api.groups.create, { key, ...(onComplete && { onComplete }), ...more })).group;
@@ -39,16 +24,12 @@ const seal = (group: string) => at.t.mutation(api.groups.seal, { key, group });
 
 /** Submit `n` tasks into a group and return them, in line or given to the worker. */
 async function fill(group: string, n: number, spec: Partial<TaskSpec> = {}): Promise<Id<"tasks">[]> {
-  const tasks = Array.from({ length: n }, () => ({ agent: "echo", input: "null", group, ...spec }));
-  const answers = await at.t.mutation(api.tasks.submit, { key, tasks });
+  const tasks = await at.submitAll(Array<Partial<TaskSpec>>(n).fill({ group, ...spec }));
   await at.pass();
-  return answers.map((answer) => {
-    if (!answer.ok) throw new Error(answer.message);
-    return answer.task;
-  });
+  return tasks;
 }
 
-async function finish(task: Id<"tasks">, outcome: Outcome = OK): Promise<void> {
+async function finish(task: Id<"tasks">, outcome: Outcome = SUCCEEDED): Promise<void> {
   await worker.finish((await at.task(task)).run!, outcome);
   await at.pass();
 }
@@ -100,15 +81,15 @@ describe("a group", () => {
   });
 
   test.each<[string, (Outcome | "cancel")[], string]>([
-    ["all succeeded", [OK, OK], "success"],
-    ["one failed", [OK, FATAL, "cancel"], "failed"],
-    ["one was cancelled", [OK, "cancel"], "canceled"],
+    ["all succeeded", [SUCCEEDED, SUCCEEDED], "success"],
+    ["one failed", [SUCCEEDED, FATAL, "cancel"], "failed"],
+    ["one was cancelled", [SUCCEEDED, "cancel"], "canceled"],
   ])("of which %s says so", async (_, ends, result) => {
     const group = await create({ callback: "note" });
     const tasks = await fill(group, ends.length, { delayMs: 10 });
     await seal(group);
     for (const [i, end] of ends.entries()) {
-      if (end === "cancel") await at.t.mutation(api.tasks.cancel, { key, task: tasks[i]! });
+      if (end === "cancel") await at.cancel(tasks[i]!);
     }
     await at.pass(10);
     for (const [i, end] of ends.entries()) if (end !== "cancel") await finish(tasks[i]!, end);
@@ -131,7 +112,7 @@ describe("a group", () => {
     const [a, b] = await fill(group, 2);
     await seal(group);
     await finish(a!, FATAL);
-    await at.t.mutation(api.tasks.retry, { key, task: a! });
+    await at.retry(a!);
     await at.pass();
     await finish(a!);
     await finish(b!);
@@ -142,8 +123,7 @@ describe("a group", () => {
     const group = await create({ callback: "note" });
     await fill(group, 100);
     await seal(group);
-    const { assigned } = await worker.inbox();
-    await worker.sync({ finished: assigned.map(({ run }) => ({ run, outcome: OK, usage: null })) });
+    await worker.finishAll();
     await at.pass();
     expect(await told()).toMatchObject([{ counts: { total: 100, succeeded: 100 } }]);
     expect(await at.t.query(probe.settlements, {})).toBe(0);

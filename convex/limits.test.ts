@@ -1,22 +1,12 @@
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { describe, expect, test } from "vitest";
 import { api } from "./_generated/api";
 import { DISPATCH_STEPS, MAX_LIMIT, MAX_WEIGHT } from "./constants";
 import { scopesOf } from "./model/limits";
-import { Deployment, KEYS, probe, type TestWorker } from "./setup.testing";
+import { KEYS, SUCCEEDED, probe, useDeployment, type TestWorker } from "./setup.testing";
 import type { ScopeKind } from "./limit.validators";
 import type { TaskSpec } from "./validators";
 
-let at: Deployment;
-
-beforeEach(async () => {
-  vi.useFakeTimers();
-  at = await Deployment.start();
-});
-
-afterEach(() => {
-  at.close();
-  vi.useRealTimers();
-});
+const at = useDeployment();
 
 const key = KEYS.operator;
 const set = (kind: ScopeKind, name: string | undefined, change: object) =>
@@ -27,15 +17,8 @@ const remove = (kind: ScopeKind, name = "") => at.t.mutation(api.limits.remove, 
 const books = () => at.t.query(probe.books, {});
 const live = async () => (await books()).live.length;
 
-async function submit(count: number, spec: Partial<TaskSpec> = {}): Promise<void> {
-  await submitAll(Array.from({ length: count }, () => spec));
-}
-
-async function submitAll(specs: Partial<TaskSpec>[]): Promise<void> {
-  const tasks = specs.map((spec) => ({ agent: "echo", input: "null", ...spec }));
-  const answers = await at.t.mutation(api.tasks.submit, { key: KEYS.submit, tasks });
-  expect(answers.every((answer) => answer.ok)).toBe(true);
-}
+const submit = (count: number, spec: Partial<TaskSpec> = {}) =>
+  at.submitAll(Array<typeof spec>(count).fill(spec));
 
 /** End the first `count` runs that the worker holds. */
 async function finish(worker: TestWorker, count: number): Promise<void> {
@@ -43,7 +26,7 @@ async function finish(worker: TestWorker, count: number): Promise<void> {
   const runs = assigned.slice(0, count).map(({ run }) => run);
   expect(runs).toHaveLength(count);
   await worker.sync({
-    finished: runs.map((run) => ({ run, outcome: { kind: "succeeded", output: null }, usage: null })),
+    finished: runs.map((run) => ({ run, outcome: SUCCEEDED, usage: null })),
   });
 }
 
@@ -235,8 +218,8 @@ describe("many lanes", () => {
   test("that are all held back let the loop sleep, and the one that can run runs", async () => {
     const worker = await at.worker("w", { capacity: 1_000 });
     await set("key", "*", { limit: 1 });
-    await submitAll(keys);
-    await submitAll(keys);
+    await at.submitAll(keys);
+    await at.submitAll(keys);
     await at.pass(2_000);
     expect(await live()).toBe(LANES);
     expect((await books()).jobs).toEqual([]);
@@ -259,7 +242,7 @@ describe("many lanes", () => {
     await set("tenant", "default", { limit: 1 });
     await submit(1, { key: "first" });
     await at.pass();
-    await submitAll(keys);
+    await at.submitAll(keys);
     await at.pass(2_000);
     expect(await live()).toBe(1);
     await finish(worker, 1);

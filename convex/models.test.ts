@@ -1,20 +1,10 @@
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { api, internal } from "./_generated/api";
 import type { Id } from "./_generated/dataModel";
-import { Deployment, KEYS, type TestWorker } from "./setup.testing";
+import { KEYS, useDeployment, type TestWorker } from "./setup.testing";
 import type { CallReport, ModelReport } from "./model.validators";
 
-let at: Deployment;
-
-beforeEach(async () => {
-  vi.useFakeTimers();
-  at = await Deployment.start();
-});
-
-afterEach(() => {
-  at.close();
-  vi.useRealTimers();
-});
+const at = useDeployment();
 
 const MODEL = "groq/fast";
 const key = KEYS.operator;
@@ -109,7 +99,7 @@ describe("a limit", () => {
     await tell(a, 5, 0);
     await tell(b, 1, 1);
     expect([(await state(a))?.requests, (await state(b))?.requests]).toEqual([5, 5]);
-    await at.t.mutation(api.worker.drain, { key: KEYS.worker, session: a.session, final: true });
+    await a.drain();
     await at.pass();
     await tell(b, 5, 1);
     expect((await state(b))?.requests).toBe(5); // what the other has used counts for a minute
@@ -162,9 +152,7 @@ describe("a limit", () => {
 
 test("every attempt is kept with its run and task, and a run that is not the worker's keeps none", async () => {
   const [a, b] = [await at.worker("a"), await at.worker("b", { brings: ["other"] })];
-  const task = await at.submit();
-  await at.pass();
-  const { run } = await a.begin();
+  const { task, run } = await at.begun(a);
   const call = (more: Partial<CallReport> = {}): CallReport => ({
     run,
     call: 1,

@@ -1,21 +1,11 @@
 /** Inputs and outputs up to their limit, and how they are read. */
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { describe, expect, test } from "vitest";
 import { api } from "./_generated/api";
 import { INLINE_BYTES, MAX_PAYLOAD_BYTES, MAX_SUBMIT_BYTES, MAX_TEXT_BYTES } from "./constants";
 import { inParts, utf8Bytes } from "./model/text";
-import { Deployment, KEYS } from "./setup.testing";
+import { KEYS, useDeployment } from "./setup.testing";
 
-let at: Deployment;
-
-beforeEach(async () => {
-  vi.useFakeTimers();
-  at = await Deployment.start();
-});
-
-afterEach(() => {
-  at.close();
-  vi.useRealTimers();
-});
+const at = useDeployment();
 
 /** JSON text of that many bytes. */
 const json = (bytes: number) => `"${"x".repeat(bytes - 2)}"`;

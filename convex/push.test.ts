@@ -1,21 +1,19 @@
 /** What endpoints say of the runs that are pushed to them, and what they are told: kept and told as with a worker. */
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { beforeEach, expect, test, vi } from "vitest";
 import { api, internal } from "./_generated/api";
 import type { Id } from "./_generated/dataModel";
 import { HEALTH_EVERY_MS, MAX_SYNC_ITEMS } from "./constants";
 import { readReport, type Report } from "./model/answers";
 import type { Demand, Question } from "./model/asking";
 import type { ModelStanding } from "./model.validators";
-import { Deployment, KEYS, probe } from "./setup.testing";
+import { KEYS, probe, useDeployment } from "./setup.testing";
 
-let at: Deployment;
+const at = useDeployment();
 let task: Id<"tasks">;
 let run: Id<"runs">;
 
 beforeEach(async () => {
-  vi.useFakeTimers();
   vi.stubGlobal("fetch", () => Promise.resolve(new Response("", { status: 202 })));
-  at = await Deployment.start();
   const { operator: key } = KEYS;
   const endpoint = {
     name: "site",
@@ -29,12 +27,6 @@ beforeEach(async () => {
   });
   task = await at.submit({ agent: "pushed" });
   await begun();
-});
-
-afterEach(() => {
-  at.close();
-  vi.unstubAllGlobals();
-  vi.useRealTimers();
 });
 
 /** Dispatch gives the task to the endpoint, which takes it. */
@@ -139,7 +131,7 @@ test.each(["pause", "signal", "cancel"] as const)("a %s is told, again until it 
     (await at.t.query(probe.everyJob, {})).filter((job) => job === "push:tell").length;
   if (what === "pause") await at.pause(task);
   else if (what === "signal") await at.signal(task, "go", "7");
-  else await at.t.mutation(api.tasks.cancel, { key: KEYS.submit, task });
+  else await at.cancel(task);
   const [control] = await at.t.query(probe.controls, {});
   expect(await calls()).toBe(1);
   const told = (await at.t.query(internal.push.toTell, { control: control! }))!;

@@ -1,5 +1,5 @@
 /** Accidents of the night: what was removed by hand, chains of passes that died, steering of what is out of reach. */
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { api, internal } from "./_generated/api";
 import type { Id } from "./_generated/dataModel";
 import {
@@ -11,29 +11,11 @@ import {
   SET_ASIDE_MS,
   SETTLE_EDGES,
 } from "./constants";
-import { Deployment, KEYS, probe, type TestWorker } from "./setup.testing";
+import { FATAL, KEYS, probe, useDeployment, type TestWorker } from "./setup.testing";
 import type { Outcome } from "./validators";
 
-let at: Deployment;
+const at = useDeployment();
 let worker: TestWorker;
-
-beforeEach(async () => {
-  vi.useFakeTimers();
-  at = await Deployment.start();
-});
-
-afterEach(() => {
-  at.close();
-  vi.unstubAllGlobals();
-  vi.useRealTimers();
-});
-
-const FATAL: Outcome = {
-  kind: "failed",
-  error: { code: "boom", message: "no" },
-  retryable: false,
-  notBeforeMs: null,
-};
 
 async function running(count: number): Promise<Id<"tasks">[]> {
   worker = await at.worker("w", { capacity: count });
@@ -62,7 +44,7 @@ test.each([END_RUNS_BATCH, END_RUNS_BATCH + 1])(
   "%d runs of an ended session go back although what gives them back page by page has died",
   async (count) => {
     const tasks = await running(count);
-    await at.t.mutation(api.worker.drain, { key: KEYS.worker, session: worker.session, final: true });
+    await worker.drain();
     await at.t.mutation(probe.killJobs, { name: "timers:endRuns" });
     await at.pass();
     const held = async () => {
@@ -94,7 +76,7 @@ describe("a task that is tried again by hand", () => {
     await at.pass();
   };
   const retry = async (task: Id<"tasks">) => {
-    const { status } = await at.t.mutation(api.tasks.retry, { key: KEYS.submit, task });
+    const { status } = await at.retry(task);
     await at.pass();
     return status;
   };
@@ -130,14 +112,14 @@ describe("a task that is tried again by hand", () => {
 
   test("runs when one that it needs any of has succeeded", async () => {
     const { first, dependent } = await chain({ afterMode: "any" });
-    await at.t.mutation(api.tasks.cancel, { key: KEYS.submit, task: dependent });
+    await at.cancel(dependent);
     await finish(first);
     expect(await retry(dependent)).toBe("pending");
   });
 
   test("is released by the first that succeeds of those it needs any of", async () => {
     const { first, second, dependent } = await chain({ afterMode: "any" });
-    await at.t.mutation(api.tasks.cancel, { key: KEYS.submit, task: dependent });
+    await at.cancel(dependent);
     expect(await retry(dependent)).toBe("waiting");
     await finish(first, FATAL);
     expect((await at.task(dependent)).status).toBe("waiting");

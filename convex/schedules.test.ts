@@ -1,26 +1,16 @@
 import type { FunctionArgs } from "convex/server";
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { api, internal } from "./_generated/api";
 import { CATCH_UP_WINDOW_MS, MAX_TEMPLATE_BYTES } from "./constants";
 import { sha256 } from "./model/text";
-import { Deployment, KEYS, probe } from "./setup.testing";
+import { KEYS, probe, useDeployment } from "./setup.testing";
 import type { ScheduleSpec } from "./schedule.validators";
 
 const SECOND = 1_000;
 const MINUTE = 60 * SECOND;
 const START = Date.UTC(2026, 0, 15, 12);
 
-let at: Deployment;
-
-beforeEach(async () => {
-  vi.useFakeTimers({ now: START });
-  at = await Deployment.start();
-});
-
-afterEach(() => {
-  at.close();
-  vi.useRealTimers();
-});
+const at = useDeployment({ now: START });
 
 const key = KEYS.submit;
 const name = "s";
@@ -307,23 +297,12 @@ describe("pause, resume, remove, run", () => {
 });
 
 describe("while the one before has not ended", () => {
-  const finishAll = async (worker: Awaited<ReturnType<Deployment["worker"]>>) => {
-    const { assigned } = await worker.inbox();
-    await worker.sync({
-      finished: assigned.map(({ run }) => ({
-        run,
-        outcome: { kind: "succeeded", output: null },
-        usage: null,
-      })),
-    });
-  };
-
   test("skip drops an occurrence, and does the next after its end", async () => {
     const worker = await at.worker();
     await set({ everyMs: 4 * SECOND, overlap: "skip" });
     await at.pass(13 * SECOND);
     expect(await occurrences()).toEqual([4]);
-    await finishAll(worker);
+    await worker.finishAll();
     await at.pass(4 * SECOND);
     expect(await occurrences()).toEqual([4, 16]);
     expect(await get()).toMatchObject({ fired: 2, overlapped: 2 });

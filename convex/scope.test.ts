@@ -1,23 +1,13 @@
 import { getFunctionName } from "convex/server";
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { beforeEach, describe, expect, test } from "vitest";
 import { api, internal } from "./_generated/api";
 import { MAX_QUEUES } from "./constants";
 import { sha256 } from "./model/text";
-import { Deployment, KEYS } from "./setup.testing";
+import { KEYS, useDeployment } from "./setup.testing";
 import { call, table, type Public } from "./table.testing";
 import type { Role } from "./validators";
 
-let at: Deployment;
-
-beforeEach(async () => {
-  vi.useFakeTimers();
-  at = await Deployment.start();
-});
-
-afterEach(() => {
-  at.close();
-  vi.useRealTimers();
-});
+const at = useDeployment();
 
 /** A key of this role that is bound to the queue. */
 const bound = (role: Role, queue = "gpu") => `${role}_of_${queue}`;

@@ -1,6 +1,6 @@
 /** What the tests of the control plane share: keys, a worker, time. */
 import { makeFunctionReference } from "convex/server";
-import { vi } from "vitest";
+import { afterEach, beforeEach, vi } from "vitest";
 import { api, internal } from "./_generated/api";
 import type { CallReport, ModelReport } from "./model.validators";
 import type { Id } from "./_generated/dataModel";
@@ -16,6 +16,15 @@ export const KEYS = {
   submit: "sbs_test",
   operator: "sbo_test",
 } as const;
+
+export const SUCCEEDED: Outcome = { kind: "succeeded", output: null };
+/** Not retryable. */
+export const FATAL: Outcome = {
+  kind: "failed",
+  error: { code: "boom", message: "no" },
+  retryable: false,
+  notBeforeMs: null,
+};
 
 /** The functions of probe.testing.ts, which no generated code knows. */
 export const probe = {
@@ -71,19 +80,43 @@ export const probe = {
   strandDispatch: makeFunctionReference<"mutation", { again: boolean }, null>("probe:strandDispatch"),
 };
 
-export class Deployment {
-  private constructor(readonly t: Backend) {}
+/**
+ * A deployment for the file that calls this: each of its tests finds it new, with a key of each role and the agent `echo`, and
+ * on vitest's clock, which stands until the test lets time pass. What a test stubs or spies on ends with it.
+ *
+ * @param clock.now  when each test begins, in ms since the epoch; by default now
+ */
+export function useDeployment(clock: { now?: number } = {}): Deployment {
+  const deployment = new Deployment();
+  beforeEach(async () => {
+    vi.useFakeTimers(clock);
+    await deployment.start();
+  });
+  afterEach(() => {
+    deployment.close();
+    vi.unstubAllGlobals();
+    vi.restoreAllMocks();
+    vi.useRealTimers();
+  });
+  return deployment;
+}
 
-  static async start(): Promise<Deployment> {
-    const deployment = new Deployment(await startBackend());
+export class Deployment {
+  #backend: Backend | undefined;
+
+  get t(): Backend {
+    if (this.#backend === undefined) throw new Error("the deployment runs only inside of tests");
+    return this.#backend;
+  }
+
+  async start(): Promise<void> {
+    this.#backend = await startBackend();
     for (const role of ["worker", "viewer", "submit", "operator"] as const) {
       const hash = await sha256(KEYS[role]);
-      await deployment.t.mutation(internal.operator.createKey, { hash, role, label: role });
+      await this.t.mutation(internal.operator.createKey, { hash, role, label: role });
     }
     // A worker that came and went brought the agent.
-    const { session } = await deployment.worker("first");
-    await deployment.t.mutation(api.worker.drain, { key: KEYS.worker, session, final: true });
-    return deployment;
+    await (await this.worker("first")).drain();
   }
 
   /** Let everything that falls due within `ms` happen, at its time. */
@@ -113,16 +146,34 @@ export class Deployment {
   }
 
   close(): void {
-    this.t.close();
+    this.#backend?.close();
+    this.#backend = undefined;
   }
 
   async submit(spec: Partial<TaskSpec> = {}): Promise<Id<"tasks">> {
-    const [answer] = await this.t.mutation(api.tasks.submit, {
-      key: KEYS.submit,
-      tasks: [{ agent: "echo", input: "null", ...spec }],
+    return (await this.submitAll([spec]))[0]!;
+  }
+
+  /** Submit tasks in one call, any of which may be refused. */
+  answersTo(specs: Partial<TaskSpec>[]) {
+    const tasks = specs.map((spec) => ({ agent: "echo", input: "null", ...spec }));
+    return this.t.mutation(api.tasks.submit, { key: KEYS.submit, tasks });
+  }
+
+  /** Submit tasks in one call, none of which may be refused. */
+  async submitAll(specs: Partial<TaskSpec>[]): Promise<Id<"tasks">[]> {
+    return (await this.answersTo(specs)).map((answer) => {
+      if (!answer.ok) throw new Error(answer.message);
+      return answer.task;
     });
-    if (!answer?.ok) throw new Error(answer?.message);
-    return answer.task;
+  }
+
+  /** A task whose run `worker` has begun, which has nothing else to begin. */
+  async begun(worker: TestWorker, spec: Partial<TaskSpec> = {}) {
+    const task = await this.submit(spec);
+    await this.pass();
+    const { run } = await worker.begin();
+    return { task, run };
   }
 
   async task(task: Id<"tasks">) {
@@ -135,6 +186,19 @@ export class Deployment {
 
   signal(task: Id<"tasks">, name: string, data = "null", id: string = crypto.randomUUID()) {
     return this.t.mutation(api.tasks.signal, { key: KEYS.submit, task, name, data, id });
+  }
+
+  /** The first reason why a task does not run now. */
+  async why(task: Id<"tasks">) {
+    return (await this.t.query(api.tasks.why, { key: KEYS.submit, task })).reasons[0]!;
+  }
+
+  cancel(task: Id<"tasks">) {
+    return this.t.mutation(api.tasks.cancel, { key: KEYS.submit, task });
+  }
+
+  retry(task: Id<"tasks">) {
+    return this.t.mutation(api.tasks.retry, { key: KEYS.submit, task });
   }
 
   async pause(task: Id<"tasks">) {
@@ -241,6 +305,13 @@ export class TestWorker {
     return assigned;
   }
 
+  /** What the session's one assigned run works on. */
+  async input(): Promise<unknown> {
+    const [item] = (await this.inbox()).assigned;
+    const args = { key: KEYS.worker, session: this.session, run: item!.run };
+    return JSON.parse(item!.input ?? (await this.t.query(api.worker.input, args)));
+  }
+
   /** Report a step of a run. */
   step(run: Id<"runs">, key: string, result = "1", more: Partial<StepReport> = {}) {
     return this.sync({ steps: [{ run, key, kind: "step", result, signal: null, ...more }] });
@@ -250,7 +321,18 @@ export class TestWorker {
     return this.t.query(api.worker.steps, { key: KEYS.worker, session: this.session, run, cursor });
   }
 
-  finish(run: Id<"runs">, outcome: Outcome = { kind: "succeeded", output: null }) {
+  finish(run: Id<"runs">, outcome = SUCCEEDED) {
     return this.sync({ finished: [{ run, outcome, usage: null }] });
+  }
+
+  /** End all that is assigned well. */
+  async finishAll() {
+    const { assigned } = await this.inbox();
+    return this.sync({ finished: assigned.map(({ run }) => ({ run, outcome: SUCCEEDED, usage: null })) });
+  }
+
+  /** Take no more; `final`: and leave. */
+  drain(final = true) {
+    return this.t.mutation(api.worker.drain, { key: KEYS.worker, session: this.session, final });
   }
 }

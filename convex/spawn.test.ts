@@ -1,30 +1,18 @@
 /** Children of a run: spawned by a step, gathered, and submitted with its end. */
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { beforeEach, expect, test } from "vitest";
 import { api } from "./_generated/api";
 import type { Id } from "./_generated/dataModel";
-import { Deployment, KEYS, type TestWorker } from "./setup.testing";
+import { KEYS, useDeployment, type TestWorker } from "./setup.testing";
 import type { TaskSpec } from "./validators";
 
-let at: Deployment;
+const at = useDeployment();
 let worker: TestWorker;
 
 beforeEach(async () => {
-  vi.useFakeTimers();
-  at = await Deployment.start();
   worker = await at.worker("w", { capacity: 20 });
 });
 
-afterEach(() => {
-  at.close();
-  vi.useRealTimers();
-});
-
-async function begun() {
-  const task = await at.submit();
-  await at.pass();
-  const { run } = await worker.begin();
-  return { task, run };
-}
+const begun = () => at.begun(worker);
 
 const child = (more: Partial<TaskSpec> = {}): TaskSpec => ({ agent: "echo", input: "1", ...more });
 const spawn = (run: Id<"runs">, tasks: TaskSpec[], gather = false, step = "spawn") =>

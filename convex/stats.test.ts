@@ -1,27 +1,19 @@
 /// <reference types="vite/client" />
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { beforeEach, describe, expect, test } from "vitest";
 import { api, internal } from "./_generated/api";
 import { MAX_BUCKETS, MINUTE_MS, UPKEEP_PAUSE_MS } from "./constants";
 import { sum } from "./model/rollup";
-import { Deployment, KEYS, type TestWorker } from "./setup.testing";
+import { KEYS, useDeployment, type TestWorker } from "./setup.testing";
 import type { Counters } from "./upkeep.validators";
 import type { Outcome } from "./validators";
 
 const ON_HOST = import.meta.env.SIGNALBOX_TEST_BACKEND === "host";
 
-let at: Deployment;
+const at = useDeployment({ now: 1_800_000_000_000 }); // a whole minute
 let worker: TestWorker;
 
 beforeEach(async () => {
-  vi.useFakeTimers();
-  vi.setSystemTime(1_800_000_000_000); // a whole minute
-  at = await Deployment.start();
   worker = await at.worker("w", { capacity: 100, queues: ["default", "other"] });
-});
-
-afterEach(() => {
-  at.close();
-  vi.useRealTimers();
 });
 
 const read = (scope: string, from: number, to: number) =>
@@ -106,7 +98,7 @@ describe("the rollup", () => {
         const chance = draw();
         const error = { code: "c", message: "m" };
         worker = await at.worker("w", { queues: ["default", "other"], incarnation: `i${i}` }); // it may have been silent for long
-        if (chance < 0.2) await at.t.mutation(api.tasks.cancel, { key: KEYS.submit, task });
+        if (chance < 0.2) await at.cancel(task);
         else if (chance < 0.6) await work({ kind: "succeeded", output: null });
         else await work({ kind: "failed", error, retryable: draw() < 0.5, notBeforeMs: null });
         if (draw() < 0.3) {

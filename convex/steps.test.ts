@@ -1,20 +1,10 @@
 /** Durable steps: what is kept, what a later run finds, what is refused. */
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { expect, test } from "vitest";
 import { INLINE_BYTES, MAX_STEP_CHARS, MAX_STEPS, MAX_TEXT_BYTES } from "./constants";
 import { api } from "./_generated/api";
-import { Deployment, KEYS, probe } from "./setup.testing";
+import { KEYS, probe, useDeployment } from "./setup.testing";
 
-let at: Deployment;
-
-beforeEach(async () => {
-  vi.useFakeTimers();
-  at = await Deployment.start();
-});
-
-afterEach(() => {
-  at.close();
-  vi.useRealTimers();
-});
+const at = useDeployment();
 
 const failed = (retryable = true) =>
   ({ kind: "failed", error: { code: "x", message: "x" }, retryable, notBeforeMs: 0 }) as const;

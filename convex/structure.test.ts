@@ -1,46 +1,22 @@
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { beforeEach, describe, expect, test } from "vitest";
 import { api, internal } from "./_generated/api";
 import type { Id } from "./_generated/dataModel";
 import { CANCEL_PAGE, MAX_AFTER, MAX_EDGES, MAX_SUBMIT, SETTLE_EDGES } from "./constants";
 import { sha256 } from "./model/text";
-import { Deployment, KEYS, probe, type TestWorker } from "./setup.testing";
+import { FATAL, KEYS, probe, useDeployment, type TestWorker } from "./setup.testing";
 import type { OnFailure, Outcome, TaskSpec, TaskStatus } from "./validators";
 
-let at: Deployment;
+const at = useDeployment();
 let worker: TestWorker;
 
 beforeEach(async () => {
-  vi.useFakeTimers();
-  at = await Deployment.start();
   worker = await at.worker("w", { capacity: 1_000 });
 });
 
-afterEach(() => {
-  at.close();
-  vi.useRealTimers();
-});
-
 const OK: Outcome = { kind: "succeeded", output: '"done"' };
-const FATAL: Outcome = {
-  kind: "failed",
-  error: { code: "boom", message: "no" },
-  retryable: false,
-  notBeforeMs: null,
-};
-
-function answersTo(specs: Partial<TaskSpec>[]) {
-  const tasks = specs.map((spec) => ({ agent: "echo", input: "null", ...spec }));
-  return at.t.mutation(api.tasks.submit, { key: KEYS.submit, tasks });
-}
 
 /** Submit a graph whose refs are the names given. @returns their tasks, in order */
-async function submit(...specs: Partial<TaskSpec>[]): Promise<Id<"tasks">[]> {
-  const answers = await answersTo(specs);
-  return answers.map((answer) => {
-    if (!answer.ok) throw new Error(answer.message);
-    return answer.task;
-  });
-}
+const submit = (...specs: Partial<TaskSpec>[]) => at.submitAll(specs);
 
 /** The tasks that a worker has now. */
 async function assigned(): Promise<Id<"tasks">[]> {
@@ -55,7 +31,7 @@ async function finish(task: Id<"tasks">, outcome: Outcome = OK): Promise<void> {
 
 /** Cancel a task, with the worker's answer if it had it already. */
 async function cancel(task: Id<"tasks">): Promise<void> {
-  await at.t.mutation(api.tasks.cancel, { key: KEYS.submit, task });
+  await at.cancel(task);
   const { status, run } = await at.task(task);
   if (status === "running") await worker.finish(run!, { kind: "cancelled" });
 }
@@ -183,7 +159,7 @@ test("a task of an earlier call is known by the name that its edge gives it", as
     [a, "first"],
     [b, null],
   ]);
-  const answers = await answersTo([
+  const answers = await at.answersTo([
     { ref: "a" },
     { after: [{ on: "#a", ref: "x" }] },
     { after: [called("x"), called("x", b)] },
@@ -272,7 +248,7 @@ describe("when a dependency does not succeed", () => {
       { after: after("#a"), startWithinMs: 1_000 },
     );
     await assigned();
-    await at.t.mutation(api.tasks.cancel, { key: KEYS.submit, task: b! });
+    await at.cancel(b!);
     await at.pass(1_100);
     await finish(a!);
     expect(await statuses([b!, c!])).toEqual(["cancelled", "failed"]);
@@ -347,7 +323,7 @@ describe("refused", () => {
       [null, "after[0].on: #a belongs to the tenant other, not default"],
     ],
   ])("%s, and nothing of it is written", async (_, specs, reasons) => {
-    const answers = await answersTo(specs);
+    const answers = await at.answersTo(specs);
     answers.forEach((answer, i) => {
       if (reasons[i] === null) expect(answer.ok).toBe(true);
       else expect(!answer.ok && answer.message).toContain(reasons[i]);
@@ -357,7 +333,10 @@ describe("refused", () => {
 
   test(`${MAX_AFTER} dependencies are taken and ${MAX_AFTER + 1} are not`, async () => {
     const tasks = await submit(...Array.from({ length: MAX_AFTER + 1 }, () => ({})));
-    const [more, most] = await answersTo([{ after: after(...tasks) }, { after: after(...tasks.slice(1)) }]);
+    const [more, most] = await at.answersTo([
+      { after: after(...tasks) },
+      { after: after(...tasks.slice(1)) },
+    ]);
     expect(more).toMatchObject({ ok: false, message: "after: 101 tasks given, at most 100." });
     expect(most!.ok).toBe(true);
   });
@@ -366,9 +345,9 @@ describe("refused", () => {
     const tasks = await submit(...Array.from({ length: MAX_AFTER }, () => ({})));
     const full = { after: after(...tasks) };
     const calls = MAX_EDGES / MAX_AFTER;
-    const answers = await answersTo(Array.from({ length: calls }, () => full));
+    const answers = await at.answersTo(Array.from({ length: calls }, () => full));
     expect(answers.every((answer) => answer.ok)).toBe(true);
-    const more = answersTo([...Array.from({ length: calls }, () => full), { after: after(tasks[0]!) }]);
+    const more = at.answersTo([...Array.from({ length: calls }, () => full), { after: after(tasks[0]!) }]);
     await expect(more).rejects.toThrow(`after: ${MAX_EDGES + 1} in all tasks of this call`);
   });
 

@@ -1,22 +1,13 @@
 /** What submitters can say of a task, and what people can do to it until it has ended. */
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { api, internal } from "./_generated/api";
+import type { Id } from "./_generated/dataModel";
 import { AGEING_MS } from "./constants";
 import { sha256 } from "./model/text";
-import { Deployment, KEYS, probe, type TestWorker } from "./setup.testing";
+import { KEYS, probe, useDeployment, type TestWorker } from "./setup.testing";
 import type { TaskSpec } from "./validators";
 
-let at: Deployment;
-
-beforeEach(async () => {
-  vi.useFakeTimers();
-  at = await Deployment.start();
-});
-
-afterEach(() => {
-  at.close();
-  vi.useRealTimers();
-});
+const at = useDeployment();
 
 const key = KEYS.submit;
 const submit = (...tasks: TaskSpec[]) => at.t.mutation(api.tasks.submit, { key, tasks });
@@ -104,11 +95,11 @@ describe("a dedup key", () => {
 describe("a capability", () => {
   const wants = (capability: string, more = {}) => submit({ capability, input: "1", ...more });
   const taken = async (answers: Awaited<ReturnType<typeof submit>>) =>
-    at.task((answers[0] as { task: Parameters<Deployment["task"]>[0] }).task);
+    at.task((answers[0] as { task: Id<"tasks"> }).task);
 
   test("is found in an agent that a live worker plays, before one that nobody does", async () => {
     const gone = await at.worker("a", { brings: ["ada"], can: ["draw"] });
-    await at.t.mutation(api.worker.drain, { key: KEYS.worker, session: gone.session, final: true });
+    await gone.drain();
     expect(await taken(await wants("draw"))).toMatchObject({ agent: "ada", status: "pending" });
     await at.worker("b", { brings: ["bob"], can: ["draw", "sing"] });
     expect(await taken(await wants("draw"))).toMatchObject({ agent: "bob" });

@@ -16,7 +16,7 @@ async function asked(at: Deployment, queue: string) {
   const { run } = await worker.begin();
   const ask = { step: "s", tool: "t", args: "{}", why: "tool", about: null, timeoutMs: null } as const;
   await worker.finish(run, { kind: "suspended", step: "s", until: { approvals: [ask] } });
-  await at.t.mutation(api.worker.drain, { key: KEYS.worker, session: worker.session, final: true });
+  await worker.drain();
   const { approvals } = await at.t.query(api.approvals.list, { key: KEYS.submit, task });
   return approvals[0]!.approval;
 }

@@ -1,21 +1,11 @@
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { api, internal } from "./_generated/api";
 import { MAX_CONDITIONS, MAX_EVENT_BYTES, MAX_TRIGGERS, NONCE_KEEP_MS, WATCHDOG_BATCH } from "./constants";
 import { sha256 } from "./model/text";
-import { Deployment, KEYS, probe } from "./setup.testing";
+import { KEYS, probe, useDeployment } from "./setup.testing";
 import type { Emitted, TriggerSpec } from "./trigger.validators";
 
-let at: Deployment;
-
-beforeEach(async () => {
-  vi.useFakeTimers();
-  at = await Deployment.start();
-});
-
-afterEach(() => {
-  at.close();
-  vi.useRealTimers();
-});
+const at = useDeployment();
 
 const key = KEYS.submit;
 const template = { agent: "echo", input: '{"do":"reply"}' };
@@ -73,9 +63,7 @@ describe("an event", () => {
 
   test("wakes the tasks that wait for it", async () => {
     const worker = await at.worker();
-    const task = await at.submit();
-    await at.pass();
-    const { run } = await worker.begin();
+    const { task, run } = await at.begun(worker);
     const until = { event: "mail", timeoutMs: null };
     await worker.finish(run, { kind: "suspended", step: "mail", until });
     expect(await at.task(task)).toMatchObject({ status: "waiting_event" });
@@ -198,13 +186,6 @@ describe("events that share a task", () => {
     input: { do: "reply" },
   });
 
-  /** What the one run is given to work on. */
-  async function input(worker: Awaited<ReturnType<Deployment["worker"]>>): Promise<unknown> {
-    const [item] = (await worker.inbox()).assigned;
-    const args = { key: KEYS.worker, session: worker.session, run: item!.run };
-    return JSON.parse(item!.input ?? (await at.t.query(api.worker.input, args)));
-  }
-
   test("batched, they are its input together, each once, and its history names each", async () => {
     const worker = await at.worker();
     await share({ batch: { key: "mails", maxItems: 3, maxMs: 60_000 } });
@@ -221,7 +202,7 @@ describe("events that share a task", () => {
       [[task], false],
     ]);
     await at.pass();
-    expect(await input(worker)).toEqual([heard(1, "a"), heard(2), heard(3)]);
+    expect(await worker.input()).toEqual([heard(1, "a"), heard(2), heard(3)]);
     expect((await at.history(task!)).filter((type) => type === "trigger_fired")).toHaveLength(3);
     expect((await emit({ data: "4" })).tasks).not.toEqual([task]);
   });
@@ -233,7 +214,7 @@ describe("events that share a task", () => {
     await at.pass(1_500);
     expect((await worker.inbox()).assigned).toEqual([]);
     await at.pass(600);
-    expect(await input(worker)).toEqual([heard(1)]);
+    expect(await worker.input()).toEqual([heard(1)]);
   });
 
   test("debounced, the last of them counts", async () => {
@@ -245,7 +226,7 @@ describe("events that share a task", () => {
     await at.pass(900);
     expect((await worker.inbox()).assigned).toEqual([]);
     await at.pass(200);
-    expect(await input(worker)).toEqual(heard(2));
+    expect(await worker.input()).toEqual(heard(2));
   });
 
   test("a transaction that fails adds nothing to the task", async () => {
@@ -255,7 +236,7 @@ describe("events that share a task", () => {
     const failing = at.t.mutation(probe.emitAndFail, { name: "mail", data: "2" });
     await expect(failing).rejects.toThrow();
     await at.pass(1_100);
-    expect(await input(worker)).toEqual([heard(1)]);
+    expect(await worker.input()).toEqual([heard(1)]);
   });
 
   test("what cannot be shared is refused when the trigger is set", async () => {

@@ -1,26 +1,19 @@
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { beforeEach, describe, expect, test, vi } from "vitest";
 import { api, internal } from "./_generated/api";
 import type { Id } from "./_generated/dataModel";
 import { RETENTION_MARGIN_MS, UPKEEP_BUSY_MS, UPKEEP_PAUSE_MS } from "./constants";
 import { keepMsOf } from "./model/keeping";
-import { Deployment, KEYS, probe, type TestWorker } from "./setup.testing";
+import { KEYS, probe, useDeployment, type TestWorker } from "./setup.testing";
 import type { Outcome } from "./validators";
 
 const DAY_MS = 24 * 3_600_000;
 const BIG = JSON.stringify("x".repeat(10_000)); // beside its task's row
 
-let at: Deployment;
+const at = useDeployment();
 let worker: TestWorker;
 
 beforeEach(async () => {
-  vi.useFakeTimers();
-  at = await Deployment.start();
   worker = await at.worker("w", { capacity: 100 });
-});
-
-afterEach(() => {
-  at.close();
-  vi.useRealTimers();
 });
 
 const counts = () => at.t.query(probe.rowCounts, {});
@@ -130,7 +123,7 @@ describe("what has ended long ago", () => {
     for (let pages = 0; (await counts()).chunks === 1_500; pages++) {
       expect(pages).toBeLessThan(10);
       await at.t.runDue();
-      const retry = at.t.mutation(api.tasks.retry, { key: KEYS.submit, task });
+      const retry = at.retry(task);
       const { chunks = 0 } = await counts();
       if (chunks > 0 && chunks < 1_500) await expect(retry).rejects.toThrow("being deleted");
     }
@@ -182,7 +175,7 @@ describe("what is still needed stays", () => {
     await at.submit();
     const { task } = await runToItsEnd(fatal);
     await at.leap(20 * DAY_MS);
-    await at.t.mutation(api.tasks.retry, { key: KEYS.submit, task });
+    await at.retry(task);
     worker = await at.worker("w2");
     await runToItsEnd(fatal);
     await at.leap(29 * DAY_MS);

@@ -1,21 +1,11 @@
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { expect, test } from "vitest";
 import { api } from "./_generated/api";
 import type { Id } from "./_generated/dataModel";
 import { CANCEL_GRACE_MS } from "./constants";
 import type { CallReport } from "./model.validators";
-import { Deployment, KEYS, type TestWorker } from "./setup.testing";
+import { KEYS, useDeployment, type TestWorker } from "./setup.testing";
 
-let at: Deployment;
-
-beforeEach(async () => {
-  vi.useFakeTimers();
-  at = await Deployment.start();
-});
-
-afterEach(() => {
-  at.close();
-  vi.useRealTimers();
-});
+const at = useDeployment();
 
 const call = (run: Id<"runs">, more: Partial<CallReport> = {}): CallReport => ({
   ...{ run, call: 1, attempt: 1, model: "groq/fast", provider: "groq", startedMs: 5, ms: 20 },
@@ -32,9 +22,7 @@ const TWO = { ...ONE, calls: 2, inputTokens: 20, outputTokens: 10, costMicros: 8
 /** A task whose run has made a call. */
 async function begun(): Promise<{ worker: TestWorker; task: Id<"tasks">; run: Id<"runs"> }> {
   const worker = await at.worker();
-  const task = await at.submit();
-  await at.pass();
-  const { run } = await worker.begin();
+  const { task, run } = await at.begun(worker);
   await worker.sync({ calls: [call(run)] });
   expect((await at.task(task)).usage.calls).toBe(0);
   return { worker, task, run };
@@ -59,13 +47,13 @@ test("what a run has used that is lost counts in its task, and so does the next 
 
 test("a worker that signs off has told what its runs have used", async () => {
   const { worker, task } = await begun();
-  await at.t.mutation(api.worker.drain, { key: KEYS.worker, session: worker.session, final: true });
+  await worker.drain();
   expect(await used(task)).toEqual(ONE);
 });
 
 test("a run that does not heed its cancellation has used what it told", async () => {
   const { task } = await begun();
-  await at.t.mutation(api.tasks.cancel, { key: KEYS.submit, task });
+  await at.cancel(task);
   await at.leap(CANCEL_GRACE_MS + 1_000);
   expect(await at.task(task)).toMatchObject({ status: "cancelled", usage: ONE });
 });
@@ -94,7 +82,7 @@ test("a result without a word of what it used counts what was told", async () =>
 
 test("what is told after the end of a run counts once, however often it is told", async () => {
   const { worker, task, run } = await begun();
-  await at.t.mutation(api.tasks.cancel, { key: KEYS.submit, task });
+  await at.cancel(task);
   await at.pass();
   for (let ms = 0; ms < CANCEL_GRACE_MS + 2_000; ms += 4_000) {
     await at.pass(4_000);

@@ -1,21 +1,11 @@
 /** Code changes in flight: what a task is pinned to, who may go on with it, and what clears it when nobody can. */
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { describe, expect, test } from "vitest";
 import { api } from "./_generated/api";
 import type { Id } from "./_generated/dataModel";
 import { KEPT_VERSIONS, RESTART_STEPS } from "./constants";
-import { Deployment, KEYS, probe, type TestWorker } from "./setup.testing";
+import { KEYS, probe, useDeployment, type TestWorker } from "./setup.testing";
 
-let at: Deployment;
-
-beforeEach(async () => {
-  vi.useFakeTimers();
-  at = await Deployment.start();
-});
-
-afterEach(() => {
-  at.close();
-  vi.useRealTimers();
-});
+const at = useDeployment();
 
 const again = {
   kind: "failed",
@@ -24,8 +14,6 @@ const again = {
   notBeforeMs: 0,
 } as const;
 const restart = (task: Id<"tasks">) => at.t.mutation(api.tasks.restart, { key: KEYS.submit, task });
-const why = async (task: Id<"tasks">) =>
-  (await at.t.query(api.tasks.why, { key: KEYS.submit, task })).reasons[0]!;
 
 /** A run that keeps a step, or none, and fails. */
 async function run(worker: TestWorker, step: string | null = "a") {
@@ -43,7 +31,7 @@ async function begun(code = "old", more: { version?: string } = {}) {
   const task = await submit();
   const old = await at.worker("old", { code, ...more });
   await run(old);
-  await at.t.mutation(api.worker.drain, { key: KEYS.worker, session: old.session, final: true });
+  await old.drain();
   await at.pass();
   return task;
 }
@@ -54,7 +42,7 @@ describe("a task with steps", () => {
     const next = await at.worker("new", { code: "ffff" });
     await at.pass(100);
     expect((await next.inbox()).assigned).toEqual([]);
-    expect(await why(task)).toMatchObject({
+    expect(await at.why(task)).toMatchObject({
       code: "no_worker_for_version",
       message:
         "It began on version 0123456789ab of the agent echo, and none of 1 workers that know it has that (they have: ffff).",
@@ -90,11 +78,11 @@ describe("a task with steps", () => {
     await at.pass();
     const { run } = await old.begin();
     await old.finish(run, { kind: "suspended", step: "sleep", until: { ms: 500 } });
-    await at.t.mutation(api.worker.drain, { key: KEYS.worker, session: old.session, final: true });
+    await old.drain();
     const next = await at.worker("new", { code: "new" });
     await at.pass(600);
     expect((await next.inbox()).assigned).toEqual([]);
-    expect((await why(task)).code).toBe("no_worker_for_version");
+    expect((await at.why(task)).code).toBe("no_worker_for_version");
     await at.pause(task);
     await at.resume(task);
     await at.pass(100);
@@ -223,11 +211,11 @@ describe("restart", () => {
     }
     await worker.finish(run, again);
     expect(await restart(task)).toEqual({ status: "paused" });
-    await at.t.mutation(api.tasks.cancel, { key: KEYS.submit, task });
+    await at.cancel(task);
     await at.pass(100);
     expect(await at.t.query(probe.rowCounts, {})).not.toHaveProperty("steps");
     expect((await at.task(task)).status).toBe("cancelled");
-    await at.t.mutation(api.tasks.retry, { key: KEYS.submit, task });
+    await at.retry(task);
     await at.pass();
     expect((await worker.begin()).steps).toBe(0);
   });
@@ -236,13 +224,11 @@ describe("restart", () => {
     const task = await at.submit({ delayMs: 60_000 });
     await at.pause(task);
     await at.t.mutation(probe.prepare, { task });
-    expect((await why(task)).code).toBe("preparing");
+    expect((await at.why(task)).code).toBe("preparing");
     await expect(at.resume(task)).rejects.toThrow(/is being prepared/);
     expect(await restart(task)).toEqual({ status: "paused" });
-    await at.t.mutation(api.tasks.cancel, { key: KEYS.submit, task });
-    await expect(at.t.mutation(api.tasks.retry, { key: KEYS.submit, task })).rejects.toThrow(
-      /being prepared/,
-    );
+    await at.cancel(task);
+    await expect(at.retry(task)).rejects.toThrow(/being prepared/);
   });
 
   test("is refused while the task runs, and when it has succeeded", async () => {
@@ -297,9 +283,7 @@ describe("an agent of the registry", () => {
   ])("that changed %i times since leaves its task %s", async (changes, status) => {
     await configure("first");
     const worker = await at.worker();
-    const task = await at.submit({ agent: "writer" });
-    await at.pass();
-    const { run } = await worker.begin();
+    const { task, run } = await at.begun(worker, { agent: "writer" });
     await worker.step(run, "a");
     await worker.finish(run, { ...again, notBeforeMs: 1_000 });
     for (let i = 0; i < changes; i++) await configure(`then ${i}`);

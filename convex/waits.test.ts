@@ -1,5 +1,5 @@
 /** Tasks that wait without a worker: for a time, for an event, for a signal. */
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { beforeEach, describe, expect, test, vi } from "vitest";
 import { api } from "./_generated/api";
 import type { Id } from "./_generated/dataModel";
 import {
@@ -10,21 +10,14 @@ import {
   SIGNAL_MEMORY_MS,
   WAKE_BATCH,
 } from "./constants";
-import { Deployment, KEYS, probe, type TestWorker } from "./setup.testing";
+import { KEYS, probe, useDeployment, type TestWorker } from "./setup.testing";
 import type { Outcome } from "./validators";
 
-let at: Deployment;
+const at = useDeployment();
 let worker: TestWorker;
 
 beforeEach(async () => {
-  vi.useFakeTimers();
-  at = await Deployment.start();
   worker = await at.worker("w", { capacity: 200 });
-});
-
-afterEach(() => {
-  at.close();
-  vi.useRealTimers();
 });
 
 const sleep = (ms: number, step = "sleep"): Outcome => ({ kind: "suspended", step, until: { ms } });
@@ -34,12 +27,7 @@ const wait = (event: string, timeoutMs: number | null = null, step = event): Out
   until: { event, timeoutMs },
 });
 
-async function begun(spec = {}) {
-  const task = await at.submit(spec);
-  await at.pass();
-  const { run } = await worker.begin();
-  return { task, run };
-}
+const begun = (spec = {}) => at.begun(worker, spec);
 
 async function waiting(event = "go", timeoutMs: number | null = null) {
   const { task, run } = await begun();
@@ -76,7 +64,7 @@ describe("sleep", () => {
   });
 
   test("comes back in its old place", async () => {
-    await at.t.mutation(api.worker.drain, { key: KEYS.worker, session: worker.session, final: true });
+    await worker.drain();
     worker = await at.worker("small", { capacity: 1 });
     const { task, run } = await begun();
     await worker.finish(run, sleep(8_000));
@@ -116,7 +104,7 @@ describe("sleep", () => {
   test("a sleeping task is cancelled at once, and nothing is left of its wait", async () => {
     const { task, run } = await begun();
     await worker.finish(run, sleep(5_000));
-    await at.t.mutation(api.tasks.cancel, { key: KEYS.submit, task });
+    await at.cancel(task);
     expect((await at.task(task)).status).toBe("cancelled");
     await at.pass(6_000);
     expect((await at.task(task)).status).toBe("cancelled");
@@ -125,7 +113,7 @@ describe("sleep", () => {
 
   test("a run that is to be cancelled does not fall asleep", async () => {
     const { task, run } = await begun();
-    await at.t.mutation(api.tasks.cancel, { key: KEYS.submit, task });
+    await at.cancel(task);
     await worker.finish(run, sleep(5_000));
     expect((await at.task(task)).status).toBe("cancelled");
   });
@@ -211,7 +199,7 @@ describe("an event", () => {
 
   test("a task that waits is cancelled at once, and the event finds nobody", async () => {
     const task = await waiting("go", 5_000);
-    await at.t.mutation(api.tasks.cancel, { key: KEYS.submit, task });
+    await at.cancel(task);
     expect(await emit("go")).toBe(0);
     await at.pass(6_000);
     expect((await at.task(task)).status).toBe("cancelled");

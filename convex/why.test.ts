@@ -1,35 +1,15 @@
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { describe, expect, test } from "vitest";
 import { api } from "./_generated/api";
 import type { Id } from "./_generated/dataModel";
 import { AHEAD_SHOWN, BACKLOG_QUEUES } from "./constants";
-import { Deployment, KEYS, probe } from "./setup.testing";
-import type { TaskSpec } from "./validators";
+import { KEYS, probe, useDeployment } from "./setup.testing";
 
-let at: Deployment;
-
-beforeEach(async () => {
-  vi.useFakeTimers();
-  at = await Deployment.start();
-});
-
-afterEach(() => {
-  at.close();
-  vi.useRealTimers();
-});
+const at = useDeployment();
 
 const key = KEYS.operator;
 const why = (task: Id<"tasks">) => at.t.query(api.tasks.why, { key: KEYS.submit, task });
 const codes = async (task: Id<"tasks">) => (await why(task)).reasons.map(({ code }) => code);
 const backlog = () => at.t.query(api.tasks.backlog, { key: KEYS.submit });
-
-async function submitMany(specs: Partial<TaskSpec>[]): Promise<Id<"tasks">[]> {
-  const tasks = specs.map((spec) => ({ agent: "echo", input: "null", ...spec }));
-  const answers = await at.t.mutation(api.tasks.submit, { key: KEYS.submit, tasks });
-  return answers.map((answer) => {
-    if (!answer.ok) throw new Error(answer.message);
-    return answer.task;
-  });
-}
 
 describe("why", () => {
   test("names what stands in the way, from no worker to the end", async () => {
@@ -64,7 +44,7 @@ describe("why", () => {
   test("counts what is full and what is limited as the next pass will find it", async () => {
     const worker = await at.worker("w", { capacity: 2 });
     await at.t.mutation(api.limits.set, { key, kind: "tenant", name: "*", limit: 2 });
-    const tasks = await submitMany([{}, {}, {}, {}]);
+    const tasks = await at.submitAll([{}, {}, {}, {}]);
     await at.pass();
     expect((await why(tasks[3]!)).reasons).toMatchObject([
       { code: "scope_limit", message: expect.stringContaining("2 of 2") as string },
@@ -80,7 +60,7 @@ describe("why", () => {
     await at.worker("w");
     const rate = { count: 1, perMs: 10_000, burst: 1 };
     await at.t.mutation(api.limits.set, { key, kind: "agent", name: "echo", rate });
-    const [, second] = await submitMany([{}, {}]);
+    const [, second] = await at.submitAll([{}, {}]);
     const started = Date.now();
     await at.pass();
     expect((await why(second!)).reasons[0]).toMatchObject({ code: "scope_rate", at: started + 10_000 });
@@ -102,14 +82,14 @@ describe("why", () => {
     expect((await codes(third))[0]).toBe("paused");
     await at.t.mutation(api.tasks.resume, { key, task: third });
     await at.pass();
-    await at.t.mutation(api.worker.drain, { key: KEYS.worker, session: worker.session, final: false });
+    await worker.drain(false);
     expect(await codes(third)).toEqual(["draining", "in_line"]);
     await at.t.mutation(probe.strandDispatch, { again: false });
     expect(await codes(third)).toEqual(["loop_dead", "draining", "in_line"]);
   });
 
   test("counts the place in a lane up to its bound", async () => {
-    const tasks = await submitMany(Array.from({ length: AHEAD_SHOWN + 2 }, () => ({})));
+    const tasks = await at.submitAll(Array.from({ length: AHEAD_SHOWN + 2 }, () => ({})));
     const place = async (i: number) => (await why(tasks[i]!)).reasons.at(-1)!.message;
     expect(await place(AHEAD_SHOWN)).toBe("100 of its lane go before it.");
     expect(await place(AHEAD_SHOWN + 1)).toBe("At least 100 of its lane go before it.");
@@ -158,9 +138,9 @@ describe("why", () => {
 describe("the backlog", () => {
   test("equals a recount, and tells how long the oldest has waited and the last runs had", async () => {
     expect(await backlog()).toEqual({ queues: [], more: false, startLag: null });
-    await submitMany([{ queue: "a" }, { queue: "b" }, { queue: "a", key: "k" }]);
+    await at.submitAll([{ queue: "a" }, { queue: "b" }, { queue: "a", key: "k" }]);
     await at.pass(3_000);
-    await submitMany([{ queue: "b", tenant: "t" }]);
+    await at.submitAll([{ queue: "b", tenant: "t" }]);
     const { queues } = await backlog();
     expect(queues).toEqual([
       { queue: "a", waiting: 2, more: false, oldestMs: expect.closeTo(3_000, -2) as number },
@@ -180,9 +160,9 @@ describe("the backlog", () => {
 
   test("says so when there are more queues than it counts", async () => {
     const queue = (i: number) => ({ queue: `q${String(i).padStart(4, "0")}` });
-    await submitMany(Array.from({ length: BACKLOG_QUEUES }, (_, i) => queue(i)));
+    await at.submitAll(Array.from({ length: BACKLOG_QUEUES }, (_, i) => queue(i)));
     expect(await backlog()).toMatchObject({ queues: { length: BACKLOG_QUEUES }, more: false });
-    await submitMany([queue(BACKLOG_QUEUES)]);
+    await at.submitAll([queue(BACKLOG_QUEUES)]);
     expect(await backlog()).toMatchObject({ queues: { length: BACKLOG_QUEUES }, more: true });
   });
 });
