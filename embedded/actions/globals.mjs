@@ -6,6 +6,7 @@
 import { AsyncLocalStorage, AsyncResource } from "node:async_hooks";
 import { logger } from "./console.mjs";
 import { runs } from "./runs.mjs";
+import { web } from "./web.mjs";
 
 const MAX_TIMER_MS = 2 ** 31 - 1; // Node runs a longer timer at once
 
@@ -43,7 +44,7 @@ export function installGlobals(Convex) {
     if (!kept.has(name)) Reflect.deleteProperty(globalThis, name);
   }
   define({ Convex, console: logger, self: globalThis, AsyncLocalStorage, AsyncResource });
-  define({ Request: ConvexRequest, fetch: fetchOfRun });
+  define({ ...web, fetch: fetchOfRun });
 }
 
 /** @param {Record<string, unknown>} values */
@@ -65,36 +66,17 @@ function currentRun(what) {
 
 /* ---- fetch ---- */
 
-const { fetch: nodeFetch, Request: NodeRequest } = globalThis;
-
-/** Convex sends a stream without being told that it is one; Node wants to be told. @param {RequestInit | undefined} init */
-function withDuplex(init) {
-  return init?.body == null || "duplex" in init ? init : { ...init, duplex: "half" };
-}
-
-class ConvexRequest extends NodeRequest {
-  /**
-   * @param {string | URL | Request} input
-   * @param {RequestInit} [init]
-   */
-  constructor(input, init) {
-    super(input, /** @type {RequestInit} */ (withDuplex(init)));
-  }
-}
-Object.defineProperty(ConvexRequest, "name", { value: "Request" });
+const { fetch: nodeFetch } = globalThis;
 
 /**
  * @param {string | URL | Request} resource
  * @param {RequestInit} [options]
  */
 async function fetchOfRun(resource, options) {
-  const signals = [currentRun("fetch()").ending.signal];
-  if (resource instanceof NodeRequest) signals.push(resource.signal);
-  if (options?.signal) signals.push(options.signal);
-  return nodeFetch(
-    resource,
-    /** @type {RequestInit} */ ({ ...withDuplex(options), signal: AbortSignal.any(signals) }),
-  );
+  const { signal: ending } = currentRun("fetch()").ending;
+  const request = new web.Request(resource, options);
+  const response = await nodeFetch(request, { signal: AbortSignal.any([ending, request.signal]) });
+  return Object.setPrototypeOf(response, web.Response.prototype);
 }
 Object.defineProperty(fetchOfRun, "name", { value: "fetch" });
 

@@ -234,7 +234,7 @@
   const { structuredClone } = realm.clone(shared);
   realm.wasm();
   const events = realm.events(shared);
-  realm.web(host, shared);
+  realm.web(host, shared, realm.differences(shared));
   define({
     ...events,
     ...realm.text(host, shared),

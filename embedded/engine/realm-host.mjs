@@ -1,6 +1,7 @@
 /** What the scripts in realm/ ask of the host: texts, numbers and byte views cross, and nothing that functions can hold. */
 
 import { AsyncLocalStorage } from "node:async_hooks";
+import { forgivingAtob } from "../base64.mjs";
 import { inspect } from "../inspect.mjs";
 import { formatLogLine } from "../log-lines.mjs";
 import * as subtle from "./subtle.mjs";
@@ -58,7 +59,7 @@ export function makeRealmHost(handlers, frames) {
       /** @type {Uint8Array} */ bytes,
       /** @type {boolean} */ stream,
     ) => orUndefined(() => decoder.decode(bytes, { stream })),
-    atob: (/** @type {string} */ text) => orUndefined(() => atob(text)),
+    atob: (/** @type {string} */ text) => orUndefined(() => forgivingAtob(text)),
     btoa: (/** @type {string} */ text) => orUndefined(() => btoa(text)),
 
     subtle: askSubtle,

@@ -41,7 +41,7 @@ describe("globals", () => {
       status: "RangeError",
       label: "RangeError",
       base64: "InvalidCharacterError",
-      cloneFunction: "TypeError",
+      cloneFunction: "Error",
       weak: "TypeError",
       map: true,
       local: 5,

@@ -42,7 +42,7 @@ const LOAD_LIMIT_MS = 4_000; // as long as Convex lets modules run when they are
 const TIMED_OUT = "ERR_SCRIPT_EXECUTION_TIMEOUT";
 const BUNDLE_NAME = "functions.js";
 const PRELUDE_NAME = "prelude.js";
-const REALM = ["clone", "console", "crypto", "events", "performance", "text", "wasm", "web"];
+const REALM = ["clone", "console", "crypto", "differences", "events", "performance", "text", "wasm", "web"];
 const MAX_IDLE_ROUNDS = 16; // of the host's microtasks, while a function waits for one of the host's promises
 
 /** @param {string} file */

@@ -7,9 +7,10 @@
     if (options !== undefined) shared.throwUncatchable("structuredClone with transfer not supported");
     return clone(value, new Map());
   }
+  const refusal = () => new Error("could not deserialize value"); // Convex's words for what V8 would not serialize
   function clone(value, seen) {
     if (typeof value === "function" || typeof value === "symbol") {
-      throw new TypeError(`${String(value)} could not be cloned.`);
+      throw refusal();
     }
     if (typeof value !== "object" || value === null) return value;
     if (seen.has(value)) return seen.get(value);
@@ -55,7 +56,7 @@
       case "WeakMap":
       case "WeakSet":
       case "WeakRef":
-        throw new TypeError(`#<${kind}> could not be cloned.`);
+        throw refusal();
       default: {
         const copy = keep(Array.isArray(value) ? new Array(value.length) : {});
         for (const key of Object.keys(value)) copy[key] = clone(value[key], seen);

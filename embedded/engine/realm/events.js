@@ -2,10 +2,13 @@
 (function events(shared) {
   "use strict";
 
+  const isTrusted = () => false;
+
   class Event {
     #type;
     #options;
     #stopped = false;
+    #cancelBubble = false;
     #prevented = false;
     /** @type {object | null} */
     target = null;
@@ -18,6 +21,28 @@
       }
       this.#type = String(type);
       this.#options = { bubbles, cancelable, composed };
+      Object.defineProperty(this, "isTrusted", { enumerable: true, get: isTrusted });
+    }
+    get srcElement() {
+      return null;
+    }
+    get eventPhase() {
+      return this.currentTarget === null ? 0 : 2; // a target has no parents here
+    }
+    get cancelBubble() {
+      return this.#cancelBubble;
+    }
+    set cancelBubble(value) {
+      this.#cancelBubble = Boolean(value);
+    }
+    get returnValue() {
+      return !this.#prevented;
+    }
+    set returnValue(value) {
+      if (!value) this.#prevented = true;
+    }
+    composedPath() {
+      return this.currentTarget === null ? [] : [this.currentTarget];
     }
     get type() {
       return this.#type;
@@ -40,8 +65,11 @@
     preventDefault() {
       if (this.cancelable) this.#prevented = true;
     }
-    stopPropagation() {}
+    stopPropagation() {
+      this.#cancelBubble = true;
+    }
     stopImmediatePropagation() {
+      this.#cancelBubble = true;
       this.#stopped = true;
     }
     static isStopped(event) {
@@ -50,6 +78,9 @@
   }
   const { isStopped } = Event;
   delete Event.isStopped;
+  for (const [phase, name] of ["NONE", "CAPTURING_PHASE", "AT_TARGET", "BUBBLING_PHASE"].entries()) {
+    Object.defineProperty(Event, name, { get: () => phase, configurable: true });
+  }
 
   class EventTarget {
     /** @type {Map<string, { callback: any, capture: boolean, once: boolean }[]>} */

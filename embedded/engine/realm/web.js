@@ -2,7 +2,7 @@
  * The host's own web classes, for functions. What they give and throw is made anew in the functions' realm where code would notice the
  * difference: promises, bytes, JSON, errors. Their promises settle when the host's microtasks run, which `Runtime` sees to.
  */
-(function web(host, shared) {
+(function web(host, shared, differences) {
   "use strict";
 
   /** The host's classes by their prototypes, of the parts that are used; few functions use one, so each is adopted when it is first looked at. */
@@ -109,6 +109,7 @@
       if (property === "constructor") continue;
       if (typeof descriptor.value === "function") descriptor.value = wrap(descriptor.value);
       else if (descriptor.get !== undefined) descriptor.get = wrap(descriptor.get);
+      if (descriptor.set !== undefined) descriptor.set = wrap(descriptor.set);
       Object.defineProperty(Own.prototype, property, descriptor);
     }
     for (const property of Reflect.ownKeys(HostClass)) {
@@ -140,9 +141,33 @@
     };
   }
 
+  /** Node ends a blob's stream by an event of its own loop, which does not turn while a function runs. */
+  function ownBlob(HostBlob) {
+    const Blob = adopt(HostBlob);
+    function stream() {
+      return new globalThis.ReadableStream({
+        start: async (controller) => {
+          const bytes = new Uint8Array(await this.arrayBuffer());
+          if (bytes.length > 0) controller.enqueue(bytes);
+          controller.close();
+        },
+        type: "bytes",
+      });
+    }
+    Object.defineProperty(Blob.prototype, "stream", { value: stream, writable: true, configurable: true });
+    return Blob;
+  }
+
   function ownClass(HostClass) {
     const { name } = HostClass;
-    return (adopted[name] ??= name === "Request" ? ownRequest(HostClass) : adopt(HostClass));
+    return (adopted[name] ??= made(name, HostClass));
+  }
+
+  function made(name, HostClass) {
+    if (name === "Request") return differences.Request(ownRequest(HostClass));
+    if (name === "Blob") return ownBlob(HostClass);
+    const Own = adopt(HostClass);
+    return Object.hasOwn(differences, name) ? differences[name](Own) : Own;
   }
 
   for (const [part, names] of Object.entries(host.web)) {

@@ -1,0 +1,89 @@
+/** The web classes that functions find, where Convex's differ from Node's: in queries and in actions. */
+
+import { fileURLToPath } from "node:url";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { startTestHost } from "./actions/testing.mjs";
+
+const FUNCTIONS = fileURLToPath(new URL("fixtures/web/convex", import.meta.url));
+
+/** @type {Awaited<ReturnType<typeof startTestHost>>} */
+let host;
+beforeAll(async () => void (host = await startTestHost({ functions: FUNCTIONS })));
+afterAll(() => host.stop());
+
+describe.each([
+  ["query", "Query"],
+  ["action", "Action"],
+])("in a %s", (kind, name) => {
+  test("Request, Response, URL, Blob, base64 and clones behave and speak as Convex's", async () => {
+    const { value, errorMessage } = await host.reply(kind, `web:differencesOf${name}`);
+    expect(errorMessage).toBeUndefined();
+    expect(value).toEqual({
+      empty: [204, true, 204, ""],
+      notModified: [304, false, "a"],
+      away: [302, "/login", 307],
+      error: 500,
+      json: [
+        "application/json",
+        "TypeError: Failed to execute 'json' on 'Response': The data is not JSON serializable",
+        "TypeError: Failed to execute 'json' on 'Response': The data is not JSON serializable",
+      ],
+      status:
+        "RangeError: Failed to construct 'Response': The status provided is outside the range [200, 599].",
+      streamed: "streamed",
+      method: ["POST", "purge"],
+      again: [
+        "TypeError: Failed to execute 'text' on 'Request': body stream already read",
+        "TypeError: Failed to execute 'json' on 'Response': body stream already read",
+      ],
+      copies: [true, "body", true],
+      sameOptions: "POST",
+      request: [
+        "TypeError: Invalid URL: '/relative'",
+        "TypeError: Unsupported URL scheme -- http and https are supported (scheme was ftp)",
+        "TypeError: Failed to construct 'Request': Request with GET/HEAD method cannot have body.",
+      ],
+      url: [
+        "TypeError: Invalid URL: 'nonsense'",
+        "TypeError: Invalid URL: 'no base'",
+        "TypeError: Could not parse URL: https://example.com/",
+        null,
+        "https://example.com/a",
+        true,
+      ],
+      blobBytes: 3,
+      blobResponse: "abc",
+      base64: [
+        "C",
+        "C",
+        "InvalidCharacterError: Failed to execute 'atob': The string is not correctly encoded",
+        "InvalidCharacterError: Failed to execute 'atob': The string is not correctly encoded",
+      ],
+      clone: "Error: could not deserialize value",
+      label: "RangeError: The encoding label provided ('Foo') is invalid.",
+    });
+  });
+
+  test.each([
+    ["mode", "get mode for Request"],
+    ["host", "set host for URL"],
+    [
+      "body",
+      "constructor with body type other than string | ArrayBuffer | Blob | ReadableStream | null for Response",
+    ],
+  ])("what Convex has not implemented ends the function, caught or not: %s", async (what, text) => {
+    const { errorMessage } = await host.reply(kind, `web:refusedTo${name}`, { what });
+    expect(errorMessage).toContain(
+      `Server Error\nNot implemented: ${text}. Consider calling an action defined in Node.js instead (https://docs.convex.dev/functions/actions).\n    at refused (../convex/web.ts:`,
+    );
+  });
+});
+
+test("an event tells its phase, its path and what became of it", async () => {
+  expect(await host.query("web:events")).toEqual({
+    phases: [0, 0, true, true],
+    cancelBubble: true,
+    prevented: true,
+    trusted: false,
+  });
+});
