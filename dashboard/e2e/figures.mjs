@@ -4,9 +4,8 @@
  *   node dashboard/e2e/figures.mjs [--seconds 600]     how long the calls are counted, quiet and then busy
  */
 import { parseArgs } from "node:util";
-import { openBrowser } from "./browser.mjs";
 import { Stage } from "./stage.mjs";
-import { until, visit, WIDE } from "./visit.mjs";
+import { until, WIDE } from "./visit.mjs";
 
 const CHANGES = 60;
 const TOKENS = 60;
@@ -39,9 +38,9 @@ const when = (page, condition, given) =>
     [condition, given],
   );
 
-async function firstLoad(stage, browser) {
+async function firstLoad(stage) {
   let bytes = 0;
-  const context = await browser.newContext({ locale: "en-US" });
+  const context = await stage.browser.newContext({ locale: "en-US" });
   const page = await context.newPage();
   page.on("response", async (response) => {
     if (/\.js$/.test(new URL(response.url()).pathname))
@@ -55,9 +54,9 @@ async function firstLoad(stage, browser) {
   await context.close();
 }
 
-async function changes(stage, browser, key) {
+async function changes(stage) {
   const task = await stage.submit({ queue: "figures" });
-  await using visitor = await visit(browser, stage.url, { path: `/tasks/${task}`, key });
+  await using visitor = await stage.open(`/tasks/${task}`);
   await visitor.page.locator(".heading .badge").waitFor();
   const found = [];
   for (let i = 0; i < CHANGES; i++) {
@@ -70,10 +69,10 @@ async function changes(stage, browser, key) {
   latencies("a task's change, from its call to the DOM", found);
 }
 
-async function tokens(stage, browser, key, worker) {
+async function tokens(stage, worker) {
   await stage.submit();
   const [{ task, run }] = await worker.take();
-  await using visitor = await visit(browser, stage.url, { path: `/tasks/${task}`, key });
+  await using visitor = await stage.open(`/tasks/${task}`);
   await worker.write(run, "0 ");
   await visitor.page.locator(".stream").waitFor();
   const found = [];
@@ -123,11 +122,11 @@ async function frames(page) {
 const WRITTEN = "token ".repeat(25); // 100 tokens a second
 const WRITTEN_MS = 250;
 
-async function panes(stage, browser, key, worker) {
+async function panes(stage, worker) {
   await stage.submitMany(PANES);
   const runs = await worker.take(PANES);
   for (const { run } of runs) await worker.write(run, WRITTEN.repeat(160)); // as if for 40 seconds before
-  await using visitor = await visit(browser, stage.url, { path: "/live", key });
+  await using visitor = await stage.open("/live");
   await until(
     () => visitor.page.locator(".pane .stream").count(),
     (count) => count === PANES,
@@ -148,8 +147,8 @@ async function panes(stage, browser, key, worker) {
 }
 
 /** What the machine has to give: boxes of a page without anything else, as large and as full as the panes' text. */
-async function boxes(browser) {
-  const context = await browser.newContext({ viewport: WIDE });
+async function boxes(stage) {
+  const context = await stage.browser.newContext({ viewport: WIDE });
   const page = await context.newPage();
   await page.setContent(
     `<style>body { display: grid; grid-template-columns: repeat(4, 1fr); gap: 12px }
@@ -180,8 +179,8 @@ async function boxes(browser) {
   await context.close();
 }
 
-async function calls(stage, browser, key, worker, busy) {
-  await using visitor = await visit(browser, stage.url, { path: "/", key });
+async function calls(stage, worker, busy) {
+  await using visitor = await stage.open("/");
   await visitor.page.locator(".chart canvas").first().waitFor();
   const before = await stage.calls();
   const end = Date.now() + seconds * 1_000;
@@ -210,18 +209,13 @@ async function calls(stage, browser, key, worker, busy) {
   });
 }
 
-await using stage = await Stage.start();
-const browser = await openBrowser();
-try {
-  const worker = await stage.worker();
-  const key = stage.key.operator;
-  await firstLoad(stage, browser);
-  await changes(stage, browser, key);
-  await tokens(stage, browser, key, worker);
-  await boxes(browser);
-  await panes(stage, browser, key, worker);
-  await calls(stage, browser, key, worker, false);
-  await calls(stage, browser, key, worker, true);
-} finally {
-  await browser.close();
-}
+await using stage = new Stage();
+await stage.start();
+const worker = await stage.worker();
+await firstLoad(stage);
+await changes(stage);
+await tokens(stage, worker);
+await boxes(stage);
+await panes(stage, worker);
+await calls(stage, worker, false);
+await calls(stage, worker, true);

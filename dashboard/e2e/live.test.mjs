@@ -9,10 +9,9 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "vite";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { openBrowser } from "./browser.mjs";
 import { startModel, startWorker } from "./processes.mjs";
-import { Stage } from "./stage.mjs";
-import { until, visit } from "./visit.mjs";
+import { useStage } from "./stage.mjs";
+import { until } from "./visit.mjs";
 
 const EXAMPLE = fileURLToPath(new URL("../example", import.meta.url));
 const AGENTS = [
@@ -22,13 +21,12 @@ const AGENTS = [
   ["careful", { models: ["scripted-truncate", "scripted-instant"], prompt: "You write in any case." }],
 ];
 
-let stage;
-let browser;
+const stage = useStage();
 let model;
 let worker;
 
 beforeAll(async () => {
-  [stage, browser, model] = await Promise.all([Stage.start(), openBrowser(), startModel()]);
+  model = await startModel();
   expect(model.server).toBe("scripted-model-server");
   await stage.mutate("agents:sync", {
     agents: AGENTS.map(([name, llm]) => ({
@@ -39,13 +37,11 @@ beforeAll(async () => {
   worker = start();
 });
 afterAll(async () => {
-  await browser?.close();
-  for (const each of [worker, model, stage]) await each?.[Symbol.asyncDispose]();
+  for (const each of [worker, model]) await each?.[Symbol.asyncDispose]();
 });
 
 const start = () =>
   startWorker(stage, model, { name: "live-1", queues: ["default"], modules: ["tests.paying_tools"] });
-const open = (at, more = {}) => visit(browser, stage.url, { path: at, key: stage.key.operator, ...more });
 const badge = (page, status) => page.locator(".heading .badge", { hasText: status }).waitFor();
 const textOf = (page) =>
   page.getByRole("region", { name: "What the run writes" }).evaluate((at) => at.textContent);
@@ -71,7 +67,7 @@ async function submitByForm(page, agent, input) {
 
 describe("with a worker process and a simulated model", () => {
   test("a task goes from the form to its last token, whole after a reload in mid-stream", async () => {
-    await using visitor = await open("/tasks");
+    await using visitor = await stage.open("/tasks");
     const { page } = visitor;
     const task = await submitByForm(page, "writer", "Count. [[script: chunks n=120 bytes=8 every=25]]");
     const before = await longer(page, 40);
@@ -95,7 +91,7 @@ describe("with a worker process and a simulated model", () => {
       agent: "writer",
       input: JSON.stringify("On and on. [[script: chunks n=4000 every=25 bytes=6]]"),
     });
-    await using visitor = await open(`/tasks/${task}`);
+    await using visitor = await stage.open(`/tasks/${task}`);
     const { page } = visitor;
     await longer(page, 20);
     await page.getByRole("button", { name: "Cancel", exact: true }).click();
@@ -107,7 +103,9 @@ describe("with a worker process and a simulated model", () => {
   });
 
   test("a fallback in mid-stream is seen as one: the attempt that is superseded, and the one that holds", async () => {
-    await using visitor = await open(`/tasks/${await stage.submit({ agent: "careful", input: '"Leases"' })}`);
+    await using visitor = await stage.open(
+      `/tasks/${await stage.submit({ agent: "careful", input: '"Leases"' })}`,
+    );
     const { page } = visitor;
     await badge(page, "succeeded");
     const timeline = page.getByRole("region", { name: "Timeline" });
@@ -120,7 +118,7 @@ describe("with a worker process and a simulated model", () => {
 
   test("a call of a tool waits for a person, who approves it in the page, and is made", async () => {
     const input = JSON.stringify("Pay. [[script: agent turns=2 calls=1]]");
-    await using visitor = await open(`/tasks/${await stage.submit({ agent: "payer", input })}`);
+    await using visitor = await stage.open(`/tasks/${await stage.submit({ agent: "payer", input })}`);
     const { page } = visitor;
     await badge(page, "waiting approval");
     await page.getByRole("region", { name: "Arguments of pay" }).getByText('"amount": 1').waitFor();
@@ -153,7 +151,7 @@ describe("with a worker process and a simulated model", () => {
       model.child.kill("SIGSTOP"); // the page is there before the first token
       const input = JSON.stringify("Explain. [[script: chunks n=60 bytes=8 every=25]]");
       const task = await stage.submit({ agent: "writer", input });
-      const context = await browser.newContext();
+      const context = await stage.browser.newContext();
       const page = await context.newPage();
       page.setDefaultTimeout(20_000);
       const show = (id, key) =>
@@ -181,7 +179,7 @@ describe("with a worker process and a simulated model", () => {
   test("of a call that its worker died in, a person says that it happened, and what came of it", async () => {
     const input = JSON.stringify("Wire. [[script: agent turns=2 calls=1]]");
     const task = await stage.submit({ agent: "wirer", input });
-    await using visitor = await open(`/tasks/${task}`);
+    await using visitor = await stage.open(`/tasks/${task}`);
     const { page } = visitor;
     const wired = page.locator('[data-step="turn#1/0:wire"]');
     await wired.getByText("intended", { exact: true }).waitFor();
@@ -206,7 +204,7 @@ describe("with a worker process and a simulated model", () => {
       async () => (await stage.query("tasks:get", { task })).status,
       (status) => status === "running",
     );
-    await using visitor = await open("/workers");
+    await using visitor = await stage.open("/workers");
     const { page } = visitor;
     const shown = page.locator('tr[data-worker="live-1"]');
     await shown.getByRole("button", { name: "Drain…" }).click();

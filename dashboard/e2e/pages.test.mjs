@@ -1,29 +1,21 @@
 /** Every page and every action, with an operator's key, against a live host. */
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { openBrowser } from "./browser.mjs";
-import { Stage } from "./stage.mjs";
-import { until, visit } from "./visit.mjs";
+import { beforeAll, describe, expect, test } from "vitest";
+import { useStage } from "./stage.mjs";
+import { until } from "./visit.mjs";
 
-let stage;
-let browser;
+const stage = useStage();
 
 beforeAll(async () => {
-  [stage, browser] = await Promise.all([Stage.start(), openBrowser()]);
   await stage.worker({ worker: "brings-echo", queues: ["none"] }); // so that each test can be run by itself
 });
-afterAll(async () => {
-  await browser?.close();
-  await stage?.[Symbol.asyncDispose]();
-});
 
-const open = (path, more = {}) => visit(browser, stage.url, { path, key: stage.key.operator, ...more });
 const statusOf = async (task) => (await stage.query("tasks:get", { task })).status;
 const row = (page, task) => page.locator(`tr[data-task="${task}"]`);
 
 describe("tasks", () => {
   test("a task is submitted by the form, and its page follows it to its end", async () => {
     const worker = await stage.worker();
-    await using visitor = await open("/tasks");
+    await using visitor = await stage.open("/tasks");
     const { page } = visitor;
     await page.getByRole("button", { name: "Submit a task" }).click();
     const dialog = page.getByRole("dialog");
@@ -58,7 +50,7 @@ describe("tasks", () => {
 
   test("cancel, pause, resume and retry show at once and hold", async () => {
     const task = await stage.submit({ queue: "nobody" });
-    await using visitor = await open(`/tasks/${task}`);
+    await using visitor = await stage.open(`/tasks/${task}`);
     const { page } = visitor;
     await page.getByRole("heading", { name: "Why it waits" }).waitFor();
     await page.getByRole("region", { name: "Why it waits" }).getByText("nobody").first().waitFor();
@@ -82,7 +74,7 @@ describe("tasks", () => {
     const worker = await stage.worker({ queues: ["running"] });
     const task = await stage.submit({ queue: "running" });
     const [{ run }] = await worker.take();
-    await using visitor = await open(`/tasks/${task}`);
+    await using visitor = await stage.open(`/tasks/${task}`);
     const { page } = visitor;
     await page.getByRole("button", { name: "Cancel", exact: true }).click();
     await page.getByRole("button", { name: "Cancelling…" }).waitFor();
@@ -102,7 +94,7 @@ describe("tasks", () => {
     await worker.fail(first.run, "overloaded", true, "The provider said 529");
     const [second] = await worker.take();
     await worker.fail(second.run, "refused", true, "The provider said no");
-    await using visitor = await open(`/tasks/${task}`);
+    await using visitor = await stage.open(`/tasks/${task}`);
     const { page } = visitor;
     const wrong = page.getByRole("region", { name: "What went wrong" });
     await wrong.getByText("The provider said no").first().waitFor();
@@ -111,7 +103,7 @@ describe("tasks", () => {
     await timeline.getByText("Attempt 2").waitFor();
     await timeline.getByText("What it wrote").click();
     await page.getByRole("region", { name: "What attempt 1 wrote" }).getByText("the first try").waitFor();
-    await using overview = await open("/");
+    await using overview = await stage.open("/");
     await overview.page.getByRole("link", { name: "refused" }).click();
     await overview.page.getByText("refused: The provider said no").waitFor();
     expect(overview.page.url()).toContain("#/tasks?status=failed&code=refused");
@@ -125,9 +117,9 @@ describe("tasks", () => {
     const until = { approvals: [{ step: "pay#1", ...ask }] };
     await worker.finish(run, { kind: "suspended", step: "pay#1", until });
     const looks = await stage.newKey("viewer", { label: "looks-on" });
-    await using viewer = await open(`/tasks/${task}`, { key: looks });
+    await using viewer = await stage.open(`/tasks/${task}`, { key: looks });
     await viewer.page.getByText("An operator decides.").waitFor();
-    await using visitor = await open(`/tasks/${task}`);
+    await using visitor = await stage.open(`/tasks/${task}`);
     const { page } = visitor;
     await page.locator(".heading .badge", { hasText: "waiting approval" }).waitFor();
     await page.getByRole("region", { name: "Arguments of pay" }).getByText('"amount": 12').waitFor();
@@ -143,7 +135,7 @@ describe("tasks", () => {
   test("filters stand in the address, and a link with them shows the same", async () => {
     await stage.submitMany(3, { queue: "filtered" });
     await stage.submit({ queue: "filtered", delayMs: 3_600_000 });
-    await using visitor = await open("/tasks?queue=filtered");
+    await using visitor = await stage.open("/tasks?queue=filtered");
     const { page } = visitor;
     await until(
       () => page.locator("tr[data-task]").count(),
@@ -169,7 +161,7 @@ describe("tasks", () => {
   test("what is chosen, and all that a filter names, is cancelled and retried", async () => {
     const [one, two] = [await stage.submit({ queue: "bulk" }), await stage.submit({ queue: "bulk" })];
     await stage.submitMany(120, { queue: "bulk" });
-    await using visitor = await open("/tasks?queue=bulk");
+    await using visitor = await stage.open("/tasks?queue=bulk");
     const { page } = visitor;
     for (const task of [one, two]) {
       const box = row(page, task).getByRole("checkbox");
@@ -199,7 +191,7 @@ describe("tasks", () => {
 
   test("the list goes on by itself until there are no more tasks", async () => {
     await stage.submitMany(260, { queue: "long" });
-    await using visitor = await open("/tasks?queue=long");
+    await using visitor = await stage.open("/tasks?queue=long");
     const { page } = visitor;
     const shown = () => page.locator("tr[data-task]").count();
     await until(
@@ -217,7 +209,7 @@ describe("tasks", () => {
 
   test("the list goes on though a busy page tells late, and of two moments at once, that its end is seen", async () => {
     await stage.submitMany(120, { queue: "late" });
-    await using visitor = await open("/tasks");
+    await using visitor = await stage.open("/tasks");
     const { page } = visitor;
     await page.addInitScript(() => {
       window.IntersectionObserver = class extends IntersectionObserver {
@@ -251,7 +243,7 @@ describe("tasks", () => {
 
 describe("the other pages", () => {
   test("the overview tells of queues, failures and workers as they change", async () => {
-    await using visitor = await open("/");
+    await using visitor = await stage.open("/");
     const { page } = visitor;
     await page.getByText("Tasks that ended, each minute").waitFor();
     await stage.submitMany(2, { queue: "deep" });
@@ -273,7 +265,7 @@ describe("the other pages", () => {
   });
 
   test("an open overview costs no call for what a worker says of itself, however often", async () => {
-    await using visitor = await open("/");
+    await using visitor = await stage.open("/");
     await visitor.page.locator("tr[data-worker]").first().waitFor();
     const worker = await stage.worker({ worker: "talkative", queues: ["talkative"] });
     await visitor.page.locator('tr[data-worker="talkative"]').waitFor();
@@ -297,7 +289,7 @@ describe("the other pages", () => {
         },
       ],
     });
-    await using visitor = await open("/agents");
+    await using visitor = await stage.open("/agents");
     const { page } = visitor;
     await page.locator('tr[data-agent="writer"]').getByText("a model").waitFor();
     await page.getByRole("link", { name: "writer" }).click();
@@ -318,7 +310,7 @@ describe("the other pages", () => {
       },
     });
     const isEnabled = async () => (await stage.query("schedules:get", { name: "nightly" })).enabled;
-    await using visitor = await open("/schedules");
+    await using visitor = await stage.open("/schedules");
     const { page } = visitor;
     const shown = page.locator('tr[data-schedule="nightly"]');
     await shown.getByText(/^in /).waitFor();
@@ -341,7 +333,7 @@ describe("the other pages", () => {
 
   test("workers: one is asked to leave", async () => {
     const worker = await stage.worker({ worker: "leaving" });
-    await using visitor = await open("/workers");
+    await using visitor = await stage.open("/workers");
     const { page } = visitor;
     const shown = page.locator('tr[data-worker="leaving"]');
     await shown.getByRole("button", { name: "Drain…" }).click();
@@ -359,7 +351,7 @@ describe("the other pages", () => {
     const worker = await stage.worker({ queues: ["panes"] });
     await stage.submitMany(3, { queue: "panes" });
     const runs = await worker.take(3);
-    await using visitor = await open("/live");
+    await using visitor = await stage.open("/live");
     const { page } = visitor;
     const panes = page.locator(".pane");
     await until(

@@ -1,20 +1,13 @@
 /** Many texts side by side: each shows its end, and stays where somebody reads. */
-import { afterAll, beforeAll, expect, test } from "vitest";
-import { openBrowser } from "./browser.mjs";
-import { Stage } from "./stage.mjs";
-import { until, visit } from "./visit.mjs";
+import { beforeAll, expect, test } from "vitest";
+import { useStage } from "./stage.mjs";
+import { until } from "./visit.mjs";
 
-let stage;
-let browser;
+const stage = useStage();
 let worker;
 
 beforeAll(async () => {
-  [stage, browser] = await Promise.all([Stage.start(), openBrowser()]);
   worker = await stage.worker();
-});
-afterAll(async () => {
-  await browser?.close();
-  await stage?.[Symbol.asyncDispose]();
 });
 
 const lineOf = (at) => `line ${at} 😀 of what is written\r\n`;
@@ -34,7 +27,7 @@ const panesOf = (page) =>
 test("each pane follows its own text and holds only the end of it; what somebody reads stays", async () => {
   await stage.submitMany(3);
   const runs = await worker.take(3);
-  await using visitor = await visit(browser, stage.url, { path: "/live", key: stage.key.operator });
+  await using visitor = await stage.open("/live");
   const { page } = visitor;
   const write = (from, to) =>
     worker.sync({ chunks: runs.map(({ run }) => worker.chunk(run, linesOf(from, to))) });

@@ -1,27 +1,34 @@
-/** What the dashboard is tried on: the embedded host with the built pages, keys, and workers whose every word is chosen. */
+/** What the dashboard is tried on: the embedded host with the built pages, a browser, keys, and workers whose every word is chosen. */
 import { ConvexHttpClient } from "convex/browser";
 import { makeFunctionReference } from "convex/server";
 import { createHash, randomBytes } from "node:crypto";
 import { fileURLToPath } from "node:url";
+import { afterAll, beforeAll } from "vitest";
 import { HostProcess } from "../../tests/host_process.mjs";
+import { openBrowser } from "./browser.mjs";
+import { visit } from "./visit.mjs";
 
 const FUNCTIONS = fileURLToPath(new URL("../../convex", import.meta.url));
 
 /** @typedef {"viewer" | "submit" | "operator" | "worker"} Role */
 
-export class Stage {
-  /** @param {string[]} [flags]  of the host */
-  static async start(flags = []) {
-    const stage = new Stage(flags);
-    await stage.host.start();
-    stage.key.operator = await stage.newKey("operator");
-    stage.key.worker = await stage.newKey("worker");
-    return stage;
-  }
+/** One stage for the test file that calls this. */
+export function useStage() {
+  const stage = new Stage();
+  beforeAll(() => stage.start());
+  afterAll(() => stage[Symbol.asyncDispose]());
+  return stage;
+}
 
-  /** @param {string[]} flags */
-  constructor(flags) {
-    this.host = new HostProcess({ functions: FUNCTIONS, flags: ["--no-watch", ...flags] });
+export class Stage {
+  host = new HostProcess({ functions: FUNCTIONS, flags: ["--no-watch"] });
+  /** @type {import("playwright-core").Browser | undefined} */
+  browser;
+
+  async start() {
+    [this.browser] = await Promise.all([openBrowser(), this.host.start()]);
+    this.key.operator = await this.newKey("operator");
+    this.key.worker = await this.newKey("worker");
   }
 
   /** @type {Record<string, string>} */
@@ -119,6 +126,16 @@ export class Stage {
     return new ScriptedWorker(this, session, name);
   }
 
+  /**
+   * Open a page of the dashboard with the operator's key, or another.
+   *
+   * @param {string} path
+   * @param {Omit<NonNullable<Parameters<typeof visit>[2]>, "path">} [more]
+   */
+  open(path, more = {}) {
+    return visit(this.browser, this.url, { path, key: this.key.operator, ...more });
+  }
+
   /** How often each public function has run, as the host counts it. @returns {Promise<Record<string, number>>} */
   async calls() {
     const text = await (await fetch(`${this.url}/metrics`)).text();
@@ -129,6 +146,7 @@ export class Stage {
   }
 
   async [Symbol.asyncDispose]() {
+    await this.browser?.close();
     await this.host[Symbol.asyncDispose]();
   }
 }

@@ -1,20 +1,13 @@
 /** The text of runs: whole, once, in order, and as text, whatever happens between the worker and the page. */
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { openBrowser } from "./browser.mjs";
-import { Stage } from "./stage.mjs";
-import { until, visit } from "./visit.mjs";
+import { beforeAll, describe, expect, test } from "vitest";
+import { useStage } from "./stage.mjs";
+import { until } from "./visit.mjs";
 
-let stage;
-let browser;
+const stage = useStage();
 let worker;
 
 beforeAll(async () => {
-  [stage, browser] = await Promise.all([Stage.start(), openBrowser()]);
   worker = await stage.worker();
-});
-afterAll(async () => {
-  await browser?.close();
-  await stage?.[Symbol.asyncDispose]();
 });
 
 async function running(queue = "default") {
@@ -22,8 +15,7 @@ async function running(queue = "default") {
   const [taken] = await worker.take();
   return taken;
 }
-const open = (task) =>
-  visit(browser, stage.url, { path: `/tasks/${task}`, key: stage.key.viewer ?? stage.key.operator });
+const open = (task) => stage.open(`/tasks/${task}`);
 const pane = (page) => page.getByRole("region", { name: "What the run writes" });
 const textOf = (page) => pane(page).evaluate((at) => at.textContent);
 const shows = (page, text) =>

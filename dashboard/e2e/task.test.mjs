@@ -1,25 +1,15 @@
 /** One task in depth: its model calls and effects in time, what it has cost, what is in doubt, its forks. */
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { openBrowser } from "./browser.mjs";
-import { Stage } from "./stage.mjs";
-import { visit } from "./visit.mjs";
+import { beforeAll, describe, expect, test } from "vitest";
+import { useStage } from "./stage.mjs";
 
 const HASH = "a".repeat(64);
 
-let stage;
-let browser;
+const stage = useStage();
 let worker;
 
 beforeAll(async () => {
-  [stage, browser] = await Promise.all([Stage.start(), openBrowser()]);
   worker = await stage.worker({ forks: true });
 });
-afterAll(async () => {
-  await browser?.close();
-  await stage?.[Symbol.asyncDispose]();
-});
-
-const open = (path, more = {}) => visit(browser, stage.url, { path, key: stage.key.operator, ...more });
 
 async function running(spec = {}) {
   const task = await stage.submit(spec);
@@ -51,7 +41,7 @@ const attempt = (run, call, more = {}) => ({
 describe("the timeline", () => {
   test("tells of each model call, its attempts and cost, and of each effect how far it has come", async () => {
     const { task, run } = await running();
-    await using visitor = await open(`/tasks/${task}`);
+    await using visitor = await stage.open(`/tasks/${task}`);
     const { page } = visitor;
     const timeline = page.getByRole("region", { name: "Timeline" });
     const cost = page.locator(".facts > div", { hasText: "Cost" });
@@ -125,7 +115,7 @@ describe("what is in doubt", () => {
 
   test("is said to have happened, with what came of it, and the next run finds that", async () => {
     const task = await inDoubt();
-    await using visitor = await open(`/tasks/${task}`);
+    await using visitor = await stage.open(`/tasks/${task}`);
     const { page } = visitor;
     const pays = page.getByRole("region", { name: "Timeline" }).locator('[data-step="pay#1"]');
     await pays.getByText("in doubt", { exact: true }).waitFor();
@@ -146,7 +136,7 @@ describe("what is in doubt", () => {
 
   test("is said not to have happened, whatever large arguments it had", async () => {
     const task = await inDoubt({ letter: "y".repeat(9_000), end: "the end of it" });
-    await using visitor = await open(`/tasks/${task}`);
+    await using visitor = await stage.open(`/tasks/${task}`);
     const { page } = visitor;
     await page.getByRole("region", { name: "Arguments of pay" }).getByText("the end of it").waitFor();
     await page.getByRole("button", { name: "It did not happen: run it" }).click();
@@ -178,7 +168,7 @@ describe("forks", () => {
     });
     await worker.finish(again.run, { kind: "succeeded", output: '"short"' });
 
-    await using visitor = await open(`/tasks/${fork}`);
+    await using visitor = await stage.open(`/tasks/${fork}`);
     const { page } = visitor;
     const forks = page.getByRole("region", { name: "Forks" });
     await forks.getByText("from turn#2 on").waitFor();

@@ -5,29 +5,20 @@ import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
 import { HostProcess } from "../../tests/host_process.mjs";
-import { openBrowser } from "./browser.mjs";
-import { Stage } from "./stage.mjs";
+import { useStage } from "./stage.mjs";
 import { NARROW, until, visit, WIDE } from "./visit.mjs";
 
 const DIST = fileURLToPath(new URL("../dist", import.meta.url));
 const SHOTS = process.env.SCREENSHOTS; // a folder to which they are written
 
-let stage;
-let browser;
+const stage = useStage();
 let worker;
 
 beforeAll(async () => {
-  [stage, browser] = await Promise.all([Stage.start(), openBrowser()]);
   worker = await stage.worker();
 });
-afterAll(async () => {
-  await browser?.close();
-  await stage?.[Symbol.asyncDispose]();
-});
-
-const open = (at, more = {}) => visit(browser, stage.url, { path: at, key: stage.key.operator, ...more });
 
 async function signIn(page, key) {
   await page.getByLabel("Key").fill(key);
@@ -36,7 +27,7 @@ async function signIn(page, key) {
 
 describe("signing in", () => {
   test("a key lets in, survives a reload, and is gone after signing out", async () => {
-    await using visitor = await visit(browser, stage.url, { path: "/workers" });
+    await using visitor = await visit(stage.browser, stage.url, { path: "/workers" });
     const { page } = visitor;
     await page.getByText(`Deployment: ${stage.url}`).waitFor(); // served by the host: nothing to ask
     await page.getByRole("button", { name: "Sign in" }).click();
@@ -52,7 +43,7 @@ describe("signing in", () => {
   });
 
   test("a wrong key, and one without the role, are told what to do", async () => {
-    await using visitor = await visit(browser, stage.url);
+    await using visitor = await visit(stage.browser, stage.url);
     const { page } = visitor;
     await signIn(page, "sbv_wrong");
     await page
@@ -65,7 +56,7 @@ describe("signing in", () => {
   });
 
   test("a link to a task leads there once the key is right, also when the task is gone", async () => {
-    await using visitor = await visit(browser, stage.url, {
+    await using visitor = await visit(stage.browser, stage.url, {
       path: "/tasks/jh7000000000000000000000000000000",
     });
     const { page } = visitor;
@@ -81,7 +72,7 @@ describe("signing in", () => {
     await writeFile(path.join(functions, "other.js"), "export {};\n");
     try {
       await using other = await new HostProcess({ functions, flags: ["--no-watch"] }).start();
-      await using visitor = await visit(browser, other.url);
+      await using visitor = await visit(stage.browser, other.url);
       await signIn(visitor.page, stage.key.operator);
       await visitor.page.getByRole("alert").getByText("Signalbox is not on it: serve or deploy").waitFor();
     } finally {
@@ -91,7 +82,7 @@ describe("signing in", () => {
 
   test("a key that is revoked under an open page ends it with a sentence", async () => {
     const key = await stage.newKey("viewer", { label: "short-lived" });
-    await using visitor = await open("/tasks", { key });
+    await using visitor = await stage.open("/tasks", { key });
     const { page } = visitor;
     await page.getByRole("heading", { name: "Tasks" }).waitFor();
     await stage.revokeKey("short-lived");
@@ -116,7 +107,7 @@ describe("signing in", () => {
     });
     await new Promise((resolve) => files.listen(0, "127.0.0.1", resolve));
     try {
-      await using visitor = await visit(browser, `http://127.0.0.1:${files.address().port}/sub`);
+      await using visitor = await visit(stage.browser, `http://127.0.0.1:${files.address().port}/sub`);
       const { page } = visitor;
       await page.getByLabel("Deployment").fill("nonsense");
       await signIn(page, stage.key.operator);
@@ -136,7 +127,7 @@ describe("signing in", () => {
 
 describe("on a page", () => {
   test("a task that is gone, and an address that is none, lead on", async () => {
-    await using visitor = await open("/tasks/jh7000000000000000000000000000000");
+    await using visitor = await stage.open("/tasks/jh7000000000000000000000000000000");
     const { page } = visitor;
     await page.getByRole("heading", { name: "This task is gone" }).waitFor();
     await page.getByRole("link", { name: "Go to the tasks" }).click();
@@ -152,7 +143,7 @@ describe("on a page", () => {
     const key = await stage.newKey("submit", { label: "sees it" });
     const bound = await stage.newKey("submit", { queues: ["mine"], label: "bound" });
     const task = await stage.submit({ queue: "theirs" });
-    await using visitor = await open(`/tasks/${task}`, { key });
+    await using visitor = await stage.open(`/tasks/${task}`, { key });
     const { page } = visitor;
     // A key that may not act on a task does not see it either: the page's own sees it, and what it does arrives with the other.
     await page.routeWebSocket(/./, (socket) => {
@@ -180,7 +171,7 @@ describe("on a page", () => {
   test("a viewer is shown everything and offered nothing", async () => {
     const task = await stage.submit();
     const [{ run }] = await worker.take();
-    await using visitor = await open(`/tasks/${task}`, {
+    await using visitor = await stage.open(`/tasks/${task}`, {
       key: await stage.newKey("viewer", { label: "looks" }),
     });
     const { page } = visitor;
@@ -196,7 +187,7 @@ describe("on a page", () => {
 
   test("everything can be done with the keyboard alone", async () => {
     const task = await stage.submit({ queue: "typed" });
-    await using visitor = await visit(browser, stage.url, { path: "/tasks?queue=typed" });
+    await using visitor = await visit(stage.browser, stage.url, { path: "/tasks?queue=typed" });
     const { page } = visitor;
     const focused = () =>
       page.evaluate(() => {
@@ -297,7 +288,7 @@ describe("for everybody", () => {
     });
     const schedule = { name: "nightly", cron: "0 3 * * *", template: { agent: "echo", input: "1" } };
     await stage.mutate("schedules:set", { schedule });
-    await using visitor = await open("/", { colorScheme, viewport: width === "wide" ? WIDE : NARROW });
+    await using visitor = await stage.open("/", { colorScheme, viewport: width === "wide" ? WIDE : NARROW });
     const { page } = visitor;
     const look = async (name) => {
       if ((width === "wide") === (colorScheme === "light")) expect(await findings(page), name).toEqual([]);
