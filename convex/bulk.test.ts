@@ -2,9 +2,9 @@
 import { describe, expect, test } from "vitest";
 import { api, internal } from "./_generated/api";
 import type { Id } from "./_generated/dataModel";
-import { BULK_PAGE, FAILURES_PAGE, MAX_SUBMIT } from "./constants";
+import { BULK_EDGES, BULK_PAGE, FAILURES_PAGE, MAX_AFTER, MAX_SUBMIT } from "./constants";
 import { sha256 } from "./model/text";
-import { KEYS, useDeployment } from "./setup.testing";
+import { KEYS, probe, useDeployment } from "./setup.testing";
 import type { Filter } from "./bulk.validators";
 import type { TaskSpec } from "./validators";
 
@@ -125,7 +125,7 @@ describe("cancel by filter", () => {
       at.t.mutation(api.tasks.cancelMany, { key, filter, cursor });
     await expect(call({ status: "succeeded" })).rejects.toThrow("status: to cancel, one of waiting");
     await expect(call({ tenant: "a b" })).rejects.toThrow("tenant");
-    for (const cursor of ["", "nonsense", "{}", "[99,null]", '["0",null]']) {
+    for (const cursor of ["", "nonsense", "{}", "[99,null]", '["0",null]', "[0,null]"]) {
       await expect(call({}, cursor), cursor).rejects.toThrow("cursor: not one");
     }
   });
@@ -143,6 +143,108 @@ describe("retry by filter", () => {
     expect(await all("retryMany", {})).toMatchObject({ matched: 1, changed: 1 });
     expect(await all("retryMany", { status: "cancelled" })).toMatchObject({ changed: 1 });
     expect(await states()).toEqual(["pending", "pending", "pending", "pending"]);
+  });
+});
+
+describe("retry of a graph by filter", () => {
+  const graph = async (...specs: Partial<TaskSpec>[]): Promise<Id<"tasks">[]> => {
+    const tasks = specs.map((spec) => ({ agent: "echo", input: "1", ...spec }));
+    const answers = await at.t.mutation(api.tasks.submit, { key, tasks });
+    return answers.flatMap((answer) => (answer.ok ? [answer.task] : []));
+  };
+  const statuses = (tasks: Id<"tasks">[]) =>
+    Promise.all(tasks.map(async (task) => (await at.task(task)).status));
+  const FATAL = {
+    kind: "failed" as const,
+    error: { code: "boom", message: "no" },
+    retryable: false,
+    notBeforeMs: null,
+  };
+
+  /** Let a worker fail all that it is given, and what comes after that with it. */
+  async function failAll() {
+    const worker = await at.worker("failer", { capacity: 1_000, incarnation: crypto.randomUUID() });
+    await at.pass();
+    const { assigned } = await worker.inbox();
+    await worker.sync({ finished: assigned.map(({ run }) => ({ run, outcome: FATAL, usage: null })) });
+    await at.pass(1_000);
+    await at.t.mutation(api.worker.drain, { key: KEYS.worker, session: worker.session, final: true });
+  }
+
+  const chain = () =>
+    graph({ ref: "a" }, { ref: "b", after: [{ on: "#a" }] }, { ref: "c", after: [{ on: "#b" }] });
+
+  test("lets each wait again for what it comes after", async () => {
+    const tasks = await chain();
+    await failAll();
+    expect(await statuses(tasks)).toEqual(["failed", "failed", "failed"]);
+    expect(await all("retryMany", {})).toMatchObject({ matched: 3, changed: 3 });
+    expect(await statuses(tasks)).toEqual(["pending", "waiting", "waiting"]);
+    const worker = await at.worker("w");
+    for (const task of tasks) {
+      await at.pass(100);
+      const { assigned } = await worker.inbox();
+      expect(assigned.map((item) => item.task)).toEqual([task]);
+      await worker.finish(assigned[0]!.run);
+    }
+  });
+
+  test("whatever failed last, and on whatever page", async () => {
+    const tasks = await chain();
+    await failAll();
+    await fail(Array.from({ length: BULK_PAGE }, () => "boom"));
+    for (const task of [tasks[0]!, tasks[1]!]) await at.t.mutation(api.tasks.retry, { key, task });
+    await failAll(); // now both failed behind the one that waits for them
+    expect(await all("retryMany", {})).toMatchObject({
+      matched: BULK_PAGE + 3,
+      changed: BULK_PAGE + 3,
+      pages: 2,
+    });
+    expect(await statuses(tasks)).toEqual(["pending", "waiting", "waiting"]);
+  });
+
+  test("without what it comes after a task is let run, since somebody has decided so", async () => {
+    const tasks = await chain();
+    await failAll();
+    expect(await all("retryMany", { code: "dependency_failed" })).toMatchObject({ changed: 2 });
+    expect(await statuses(tasks)).toEqual(["failed", "pending", "waiting"]);
+  });
+
+  test.each([0, 1])("goes in pages of so many dependencies, and %i more", async (more) => {
+    const roots = await graph(...Array.from({ length: MAX_AFTER }, () => ({})));
+    const full = { after: roots.map((on) => ({ on })) };
+    const wide = BULK_EDGES / MAX_AFTER;
+    const specs: Partial<TaskSpec>[] = Array.from({ length: wide }, () => full);
+    if (more > 0) specs.push({ after: [{ on: roots[0]! }] });
+    const joins = await graph(...specs);
+    await failAll();
+    expect(await all("retryMany", { code: "boom" })).toMatchObject({ changed: MAX_AFTER });
+    const pages = 1 + more;
+    const count = wide + more;
+    expect(await all("retryMany", {})).toEqual({ matched: count, changed: count, pages });
+    expect(new Set(await statuses(joins))).toEqual(new Set(["waiting"]));
+  });
+
+  test("passes by one that is being prepared, and keeps no other from it", async () => {
+    const [busy, other] = await fail(["boom", "boom"]);
+    await at.t.mutation(probe.prepare, { task: busy! });
+    expect(await all("retryMany", {})).toMatchObject({ matched: 1, changed: 1 });
+    expect(await statuses([busy!, other!])).toEqual(["failed", "pending"]);
+  });
+
+  test("leaves alone what has failed again since it began", async () => {
+    await fail(Array.from({ length: BULK_PAGE + 1 }, () => "boom"));
+    const first = await at.t.mutation(api.tasks.retryMany, { key, filter: {} });
+    expect(first).toMatchObject({ changed: BULK_PAGE });
+    await failAll();
+    let changed = 0;
+    for (let cursor = first.cursor; cursor !== null;) {
+      const page: typeof first = await at.t.mutation(api.tasks.retryMany, { key, filter: {}, cursor });
+      changed += page.changed;
+      cursor = page.cursor;
+    }
+    expect(changed).toBe(1);
+    expect(await all("retryMany", {})).toMatchObject({ changed: BULK_PAGE });
   });
 });
 

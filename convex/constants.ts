@@ -48,6 +48,7 @@ export const MAX_AGENTS = 200; // of a worker, or in one call of agents:sync
 export const MAX_QUEUES = 50;
 export const MAX_LABELS = 20; // of a task or a worker
 export const BULK_PAGE = 100; // tasks that one call cancels or retries: about 800 documents touched
+export const BULK_EDGES = 1_000; // dependencies that one call of retryMany looks at, twice each: with its tasks below 4,096 index ranges
 export const FAILURES_PAGE = 500; // failed tasks that one call counts, of up to 18 KB each
 export const CAUSE_EXAMPLES = 3; // of a cause
 export const CAUSE_RUNS = 500; // runs of a task that are looked through for causes

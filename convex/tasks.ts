@@ -198,9 +198,14 @@ export const page = internalQuery({
     filter: vFilter,
     queues: v.union(v.array(v.string()), v.null()),
     cursor: v.union(v.string(), v.null()),
+    rows: v.number(),
+    now: v.number(),
   },
-  returns: v.object({ tasks: v.array(v.id("tasks")), cursor: v.union(v.string(), v.null()) }),
-  handler: (ctx, { verb, filter, queues, cursor }) => Bulk.pageOf(ctx, verb, filter, queues, cursor),
+  returns: v.object({
+    tasks: v.array(v.object({ task: v.id("tasks"), row: v.number() })),
+    cursor: v.union(v.string(), v.null()),
+  }),
+  handler: (ctx, { verb, filter, queues, ...place }) => Bulk.pageOf(ctx, verb, filter, queues, place),
 });
 
 export const failures = viewerQuery({

@@ -2,10 +2,11 @@
 import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
 import { internal } from "../_generated/api";
-import { BULK_PAGE, CAUSE_EXAMPLES, CAUSE_RUNS, FAILURES_PAGE } from "../constants";
+import { BULK_EDGES, BULK_PAGE, CAUSE_EXAMPLES, CAUSE_RUNS, FAILURES_PAGE } from "../constants";
 import { refuse } from "../errors";
 import type { Bulk, Cause, Failures, Filter } from "../bulk.validators";
 import type { TaskStatus } from "../validators";
+import { dependencyIds } from "./deps";
 import type { Caller } from "./keys";
 import { retry, RETRYABLE } from "./steer";
 import { cancel } from "./tasks";
@@ -33,7 +34,7 @@ function statusesFor(verb: Verb, status: TaskStatus | undefined): readonly TaskS
   throw refuse("invalid_argument", `status: to ${verb}, one of ${possible.join(", ")}.`);
 }
 
-/** Whether a filter names this task and `verb` still has something to do on it. Pure. */
+/** Whether a filter names this task and `verb` still has something to do on it, and can. Pure. */
 export function matches(
   task: Doc<"tasks">,
   verb: Verb,
@@ -42,7 +43,7 @@ export function matches(
 ): boolean {
   return (
     statusesFor(verb, status).includes(task.status) &&
-    !(verb === "cancel" && task.cancelRequested) &&
+    !(verb === "cancel" ? task.cancelRequested : task.purging === true || task.preparing !== undefined) &&
     (queue === undefined || task.queue === queue) &&
     (queues === null || queues.includes(task.queue)) &&
     (agent === undefined || task.agent === agent) &&
@@ -52,9 +53,17 @@ export function matches(
   );
 }
 
+/** How far a bulk operation has come. */
+type Place = {
+  status: number; // of those that it goes through
+  behind: string | null; // in the list of that one
+  since: number; // when it began: what it has retried, and failed again, it leaves alone
+};
+
 /**
  * Cancel or retry what a filter names, a page at a time. The page is read from a snapshot, and each task again before it is
- * changed, so a busy queue is no conflict. Tasks that change their status meanwhile may be passed over.
+ * changed, so a busy queue is no conflict. Tasks that change their status meanwhile may be passed over. Retried, a task
+ * stands behind those of its dependencies that the filter names too, so that it waits for them.
  *
  * @param dryRun - only count
  */
@@ -67,50 +76,124 @@ export async function applyToPage(
   dryRun: boolean,
 ): Promise<Bulk> {
   const { queues } = caller;
-  const page: { tasks: Id<"tasks">[]; cursor: string | null } = await ctx.runQuery(
-    internal.tasks.page,
-    { verb, filter, queues, cursor },
-    { useStaleSnapshot: true },
-  );
-  let changed = 0;
   const now = Date.now();
-  for (const id of dryRun ? [] : page.tasks) {
+  const { since } = placeOf(cursor, now);
+  const page = (rows: number): Promise<Page> =>
+    ctx.runQuery(
+      internal.tasks.page,
+      { verb, filter, queues, cursor, rows, now },
+      { useStaleSnapshot: true },
+    );
+  const whole = await page(BULK_PAGE);
+  const chosen = (task: Doc<"tasks">) =>
+    matches(task, verb, filter, queues) && (cursor === null || (task.retriedAt ?? 0) < since);
+  const listed = new Set(whole.tasks.map(({ task }) => task));
+  let changed = 0;
+  let besides = 0; // tasks of other pages that others come after
+  let room = BULK_EDGES;
+  for (const [i, { task: id }] of dryRun ? [] : whole.tasks.entries()) {
     const task = await ctx.db.get("tasks", id);
-    if (task === null || !matches(task, verb, filter, queues)) continue;
-    if (verb === "cancel") await cancel(ctx, id);
-    else await retry(ctx, task, now);
-    changed += 1;
+    if (task === null || !chosen(task)) continue;
+    if (verb === "cancel") {
+      await cancel(ctx, id);
+      changed += 1;
+      continue;
+    }
+    const { order, read } = await inOrder(ctx, task, chosen, room);
+    room -= read;
+    if (order === null && i > 0) {
+      // The next call has room enough, or says that there is none.
+      const { row } = whole.tasks[i - 1]!;
+      return { matched: i + besides, changed, cursor: (await page(row)).cursor };
+    }
+    for (const one of order ?? []) {
+      await retry(ctx, one, now);
+      changed += 1;
+      if (!listed.has(one._id)) besides += 1;
+    }
   }
-  return { matched: page.tasks.length, changed, cursor: page.cursor };
+  return { matched: whole.tasks.length + besides, changed, cursor: whole.cursor };
 }
 
-/** A page of the tasks that a filter names, those that changed last first. */
+/**
+ * A task that has never run, behind those that it comes after, at whatever distance, and that are to be retried with it.
+ *
+ * @param chosen - whether a task is to be retried
+ * @param room - for how many edges there is room
+ * @returns the tasks in the order in which they are to be retried, and how many edges were read; null: there are more
+ */
+async function inOrder(
+  ctx: QueryCtx,
+  task: Doc<"tasks">,
+  chosen: (task: Doc<"tasks">) => boolean,
+  room: number,
+): Promise<{ order: Doc<"tasks">[] | null; read: number }> {
+  const order: Doc<"tasks">[] = [];
+  const seen = new Set([task._id]);
+  const open: { task: Doc<"tasks">; on: Id<"tasks">[] | null }[] = [{ task, on: null }];
+  let read = 0;
+  for (let last = open.at(-1); last !== undefined; last = open.at(-1)) {
+    last.on ??= last.task.attempt > 0 ? [] : await dependencyIds(ctx, last.task._id);
+    const id = last.on.pop();
+    if (id === undefined) {
+      order.push(last.task);
+      open.pop();
+      continue;
+    }
+    if (++read > room) return { order: null, read };
+    if (seen.has(id)) continue;
+    seen.add(id);
+    const on = await ctx.db.get("tasks", id);
+    if (on !== null && chosen(on)) open.push({ task: on, on: null });
+  }
+  return { order, read };
+}
+
+type Page = { tasks: { task: Id<"tasks">; row: number }[]; cursor: string | null };
+
+/**
+ * A page of the tasks that a filter names, those that changed last first; to be retried, those that failed first, since what
+ * failed because of others failed behind them.
+ *
+ * @param rows - how many tasks it looks at
+ * @returns with each task how many were looked at with it
+ */
 export async function pageOf(
   ctx: QueryCtx,
   verb: Verb,
   filter: Filter,
   queues: readonly string[] | null,
-  cursor: string | null,
-): Promise<{ tasks: Id<"tasks">[]; cursor: string | null }> {
+  { cursor, rows, now }: { cursor: string | null; rows: number; now: number },
+): Promise<Page> {
   const tenant = checkName("tenant", filter.tenant ?? "default");
   const statuses = statusesFor(verb, filter.status);
-  const [at, behind] = cursor === null ? [0, null] : parseCursor(cursor);
+  const { status: at, behind, since } = placeOf(cursor, now);
   const status = statuses[at];
   if (status === undefined) throw badCursor();
   const found = await ctx.db
     .query("tasks")
     .withIndex("by_tenant_and_status_and_updated", (q) => q.eq("tenant", tenant).eq("status", status))
-    .order("desc")
-    .paginate({ numItems: BULK_PAGE, cursor: behind });
-  const tasks = found.page.filter((task) => matches(task, verb, filter, queues)).map((task) => task._id);
-  if (!found.isDone) return { tasks, cursor: JSON.stringify([at, found.continueCursor]) };
-  return { tasks, cursor: at + 1 < statuses.length ? JSON.stringify([at + 1, null]) : null };
+    .order(verb === "retry" ? "asc" : "desc")
+    .paginate({ numItems: rows, cursor: behind });
+  const tasks = found.page.flatMap((task, i) =>
+    matches(task, verb, filter, queues) ? [{ task: task._id, row: i + 1 }] : [],
+  );
+  if (!found.isDone) return { tasks, cursor: cursorOf({ status: at, behind: found.continueCursor, since }) };
+  const next = { status: at + 1, behind: null, since };
+  return { tasks, cursor: next.status < statuses.length ? cursorOf(next) : null };
 }
 
-function parseCursor(text: string): [number, string | null] {
+const cursorOf = ({ status, behind, since }: Place): string => JSON.stringify([status, behind, since]);
+
+function placeOf(cursor: string | null, now: number): Place {
+  return cursor === null ? { status: 0, behind: null, since: now } : parseCursor(cursor);
+}
+
+function parseCursor(text: string): Place {
   try {
-    const [at, behind] = JSON.parse(text) as unknown[];
-    if (typeof at === "number" && (behind === null || typeof behind === "string")) return [at, behind];
+    const [status, behind, since] = JSON.parse(text) as unknown[];
+    const isPlace = typeof status === "number" && (behind === null || typeof behind === "string");
+    if (isPlace && typeof since === "number") return { status, behind, since };
   } catch {
     // said below
   }

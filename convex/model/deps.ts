@@ -157,6 +157,10 @@ function edgesOf(ctx: QueryCtx, task: Id<"tasks">): Promise<Doc<"deps">[]> {
     .take(MAX_AFTER);
 }
 
+/** What a task comes after, whatever became of it. */
+export const dependencyIds = async (ctx: QueryCtx, task: Id<"tasks">): Promise<Id<"tasks">[]> =>
+  (await edgesOf(ctx, task)).map((edge) => edge.on);
+
 /** Nothing keeps the task any more; its waiting for a worker counts from now. */
 async function release(ctx: MutationCtx, task: Doc<"tasks">, now: number): Promise<number> {
   const dueAt = Math.max(now, task.dueAt);
