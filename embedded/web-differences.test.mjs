@@ -19,6 +19,11 @@ describe.each([
     const { value, errorMessage } = await host.reply(kind, `web:differencesOf${name}`);
     expect(errorMessage).toBeUndefined();
     expect(value).toEqual({
+      ciphers: [
+        17,
+        "NotSupportedError: AES-GCM IV must be 96 bits",
+        "NotSupportedError: tag length must be 128 bits",
+      ],
       empty: [204, true, 204, ""],
       notModified: [304, false, "a"],
       away: [302, "/login", 307],
@@ -67,6 +72,7 @@ describe.each([
   test.each([
     ["mode", "get mode for Request"],
     ["host", "set host for URL"],
+    ["wrapKey", "wrapKey for SubtleCrypto"],
     [
       "body",
       "constructor with body type other than string | ArrayBuffer | Blob | ReadableStream | null for Response",

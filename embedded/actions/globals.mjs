@@ -6,7 +6,7 @@
 import { AsyncLocalStorage, AsyncResource } from "node:async_hooks";
 import { logger } from "./console.mjs";
 import { runs } from "./runs.mjs";
-import { web } from "./web.mjs";
+import { boundCiphers, web } from "./web.mjs";
 
 const MAX_TIMER_MS = 2 ** 31 - 1; // Node runs a longer timer at once
 
@@ -45,6 +45,7 @@ export function installGlobals(Convex) {
   }
   define({ Convex, console: logger, self: globalThis, AsyncLocalStorage, AsyncResource });
   define({ ...web, fetch: fetchOfRun });
+  boundCiphers();
 }
 
 /** @param {Record<string, unknown>} values */

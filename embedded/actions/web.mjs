@@ -36,6 +36,44 @@ const differences = new Script(readFileSync(path.join(REALM_SCRIPTS, "realm/diff
   filename: "differences.js",
 }).runInThisContext()({ DOMException, throwNotImplemented });
 
+/** Convex has one length of AES-GCM's IV and tag, and packs no keys. */
+export function boundCiphers() {
+  for (const name of /** @type {const} */ (["encrypt", "decrypt"])) {
+    const node = SubtleCrypto.prototype[name];
+    /**
+     * @this {SubtleCrypto}
+     * @param {any} algorithm
+     * @param {any} key
+     * @param {any} data
+     */
+    async function bounded(algorithm, key, data) {
+      const { name: cipher, iv, tagLength } = algorithm;
+      if (String(cipher).toUpperCase() === "AES-GCM") {
+        if (tagLength !== undefined && tagLength !== 128) {
+          throw new DOMException("tag length must be 128 bits", "NotSupportedError");
+        }
+        if (iv?.byteLength !== 12) {
+          throw new DOMException("AES-GCM IV must be 96 bits", "NotSupportedError");
+        }
+      }
+      return node.call(this, algorithm, key, data);
+    }
+    Object.defineProperty(SubtleCrypto.prototype, name, {
+      value: bounded,
+      writable: true,
+      configurable: true,
+    });
+  }
+  for (const name of ["wrapKey", "unwrapKey"]) {
+    const refuse = async () => throwNotImplemented(name, "SubtleCrypto");
+    Object.defineProperty(SubtleCrypto.prototype, name, {
+      value: refuse,
+      writable: true,
+      configurable: true,
+    });
+  }
+}
+
 const { structuredClone: nodeClone } = globalThis;
 
 /** By the names that functions know. */

@@ -73,13 +73,14 @@ function verifyCustom(
   if (applicationID !== undefined && !audiencesOf(claims).includes(applicationID)) {
     throw invalidToken(`Invalid audience: ${applicationID} not in ${JSON.stringify(audiencesOf(claims))}`);
   }
-  const { exp, nbf, sub } = claims;
+  const { exp, iat, nbf, sub } = claims;
   const nowS = Math.floor(now / 1000);
   if (exp !== undefined && nowS - exp > TOLERANCE_S) {
     throw invalidToken(`Could not validate token: Token expired ${nowS - exp} seconds ago`);
   }
-  if (nbf !== undefined && nbf - nowS > TOLERANCE_S) {
-    throw invalidToken(`Could not validate token: Token will be valid in ${nbf - nowS} seconds`);
+  for (const start of [iat, nbf]) {
+    if (start === undefined || start - nowS <= TOLERANCE_S) continue;
+    throw invalidToken(`Could not validate token: Token will be valid in ${start - nowS} seconds`);
   }
   if (sub === undefined || exp === undefined) {
     throw invalidToken(

@@ -58,6 +58,7 @@ test("the first provider that fits is asked, whatever stands before it", async (
 test.each([
   ["5 s after its end", { exp: now - 5 }],
   ["5 s before its begin", { nbf: now + 5 }],
+  ["5 s before it was issued", { iat: now + 5 }],
 ])("a token is taken %s, for clocks differ", async (_, claims) => {
   expect((await check(userToken(claims))).identity.subject).toBe("u1");
 });
@@ -79,6 +80,13 @@ test.each([
   [
     "not valid for 6 s",
     userToken({ nbf: now + 6 }),
+    [provider()],
+    "InvalidAuthHeader",
+    /will be valid in 6 seconds/,
+  ],
+  [
+    "issued in 6 s",
+    userToken({ iat: now + 6 }),
     [provider()],
     "InvalidAuthHeader",
     /will be valid in 6 seconds/,

@@ -6,62 +6,53 @@
 
 import {
   constants,
-  createCipheriv,
-  createDecipheriv,
   createHash,
   createHmac,
   createPrivateKey,
   createPublicKey,
   createSecretKey,
+  diffieHellman,
   hkdfSync,
   pbkdf2Sync,
-  privateDecrypt,
   sign as signWith,
   timingSafeEqual,
   verify as verifyWith,
 } from "node:crypto";
+import { SubtleError, hashOf, unsupported } from "./subtle-algorithm.mjs";
+
+export { decrypt, encrypt } from "./subtle-ciphers.mjs";
+export { SubtleError };
 
 /**
  * @typedef {import("node:crypto").KeyObject} KeyObject
- * @typedef {{ name: string, hash?: { name: string }, namedCurve?: string, [parameter: string]: any }} Algorithm
- * @typedef {{ handle: KeyObject, type: "secret" | "public" | "private", algorithm: Algorithm }} Key  algorithm: as `CryptoKey` shows it
+ * @typedef {import("./subtle-algorithm.mjs").Algorithm} Algorithm
+ * @typedef {import("./subtle-algorithm.mjs").Key} Key
  */
 
-/** What a function is told, as a DOMException of that name. */
-export class SubtleError extends Error {
-  /** @param {string} name @param {string} message */
-  constructor(name, message) {
-    super(message);
-    this.name = name;
-  }
-}
-
-const TAG_BITS = 128;
 const CURVES = new Map([
   ["P-256", "prime256v1"],
   ["P-384", "secp384r1"],
   ["P-521", "secp521r1"],
 ]);
-const ASYMMETRIC = new Set(["RSASSA-PKCS1-V1_5", "RSA-PSS", "RSA-OAEP", "ECDSA", "ED25519"]);
+const ASYMMETRIC = new Set([
+  "RSASSA-PKCS1-V1_5",
+  "RSA-PSS",
+  "RSA-OAEP",
+  "ECDH",
+  "ECDSA",
+  "ED25519",
+  "X25519",
+]);
 const SECRET = new Set(["HMAC", "AES-CBC", "AES-CTR", "AES-GCM", "HKDF", "PBKDF2"]);
 const SHOWN = new Map([
   ["RSASSA-PKCS1-V1_5", "RSASSA-PKCS1-v1_5"],
   ["ED25519", "Ed25519"],
 ]);
-
-/** @param {Algorithm} algorithm @returns {string} as node:crypto calls its hash */
-function hashOf({ hash }) {
-  const name = String(hash?.name ?? hash).toUpperCase();
-  if (!/^SHA-(1|256|384|512)$/.test(name)) {
-    throw new SubtleError("NotSupportedError", `Unrecognized or invalid algorithm ${name.toLowerCase()}`);
-  }
-  return name.replace("-", "").toLowerCase();
-}
-
-/** @param {string} name */
-function unsupported(name) {
-  return new SubtleError("NotSupportedError", `Unrecognized or invalid algorithm ${name.toLowerCase()}`);
-}
+const RSA_ALGS = new Map([
+  ["RSASSA-PKCS1-V1_5", "RS"],
+  ["RSA-PSS", "PS"],
+  ["RSA-OAEP", "RSA-OAEP-"],
+]);
 
 /** @param {Algorithm} algorithm @param {Uint8Array} data @returns {Uint8Array} */
 export function digest(algorithm, data) {
@@ -85,15 +76,26 @@ export function importKey(format, data, algorithm) {
   const type = /** @type {"public" | "private"} */ (handle.type);
   const details = handle.asymmetricKeyDetails ?? {};
   const shown = SHOWN.get(name) ?? name;
-  if (name === "ED25519") return { handle, type, algorithm: { name: shown } };
-  if (name === "ECDSA") {
+  if (name === "ED25519" || name === "X25519") return { handle, type, algorithm: { name: shown } };
+  if (name === "ECDSA" || name === "ECDH") {
     if (CURVES.get(String(algorithm.namedCurve)) !== details.namedCurve) {
       throw new SubtleError("DataError", "The key is not on the named curve");
     }
     return { handle, type, algorithm: { name, namedCurve: algorithm.namedCurve } };
   }
   const hash = { name: hashOf(algorithm).toUpperCase().replace("SHA", "SHA-") };
-  return { handle, type, algorithm: { name: shown, hash, modulusLength: details.modulusLength } };
+  const { modulusLength, publicExponent = 0n } = details;
+  return {
+    handle,
+    type,
+    algorithm: { name: shown, hash, modulusLength, publicExponent: bigEndian(publicExponent) },
+  };
+}
+
+/** @param {bigint} number @returns {number[]} its bytes, without zeros before them */
+function bigEndian(number) {
+  const hex = number.toString(16);
+  return [...Buffer.from(hex.padStart(hex.length + (hex.length % 2), "0"), "hex")];
 }
 
 /**
@@ -148,9 +150,21 @@ function readKey(format, data, algorithm) {
 /** @param {Uint8Array} raw  a public key @param {Algorithm} algorithm */
 function rawToJwk(raw, { name, namedCurve }) {
   const text = (/** @type {Uint8Array} */ bytes) => Buffer.from(bytes).toString("base64url");
-  if (name === "ED25519") return { kty: "OKP", crv: "Ed25519", x: text(raw) };
+  if (name === "ED25519" || name === "X25519") {
+    return { kty: "OKP", crv: SHOWN.get(name) ?? name, x: text(raw) };
+  }
   const half = (raw.length - 1) / 2;
   return { kty: "EC", crv: namedCurve, x: text(raw.subarray(1, 1 + half)), y: text(raw.subarray(1 + half)) };
+}
+
+/** @param {Algorithm} algorithm  as a key shows it @returns {{ alg?: string }} what its JWK says of it */
+function jwkAlg({ name, hash, length }) {
+  const bits = String(hash?.name).replace("SHA-", "");
+  const rsa = RSA_ALGS.get(name.toUpperCase());
+  if (name === "HMAC") return { alg: `HS${bits}` };
+  if (name === "RSA-OAEP" && bits === "1") return { alg: name };
+  if (rsa !== undefined) return { alg: `${rsa}${bits}` };
+  return name.startsWith("AES-") ? { alg: `A${length}${name.slice("AES-".length)}` } : {};
 }
 
 /**
@@ -160,7 +174,7 @@ function rawToJwk(raw, { name, namedCurve }) {
  */
 export function exportKey(format, { handle, type, algorithm }) {
   const jwk = () => handle.export({ format: "jwk" });
-  if (format === "jwk") return jwk();
+  if (format === "jwk") return { ...jwk(), ...jwkAlg(algorithm) };
   if (format === "raw") {
     if (type === "secret") return handle.export();
     if (type === "public") {
@@ -227,66 +241,8 @@ export function verify(algorithm, key, signature, data) {
   }
 }
 
-/** @param {Algorithm} algorithm @param {Key} key @returns {{ cipher: string, iv: Uint8Array, tagBytes: number }} */
-function cipherOf({ name, iv, counter, tagLength = TAG_BITS }, { algorithm }) {
-  const mode = name.slice("AES-".length).toLowerCase();
-  if (!["cbc", "ctr", "gcm"].includes(mode)) throw unsupported(name);
-  return {
-    cipher: `aes-${algorithm.length}-${mode}`,
-    iv: iv ?? counter,
-    tagBytes: mode === "gcm" ? tagLength / 8 : 0,
-  };
-}
-
 /**
- * @param {Algorithm} algorithm  with its iv or counter
- * @param {Key} key
- * @param {Uint8Array} data
- * @returns {Uint8Array}
- * @throws {SubtleError}
- */
-export function encrypt(algorithm, key, data) {
-  const { cipher, iv, tagBytes } = cipherOf(algorithm, key);
-  const options = /** @type {any} */ (tagBytes > 0 ? { authTagLength: tagBytes } : {});
-  const work = /** @type {import("node:crypto").CipherGCM} */ (
-    createCipheriv(cipher, key.handle, iv, options)
-  );
-  if (algorithm.additionalData !== undefined) work.setAAD(algorithm.additionalData);
-  return Buffer.concat([work.update(data), work.final(), ...(tagBytes > 0 ? [work.getAuthTag()] : [])]);
-}
-
-/**
- * @param {Algorithm} algorithm
- * @param {Key} key
- * @param {Uint8Array} data
- * @returns {Uint8Array}
- * @throws {SubtleError}
- */
-export function decrypt(algorithm, key, data) {
-  try {
-    if (algorithm.name === "RSA-OAEP") {
-      return privateDecrypt(
-        { key: key.handle, oaepHash: hashOf(key.algorithm), oaepLabel: algorithm.label },
-        data,
-      );
-    }
-    const { cipher, iv, tagBytes } = cipherOf(algorithm, key);
-    const options = /** @type {any} */ (tagBytes > 0 ? { authTagLength: tagBytes } : {});
-    const work = /** @type {import("node:crypto").DecipherGCM} */ (
-      createDecipheriv(cipher, key.handle, iv, options)
-    );
-    if (algorithm.additionalData !== undefined) work.setAAD(algorithm.additionalData);
-    const end = data.length - tagBytes;
-    if (tagBytes > 0) work.setAuthTag(data.subarray(end));
-    return Buffer.concat([work.update(data.subarray(0, end)), work.final()]);
-  } catch (error) {
-    if (error instanceof SubtleError) throw error;
-    throw new SubtleError("OperationError", "Decryption failed");
-  }
-}
-
-/**
- * @param {Algorithm} algorithm  HKDF or PBKDF2
+ * @param {Algorithm} algorithm  HKDF or PBKDF2; ECDH or X25519 with the other side's key as `public`
  * @param {Key} key
  * @param {number} bits
  * @returns {Uint8Array}
@@ -296,7 +252,13 @@ export function deriveBits(algorithm, key, bits) {
   if (!Number.isInteger(bits) || bits % 8 !== 0) {
     throw new SubtleError("OperationError", "The length must be a multiple of 8");
   }
+  if (algorithm.name === "ECDH" || algorithm.name === "X25519") {
+    const secret = diffieHellman({ privateKey: key.handle, publicKey: algorithm.public.handle });
+    if (bits > secret.length * 8) throw new SubtleError("OperationError", "Invalid length");
+    return secret.subarray(0, bits / 8);
+  }
   const hash = hashOf(algorithm);
+  if (bits === 0) return new Uint8Array(0);
   switch (algorithm.name) {
     case "HKDF":
       return new Uint8Array(hkdfSync(hash, key.handle, algorithm.salt, algorithm.info, bits / 8));

@@ -10,7 +10,9 @@
   class CryptoKey {
     constructor(given, { type, algorithm }, extractable, usages) {
       if (given !== key) throw new TypeError("Illegal constructor");
-      Object.assign(this, { type, extractable, algorithm, usages: [...usages] });
+      const shown = { ...algorithm };
+      if (shown.publicExponent !== undefined) shown.publicExponent = Uint8Array.from(shown.publicExponent);
+      Object.assign(this, { type, extractable, algorithm: shown, usages: [...usages] });
       Object.freeze(this);
     }
     get [Symbol.toStringTag]() {
@@ -40,14 +42,17 @@
     for (const field of ["iv", "counter", "additionalData", "salt", "info", "label"]) {
       if (normal[field] !== undefined) normal[field] = viewOf(normal[field]).slice();
     }
+    if (normal.public !== undefined) normal.public = handles.get(normal.public);
     return normal;
   }
 
   function use(cryptoKey, usage, { name }) {
     const handle = handles.get(cryptoKey);
-    if (handle === undefined) throw new TypeError("A CryptoKey is needed");
-    if (cryptoKey.algorithm.name.toUpperCase() !== name || !cryptoKey.usages.includes(usage)) {
-      throw new DOMException(`The key cannot be used for ${usage}`, "InvalidAccessError");
+    if (handle === undefined || cryptoKey.algorithm.name.toUpperCase() !== name) {
+      throw new DOMException("invalid algorithm for key", "InvalidAccessError");
+    }
+    if (!cryptoKey.usages.includes(usage)) {
+      throw new DOMException(`CryptoKey does not have "${usage}" usage`, "InvalidAccessError");
     }
     return handle;
   }
@@ -98,7 +103,7 @@
     }
     async exportKey(format, cryptoKey) {
       required(arguments.length, 2, "exportKey");
-      if (!cryptoKey.extractable) throw new DOMException("The key is not extractable", "InvalidAccessError");
+      if (!cryptoKey.extractable) throw new DOMException("key is not extractable", "InvalidAccessError");
       const { bytes, jwk } = ask("exportKey", format, handles.get(cryptoKey));
       if (jwk === undefined) return bufferOf(bytes);
       return { ...JSON.parse(jwk), ext: cryptoKey.extractable, key_ops: [...cryptoKey.usages] };
