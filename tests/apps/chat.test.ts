@@ -1,10 +1,10 @@
-import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
-import { failure, Follower, useHost } from "../conformance/clients";
+import { failure, Follower } from "../conformance/clients";
+import { useApp } from "./apps";
 import { api, internal } from "./chat/convex/_generated/api";
 import type { Doc, Id } from "./chat/convex/_generated/dataModel";
 
-const clients = useHost({ functions: fileURLToPath(new URL("chat/convex", import.meta.url)) });
+const clients = useApp("chat");
 const user = (name: string) =>
   clients.admin("websocket", { subject: name, issuer: "https://chat.test", name });
 

@@ -1,10 +1,10 @@
-import { fileURLToPath } from "node:url";
 import { ConvexError } from "convex/values";
 import { expect, test } from "vitest";
-import { CLIENTS, failure, Follower, useHost } from "../conformance/clients";
+import { CLIENTS, failure, Follower } from "../conformance/clients";
+import { useApp } from "./apps";
 import { api } from "./errors/convex/_generated/api";
 
-const clients = useHost({ functions: fileURLToPath(new URL("errors/convex", import.meta.url)) });
+const clients = useApp("errors");
 let next = 0;
 
 async function room(seats: number) {

@@ -1,11 +1,11 @@
-import { fileURLToPath } from "node:url";
 import { ConvexError } from "convex/values";
 import { beforeEach, expect, test } from "vitest";
-import { failure, Follower, useHost } from "../conformance/clients";
+import { failure, Follower } from "../conformance/clients";
+import { useApp } from "./apps";
 import { api } from "./helpers/convex/_generated/api";
 import type { Id } from "./helpers/convex/_generated/dataModel";
 
-const clients = useHost({ functions: fileURLToPath(new URL("helpers/convex", import.meta.url)) });
+const clients = useApp("helpers");
 let round = 0;
 let ada: ReturnType<typeof clients.admin>;
 let bob: ReturnType<typeof clients.admin>;

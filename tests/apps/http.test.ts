@@ -1,10 +1,9 @@
 import { createHmac } from "node:crypto";
-import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
-import { useHost } from "../conformance/clients";
+import { useApp } from "./apps";
 import { api } from "./http/convex/_generated/api";
 
-const clients = useHost({ functions: fileURLToPath(new URL("http/convex", import.meta.url)) });
+const clients = useApp("http");
 const site = (path: string, init?: RequestInit) => fetch(`${clients.host.siteUrl}${path}`, init);
 const json = (body: unknown) => ({ method: "POST", body: JSON.stringify(body) });
 

@@ -1,11 +1,11 @@
-import { fileURLToPath } from "node:url";
 import type { PaginationOptions, PaginationResult } from "convex/server";
 import { beforeEach, expect, test } from "vitest";
-import { failure, Follower, useHost } from "../conformance/clients";
+import { failure, Follower } from "../conformance/clients";
+import { useApp } from "./apps";
 import { api } from "./pagination/convex/_generated/api";
 import type { Doc } from "./pagination/convex/_generated/dataModel";
 
-const clients = useHost({ functions: fileURLToPath(new URL("pagination/convex", import.meta.url)) });
+const clients = useApp("pagination");
 const COUNT = 23;
 type Message = Doc<"messages">;
 let author = "";

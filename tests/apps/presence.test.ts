@@ -1,11 +1,11 @@
-import { fileURLToPath } from "node:url";
 import { setTimeout as pause } from "node:timers/promises";
 import { expect, test } from "vitest";
 import type { SessionId } from "convex-helpers/server/sessions";
-import { failure, Follower, useHost } from "../conformance/clients";
+import { failure, Follower } from "../conformance/clients";
+import { useApp } from "./apps";
 import { api } from "./presence/convex/_generated/api";
 
-const clients = useHost({ functions: fileURLToPath(new URL("presence/convex", import.meta.url)) });
+const clients = useApp("presence");
 const session = (name: string) => name as SessionId;
 type Data = Record<string, unknown>[];
 const follow = (room: string) => new Follower<Data>(clients.socket(), api.presence.list, { room });

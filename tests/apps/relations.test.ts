@@ -1,10 +1,10 @@
-import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
-import { failure, Follower, useHost } from "../conformance/clients";
+import { failure, Follower } from "../conformance/clients";
+import { useApp } from "./apps";
 import { api } from "./relations/convex/_generated/api";
 import type { Id } from "./relations/convex/_generated/dataModel";
 
-const clients = useHost({ functions: fileURLToPath(new URL("relations/convex", import.meta.url)) });
+const clients = useApp("relations");
 const join = (name: string): Promise<Id<"users">> =>
   clients.http().mutation(api.library.join, { name, bio: `I am ${name}` });
 

@@ -1,10 +1,10 @@
-import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
-import { failure, Follower, useHost } from "../conformance/clients";
+import { failure, Follower } from "../conformance/clients";
+import { useApp } from "./apps";
 import { api } from "./scheduling/convex/_generated/api";
 import type { Doc, Id } from "./scheduling/convex/_generated/dataModel";
 
-const clients = useHost({ functions: fileURLToPath(new URL("scheduling/convex", import.meta.url)) });
+const clients = useApp("scheduling");
 
 const follow = <Value>(...[query, args]: [never, object?]) =>
   new Follower<Value>(clients.socket(), query, (args ?? {}) as Record<string, unknown>);

@@ -1,9 +1,9 @@
-import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
-import { Follower, useHost } from "../conformance/clients";
+import { Follower } from "../conformance/clients";
+import { useApp } from "./apps";
 import { api } from "./search/convex/_generated/api";
 
-const clients = useHost({ functions: fileURLToPath(new URL("search/convex", import.meta.url)) });
+const clients = useApp("search");
 let next = 0;
 
 /** A channel of its own with these messages. */
