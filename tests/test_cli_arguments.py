@@ -14,7 +14,8 @@ import anyio
 import pytest
 
 from tests.deployment import REPOSITORY, Deployment, deployed
-from worker.cli import main, parser
+from worker.cli import listing, main, parser
+from worker.cli.commands import COMMANDS
 from worker.cli.common import number, positive
 from worker.client import AgentSpec, TaskSpec
 from worker.models import LlmSpec
@@ -36,6 +37,31 @@ def test_every_command_and_every_option_is_explained(each: argparse.ArgumentPars
     for action in each._actions:
         assert action.help or isinstance(action, argparse._SubParsersAction), action
     each.format_help()
+
+
+def test_the_list_of_commands_is_what_their_modules_add() -> None:
+    assert listing().format_help() == parser().format_help()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_is_told_apart_without_the_modules_of_the_others(name: str) -> None:
+    (alone,) = [p for p in parsers(parser(name)) if p.prog == f"signalbox {name}"]
+    (among,) = [p for p in parsers(parser()) if p.prog == f"signalbox {name}"]
+    assert alone.format_help() == among.format_help()
+
+
+def test_help_a_version_and_a_typing_error_load_no_command() -> None:
+    code = (
+        "import sys; from worker.cli import main\n"
+        "for line in (['--help'], ['--version'], ['submt'], []):\n"
+        "    try: main(line)\n"
+        "    except SystemExit: pass\n"
+        "sys.exit({'worker.cli.common', 'pydantic', 'httpx'} & set(sys.modules) or 0)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, timeout=60, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
 
 
 @pytest.mark.parametrize("text", ["0", "-5", "1e3", "0.25"])

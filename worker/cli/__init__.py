@@ -3,30 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Sequence
 
-from worker import __version__
-from worker.cli import (
-    agents,
-    approvals,
-    budgets,
-    endpoints,
-    host,
-    keys,
-    limits,
-    model,
-    model_limits,
-    models,
-    schedules,
-    serve,
-    structure,
-    tasks,
-    triggers,
-    upkeep,
-    work,
-)
+import worker
+from worker.cli.commands import COMMANDS
 from worker.errors import SignalboxError
 from worker.logs import Redactor
 
@@ -34,42 +17,49 @@ USAGE_ERROR = 2
 FAILURE = 1
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of all commands."""
+def parser(*names: str) -> argparse.ArgumentParser:
+    """Return the parser of these commands and those that share a module with them; of none: of all."""
+    top, commands = _empty()
+    for module in dict.fromkeys(COMMANDS[name].module for name in names or COMMANDS):
+        importlib.import_module(f"worker.cli.{module}").add_to(commands)
+    return top
+
+
+def listing() -> argparse.ArgumentParser:
+    """Return a parser that knows what commands there are, and nothing more of them: it lists and refuses."""
+    top, commands = _empty()
+    for name, command in COMMANDS.items():
+        commands.add_parser(name, help=command.what)
+    return top
+
+
+def _empty() -> tuple[argparse.ArgumentParser, argparse._SubParsersAction[argparse.ArgumentParser]]:
     top = argparse.ArgumentParser(
         prog="signalbox",
         description="A control plane for LLM agents that lives in Convex, and the workers that do the work.",
         epilog="CONVEX_URL says where the deployment is and SIGNALBOX_KEY who calls; "
         "both may stand in .env, with all that .env.example lists.",
     )
-    top.add_argument("--version", action="version", version=f"signalbox {__version__}")
-    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (
-        host,
-        work,
-        serve,
-        tasks,
-        structure,
-        schedules,
-        triggers,
-        upkeep,
-        limits,
-        approvals,
-        budgets,
-        agents,
-        endpoints,
-        keys,
-        models,
-        model_limits,
-        model,
-    ):
-        module.add_to(commands)
-    return top
+    top.add_argument("--version", action=_Version, help="show program's version number and exit")
+    return top, top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+
+class _Version(argparse.Action):
+    """Says the version, which is looked up when it is asked for: that takes longer than all else here."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(f"signalbox {worker.__version__}")
+        parser.exit()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0, 1 for a failure, 2 for a usage error."""
-    arguments = parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    name = next((argument for argument in argv if not argument.startswith("-")), "")
+    arguments = (parser(name) if name in COMMANDS else listing()).parse_args(argv)
     try:
         code: int = arguments.run(arguments)
         sys.stdout.flush()

@@ -10,14 +10,14 @@ from typing import Any
 import anyio
 from pydantic import ValidationError
 
-from worker.cli.common import Commands, add_command, client, print_json, print_table, with_json
+from worker.cli.common import Commands, add_command, client, print_json, print_table, top_command, with_json
 from worker.client import AgentSpec
 from worker.errors import SettingsError
 
 
 def add_to(commands: Commands) -> None:
     """Add the command."""
-    parser = add_command(commands, "agents", "list agents; add or change those that a model plays")
+    parser = top_command(commands, "agents")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     sync = add_command(
         verbs,

@@ -17,6 +17,7 @@ from worker.cli.common import (
     print_json,
     print_table,
     read_json,
+    top_command,
     with_json,
 )
 from worker.client import Client
@@ -30,7 +31,7 @@ _PAGE = 100
 
 def add_to(commands: Commands) -> None:
     """Add the commands."""
-    parser = add_command(commands, "approvals", "list what tasks ask of people, and decide it")
+    parser = top_command(commands, "approvals")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     listing = add_command(
         verbs, "list", "list what is open, newest first", "With --state, what became of others."

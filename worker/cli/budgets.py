@@ -20,6 +20,7 @@ from worker.cli.common import (
     count_or_none,
     print_json,
     print_table,
+    top_command,
     with_json,
 )
 from worker.models import Amounts, Caps
@@ -32,7 +33,7 @@ _COLUMNS = ["scope", "name", "period", "on breach", "limit", "spent", "held", "s
 
 def add_to(commands: Commands) -> None:
     """Add the commands."""
-    parser = add_command(commands, "budgets", "set and show budgets in money, tokens, calls and time")
+    parser = top_command(commands, "budgets")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     listing = add_command(verbs, "list", "list all budgets but those of single tasks, and how they stand")
     setting = add_command(

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from worker.backend import Backend
+from worker.cli.commands import COMMANDS
 from worker.client import Client
 from worker.errors import SettingsError
 from worker.local import DEVELOPMENT_ADMIN_KEY
@@ -38,6 +39,11 @@ def add_command(commands: Commands, name: str, what: str, more: str = "") -> arg
         more: Sentences that only its own help has.
     """
     return commands.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}. {more}".strip())
+
+
+def top_command(commands: Commands, name: str, more: str = "") -> argparse.ArgumentParser:
+    """Add one of `COMMANDS` and return its parser; `more` is what only its own help has."""
+    return add_command(commands, name, COMMANDS[name].what, more)
 
 
 def with_json(parser: argparse.ArgumentParser, what: str = "print JSON instead of a table") -> None:

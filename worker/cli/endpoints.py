@@ -6,17 +6,14 @@ import argparse
 
 import anyio
 
-from worker.cli.common import Commands, add_command, client, print_json, print_table, with_json
+from worker.cli.common import Commands, add_command, client, print_json, print_table, top_command, with_json
 from worker.endpoints import EndpointSpec
 
 
 def add_to(commands: Commands) -> None:
     """Add the command."""
-    parser = add_command(
-        commands,
-        "endpoints",
-        "list, add and remove the addresses to which runs are pushed or wake-up calls go",
-        "Needs an operator key. docs/pushing.md says what an endpoint does.",
+    parser = top_command(
+        commands, "endpoints", "Needs an operator key. docs/pushing.md says what an endpoint does."
     )
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     put = add_command(verbs, "set", "add an endpoint, or change it")

@@ -6,17 +6,14 @@ import argparse
 import os
 
 from worker.cli import host_aids
-from worker.cli.common import Commands, add_command
+from worker.cli.common import Commands, top_command
 from worker.local import HOST, node_command
 
 
 def add_to(commands: Commands) -> None:
     """Add the command."""
-    parser = add_command(
-        commands,
-        "host",
-        "serve a Convex functions folder from a file on this machine",
-        "Prints one line of JSON when it is ready; SIGTERM and Ctrl-C stop it.",
+    parser = top_command(
+        commands, "host", "Prints one line of JSON when it is ready; SIGTERM and Ctrl-C stop it."
     )
     parser.add_argument(
         "--functions",

@@ -18,6 +18,7 @@ from worker.cli.common import (
     positive,
     print_json,
     print_table,
+    top_command,
     with_json,
 )
 from worker.client import Admin
@@ -29,9 +30,7 @@ PREFIX = {"worker": "sbw_", "viewer": "sbv_", "submit": "sbs_", "operator": "sbo
 
 def add_to(commands: Commands) -> None:
     """Add the command."""
-    parser = add_command(
-        commands, "keys", "make, list and revoke keys", "Needs the deployment's admin key, and no other key."
-    )
+    parser = top_command(commands, "keys", "Needs the deployment's admin key, and no other key.")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     create = add_command(verbs, "create", "make a key and print it; it is shown only now")
     create.add_argument(

@@ -16,6 +16,7 @@ from worker.cli.common import (
     count_or_none,
     print_json,
     print_table,
+    top_command,
     with_json,
 )
 from worker.limits import Limit, Rate, ScopeKind
@@ -27,7 +28,7 @@ _EACH = "The name * is a default, for each name by itself."
 
 def add_to(commands: Commands) -> None:
     """Add the commands."""
-    parser = add_command(commands, "limits", "list, set and remove limits, rates and weights")
+    parser = top_command(commands, "limits")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     listing = add_command(verbs, "list", "list all limits and pauses")
     setting = add_command(
@@ -52,10 +53,8 @@ def add_to(commands: Commands) -> None:
         help="tasks in one turn of a lane (default: 1); none: as if unset",
     )
     removing = add_command(verbs, "remove", "remove all bounds of a scope, its pause too", _EACH)
-    pausing = add_command(
-        commands, "pause", "start nothing of a scope, or of the system", f"What runs goes on. {_EACH}"
-    )
-    resuming = add_command(commands, "resume", "let a paused scope, or the system, go on")
+    pausing = top_command(commands, "pause", f"What runs goes on. {_EACH}")
+    resuming = top_command(commands, "resume")
     for verb in (setting, removing, pausing, resuming):
         _with_scope(verb)
     for verb in (listing, setting, removing, pausing, resuming):

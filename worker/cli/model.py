@@ -5,16 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 
-from worker.cli.common import Commands, add_command
+from worker.cli.common import Commands, top_command
 from worker.local import MODEL, node_command
 
 
 def add_to(commands: Commands) -> None:
     """Add the command."""
-    parser = add_command(
+    parser = top_command(
         commands,
         "model",
-        "serve scripted (simulated) model answers, for trials without a provider",
         "Prints one line of JSON when it is ready: name its baseUrl as SIGNALBOX_MODEL_BASE_URL and "
         "scripted-writer as SIGNALBOX_MODEL.",
     )

@@ -16,6 +16,7 @@ from worker.cli.common import (
     count_or_none,
     print_json,
     print_table,
+    top_command,
     with_json,
 )
 from worker.model_limits import ModelCall, ModelView
@@ -27,7 +28,7 @@ _COLUMNS = ["model", "requests", "tokens", "per", "cools", "minute", "failed", "
 
 def add_to(commands: Commands) -> None:
     """Add the commands."""
-    parser = add_command(commands, "model-limits", "show how models do; limit what is asked of them")
+    parser = top_command(commands, "model-limits")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     listing = add_command(verbs, "list", "list the models that workers ask, their limits and cooldowns")
     setting = add_command(

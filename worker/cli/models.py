@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from worker.cli.common import Commands, add_command, print_json, print_table, with_json
+from worker.cli.common import Commands, print_json, print_table, top_command, with_json
 from worker.errors import SettingsError
 from worker.llm.providers import Catalogue, ModelInfo, Provider
 from worker.settings import environment
@@ -14,10 +14,9 @@ from worker.settings import environment
 
 def add_to(commands: Commands) -> None:
     """Add the command."""
-    parser = add_command(
+    parser = top_command(
         commands,
         "models",
-        "list the providers and models that the worker knows, and their prices",
         "Keys are looked for in the environment and .env, and never shown. Prices are dollars per million "
         "tokens; SIGNALBOX_MODELS names a TOML file with more or other ones.",
     )

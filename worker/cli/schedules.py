@@ -16,6 +16,7 @@ from worker.cli.common import (
     moment,
     print_json,
     print_table,
+    top_command,
     with_json,
 )
 from worker.cli.host_aids import duration_ms
@@ -35,7 +36,7 @@ _PAGE = 100  # schedules in a call, as the control plane bounds it
 
 def add_to(commands: Commands) -> None:
     """Add the command."""
-    parser = add_command(commands, "schedules", "submit tasks at times: cron, interval, once")
+    parser = top_command(commands, "schedules")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     setting = add_command(
         verbs,

@@ -8,7 +8,7 @@ import sys
 
 import anyio
 
-from worker.cli.common import Commands, add_command, print_json
+from worker.cli.common import Commands, print_json, top_command
 from worker.http.server import listen, serve
 from worker.logs import setup_logging
 from worker.serve import Endpoint, ServeSettings
@@ -16,10 +16,9 @@ from worker.serve import Endpoint, ServeSettings
 
 def add_to(commands: Commands) -> None:
     """Add the command."""
-    parser = add_command(
+    parser = top_command(
         commands,
         "serve",
-        "be an endpoint to which runs are pushed, or which is woken to work, until SIGTERM or Ctrl-C",
         "It speaks plain HTTP: put what ends TLS before it. As an ASGI application: worker.serve:app.",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; default: 127.0.0.1")

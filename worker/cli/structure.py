@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import anyio
 
-from worker.cli.common import Commands, add_command, client, print_json, print_table, with_json
+from worker.cli.common import Commands, add_command, client, print_json, print_table, top_command, with_json
 from worker.client import Client, TaskLinks, TaskView
 from worker.errors import SettingsError
 from worker.groups import After, GroupView
@@ -51,7 +51,7 @@ def add_to_tasks(verbs: Commands, task_help: str) -> None:
 
 def add_to(commands: Commands) -> None:
     """Add the commands."""
-    parser = add_command(commands, "groups", "list, show, seal and cancel groups of tasks")
+    parser = top_command(commands, "groups")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     listing = add_command(verbs, "list", "list groups, newest first")
     listing.add_argument("--tenant", metavar="NAME", help="whose groups; default: default")

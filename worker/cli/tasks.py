@@ -23,6 +23,7 @@ from worker.cli.common import (
     print_json,
     print_table,
     read_json,
+    top_command,
     with_json,
 )
 from worker.cli.each import submit_lines
@@ -41,9 +42,7 @@ _TASK = "its id, as submit and list print it"
 
 def add_to(commands: Commands) -> None:
     """Add the commands."""
-    submit = add_command(
-        commands, "submit", "submit a task and print its id; with --follow, wait for its end"
-    )
+    submit = top_command(commands, "submit")
     who = submit.add_mutually_exclusive_group()
     who.add_argument("agent", nargs="?", metavar="AGENT", help="one that `signalbox agents list` shows")
     who.add_argument("--capability", metavar="NAME", help="any agent that has it, instead of AGENT")
@@ -113,12 +112,7 @@ def add_to(commands: Commands) -> None:
     submit.set_defaults(run=lambda a: _checked_submit(submit, a))
     with_json(submit, "print JSON; with --follow, a line for each update")
 
-    tail = add_command(
-        commands,
-        "tail",
-        "print a task's text as it comes, then its output",
-        "Exits with 1 if the task does not succeed.",
-    )
+    tail = top_command(commands, "tail", "Exits with 1 if the task does not succeed.")
     tail.add_argument("task", metavar="TASK", help=_TASK)
     tail.set_defaults(run=lambda a: anyio.run(_tail, a))
     with_json(tail, "print a line of JSON for each update")
@@ -127,7 +121,7 @@ def add_to(commands: Commands) -> None:
 
 
 def _add_verbs(commands: Commands) -> None:
-    parser = add_command(commands, "tasks", "list, show, cancel, pause and retry tasks")
+    parser = top_command(commands, "tasks")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     why.add_to(verbs)
     listing = add_command(

@@ -16,6 +16,7 @@ from worker.cli.common import (
     print_json,
     print_table,
     read_json,
+    top_command,
     with_json,
 )
 from worker.paging import pages
@@ -33,7 +34,7 @@ _PAGE = 100  # in a call, as the control plane bounds it
 
 def add_to(commands: Commands) -> None:
     """Add the commands."""
-    emit = add_command(commands, "emit", "tell of an event, which starts the tasks of its triggers")
+    emit = top_command(commands, "emit")
     emit.add_argument("name", metavar="EVENT", help="its name")
     emit.add_argument(
         "--data", default="null", metavar="JSON", help="JSON, @FILE, or - for standard input; default: null"
@@ -43,7 +44,7 @@ def add_to(commands: Commands) -> None:
     with_json(emit, "print JSON")
     emit.set_defaults(run=lambda a: anyio.run(_emit, a))
 
-    triggers = add_command(commands, "triggers", "start tasks when events come")
+    triggers = top_command(commands, "triggers")
     verbs = triggers.add_subparsers(dest="verb", metavar="VERB", required=True)
     setting = add_command(
         verbs, "set", "make or change a trigger", "Its task's input holds the event and what --input says."
@@ -74,9 +75,7 @@ def add_to(commands: Commands) -> None:
         parser.add_argument("--tenant", metavar="NAME", help="whose it is; default: default")
         with_json(parser, "print JSON")
 
-    webhooks = add_command(
-        commands, "webhooks", "take signed calls from outside", "These commands need an operator key."
-    )
+    webhooks = top_command(commands, "webhooks", "These commands need an operator key.")
     hooks = webhooks.add_subparsers(dest="verb", metavar="VERB", required=True)
     hook = add_command(
         hooks,

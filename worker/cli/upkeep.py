@@ -14,7 +14,7 @@ from typing import BinaryIO
 import anyio
 
 from worker.cli.budgets import dollars
-from worker.cli.common import Commands, add_command, client, print_json, print_table, with_json
+from worker.cli.common import Commands, client, print_json, print_table, top_command, with_json
 from worker.cli.host_aids import duration_ms
 from worker.errors import SettingsError
 from worker.upkeep import Minute
@@ -24,10 +24,9 @@ _BLOCK = 64 * 1024  # read at a time while the last line is looked for
 
 def add_to(commands: Commands) -> None:
     """Add the commands."""
-    archive = add_command(
+    archive = top_command(
         commands,
         "archive",
-        "write what has ended to a file, a line of JSON for each task",
         "An existing file goes on behind its last line. Then the deployment knows how far the archive has "
         "come: with SIGNALBOX_ARCHIVE_FIRST=1 nothing else is deleted. It needs an operator key.",
     )
@@ -42,7 +41,7 @@ def add_to(commands: Commands) -> None:
     )
     archive.add_argument("--after", metavar="POSITION", help="with -: go on behind a line's position")
     archive.set_defaults(run=lambda arguments: anyio.run(_archive, arguments))
-    stats = add_command(commands, "stats", "show what happened in each minute")
+    stats = top_command(commands, "stats")
     stats.add_argument(
         "--scope",
         default="all",

@@ -7,7 +7,7 @@ import sys
 
 import anyio
 
-from worker.cli.common import Commands, add_command
+from worker.cli.common import Commands, top_command
 from worker.logs import setup_logging
 from worker.service import run_worker
 from worker.settings import Settings
@@ -15,11 +15,8 @@ from worker.settings import Settings
 
 def add_to(commands: Commands) -> None:
     """Add the command."""
-    parser = add_command(
-        commands,
-        "worker",
-        "take runs and do them, until SIGTERM or Ctrl-C",
-        "Options win over the environment, and the environment over .env.",
+    parser = top_command(
+        commands, "worker", "Options win over the environment, and the environment over .env."
     )
     parser.add_argument("--name", help="default: SIGNALBOX_WORKER, else this host's name and a random suffix")
     parser.add_argument(
