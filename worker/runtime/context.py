@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any, Protocol
 
-from worker.client import TaskSpec
 from worker.llm import Completion
 from worker.models import Entry, Fork, Progress
 from worker.router import Answer
@@ -20,6 +19,7 @@ from worker.runtime.outcome import Result
 from worker.runtime.sandbox import Sandbox
 from worker.runtime.stream import OWN_LOG, OWN_TEXT, Label
 from worker.runtime.tools import Tool, Toolbox, ToolContext, ToolResult, toolbox
+from worker.specs import TaskSpec
 
 MAX_LOOP_CHARS = 64  # of a loop's name, within the keys of its steps
 

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from worker.client import TaskSpec
 from worker.errors import NonRetryable, RetryLater
 from worker.logs import Redactor
 from worker.models import Failed, Outcome, RunError, Succeeded
 from worker.runtime.llm_agent import LoopStoppedError
+from worker.specs import TaskSpec
 
 LONGEST_WAIT_S = 365 * 86_400.0  # as the control plane has it
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
