@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from tests.deployment import REPOSITORY
-from tests.test_worker_service import working
+from tests.whole_worker import working
 from worker.models import Succeeded
 from worker.runtime import Registry, tools
 from worker.runtime import agents as registered

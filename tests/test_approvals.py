@@ -10,8 +10,8 @@ import pytest
 
 from tests.scripted_turns import Turns, says
 from tests.scripted_turns import asks as asks_for
-from tests.test_worker_service import working
 from tests.tools_under_test import POINTS, tool_of
+from tests.whole_worker import working
 from worker.models import Failed
 from worker.runtime import Agent, Context, LlmAgent
 from worker.runtime.agents import registry

@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.deployment import REPOSITORY
 from tests.scripted_turns import Turns, asks, parsed, says
-from tests.test_worker_service import working
+from tests.whole_worker import working
 from worker.models import Succeeded
 from worker.runtime import Registry, Toolbox, tools
 from worker.runtime import agents as registered

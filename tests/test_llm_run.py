@@ -15,7 +15,7 @@ import pytest
 from pydantic import BaseModel
 
 from tests.scripted_turns import Said, Turns, asks, parsed, says
-from tests.test_worker_service import working
+from tests.whole_worker import working
 from worker.errors import NonRetryable, RetryLater
 from worker.llm.errors import BadRequest, ServerError
 from worker.models import Failed, LlmLimits, LlmSpec, Succeeded

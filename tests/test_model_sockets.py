@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from tests.model_server import Exchange, Handler, ModelServer, serving
-from tests.test_worker_service import Push, exit_now
+from tests.whole_worker import exit_now
 from worker.blame import Board
 from worker.http import StreamTransport
 from worker.llm import ChatClient
@@ -25,6 +25,7 @@ from worker.runtime.model import Prompt, Tally
 from worker.runtime.stream import Label, StreamWriter
 from worker.service import Identity, Worker
 from worker.testing import FakeControlPlane, FakeTask
+from worker.testing.playing import Push
 
 CLOSED_S = 1.0  # how soon a socket is closed once its run is to end
 CANCELS = 30

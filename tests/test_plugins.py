@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from tests.deployment import REPOSITORY
-from tests.test_worker_service import working
+from tests.whole_worker import working
 from worker.models import Succeeded
 from worker.runtime import Registry, Toolbox, ToolContext, load
 from worker.runtime import agents as registered

@@ -11,7 +11,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from tests.test_worker_service import working
+from tests.whole_worker import working
 from worker.client import TaskSpec
 from worker.errors import RetryLater
 from worker.models import RunError, Succeeded, Upstream

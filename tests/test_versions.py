@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import pytest
 
-from tests.test_worker_service import working
+from tests.whole_worker import working
 from worker.errors import RetryLater, SignalboxError
 from worker.models import Succeeded
 from worker.runtime import Agent, Context, Registry, agent

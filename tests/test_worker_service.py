@@ -6,8 +6,6 @@ import contextlib
 import json
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,104 +15,31 @@ import pytest
 import respx
 from pydantic import SecretStr
 
+from tests.whole_worker import ExitedNow, Gate, echo, working
 from worker import errors, service
-from worker.blame import Board
-from worker.models import Inbox, RegisterRequest, SyncReply, SyncRequest
-from worker.runtime import Agent, Context, Environment, Registry, Run, Toolbox
+from worker.models import RegisterRequest, SyncReply, SyncRequest
+from worker.runtime import Agent, Context, Environment, Registry, Run
 from worker.service import Identity, Worker, run_worker
 from worker.settings import Settings, key_now
 from worker.testing import FakeControlPlane
+from worker.testing.playing import Push
 
 
-class ExitedNow(BaseException):
-    """The worker ended its process."""
-
-
-def exit_now(code: int) -> NoReturn:
-    raise ExitedNow(code)
-
-
-class Push:
-    """The subscription of a control plane in memory."""
-
-    live = True
-
-    def __init__(self, control: FakeControlPlane, session: str, deliver: Callable[[Inbox], None]) -> None:
-        self._control = control
-        self._session = session
-        self._deliver = deliver
-
-    def overtaken(self) -> None:
-        pass
-
-    def age_s(self) -> float:
-        return 0.0
-
-    async def run(self) -> None:
-        self._deliver(await self._control.inbox(self._session, timeout=1))
-        while True:
-            self._deliver(await self._control.pushed(self._session))
-
-
-class Gate:
-    """Agents that wait until they are let go."""
+class Stubborn(Gate):
+    """An agent that cannot be cancelled, and the exit that ends it."""
 
     def __init__(self) -> None:
-        self.opened = anyio.Event()
-        self.entered = anyio.Event()
+        super().__init__()
+        self.exits: list[int] = []
 
-    async def play(self, ctx: Context, value: Any) -> Any:
-        self.entered.set()
-        await self.opened.wait()
-        return value
+    async def resist(self, ctx: Context, value: Any) -> Any:
+        with anyio.CancelScope(shield=True):
+            return await self.play(ctx, value)
 
-
-async def echo(ctx: Context, value: Any) -> Any:
-    return value
-
-
-async def boom(ctx: Context, value: Any) -> Any:
-    raise SystemExit(value)
-
-
-class Working:
-    """A worker at work and the exit code it ended with."""
-
-    def __init__(self, worker: Worker) -> None:
-        self.worker = worker
-        self.ended = anyio.Event()
-        self.code: int | None = None
-
-
-@asynccontextmanager
-async def working(control: FakeControlPlane, *agents: Agent, **options: Any) -> AsyncIterator[Working]:
-    registry = Registry([Agent("echo", "", echo), Agent("boom", "", boom), *agents])
-    board = Board(10)
-    environment = Environment(
-        registry, board=board, model=options.pop("model", None), tools=options.pop("tools", Toolbox())
-    )
-    options = {"grace_s": 5.0, "exit_now": exit_now, **options}
-    at = Working(
-        Worker(
-            control,
-            Identity("w", concurrency=10),
-            environment,
-            subscribe=lambda session, deliver: Push(control, session, deliver),
-            draw=lambda: 0.01,
-            **options,
-        )
-    )
-
-    async def work() -> None:
-        at.code = await at.worker.run()
-        at.ended.set()
-
-    with anyio.fail_after(15):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(work)
-            yield at
-            tasks.cancel_scope.cancel()
-    board.close()
+    def exit_now(self, code: int) -> NoReturn:
+        self.exits.append(code)
+        self.opened.set()  # the process is gone, and the agent with it
+        raise errors.SignalboxError("the process is gone")
 
 
 async def test_many_tasks_are_done_and_the_worker_leaves_with_0() -> None:
@@ -195,25 +120,17 @@ async def test_an_agent_that_cannot_be_cancelled_ends_with_the_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(service, "REPORT_S", 0.2)
-    control, gate = FakeControlPlane(), Gate()
-    exits: list[int] = []
-
-    async def stubborn(ctx: Context, value: Any) -> Any:
-        with anyio.CancelScope(shield=True):
-            return await gate.play(ctx, value)
-
-    def remember(code: int) -> NoReturn:
-        exits.append(code)
-        gate.opened.set()  # the process is gone, and the agent with it
-        raise errors.SignalboxError("the process is gone")
+    control, stubborn = FakeControlPlane(), Stubborn()
 
     with pytest.RaisesGroup(errors.SignalboxError, flatten_subgroups=True):
-        async with working(control, Agent("stubborn", "", stubborn), grace_s=0.1, exit_now=remember) as at:
+        async with working(
+            control, Agent("stubborn", "", stubborn.resist), grace_s=0.1, exit_now=stubborn.exit_now
+        ) as at:
             task = control.submit("stubborn")
-            await gate.entered.wait()
+            await stubborn.entered.wait()
             at.worker.leave("test")
             await anyio.sleep_forever()
-    assert exits == [0]
+    assert stubborn.exits == [0]
     assert task.status == "pending"  # it was handed back all the same
 
 
@@ -360,28 +277,18 @@ async def test_an_agent_that_cannot_be_cancelled_does_not_hold_up_an_exit_with_1
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(service, "REPORT_S", 0.2)
-    control, gate = FakeControlPlane(), Gate()
-    exits: list[int] = []
-
-    async def stubborn(ctx: Context, value: Any) -> Any:
-        with anyio.CancelScope(shield=True):
-            return await gate.play(ctx, value)
-
-    def remember(code: int) -> NoReturn:
-        exits.append(code)
-        gate.opened.set()
-        raise errors.SignalboxError("the process is gone")
+    control, stubborn = FakeControlPlane(), Stubborn()
 
     with pytest.RaisesGroup(errors.SignalboxError, flatten_subgroups=True):
-        async with working(control, Agent("stubborn", "", stubborn), exit_now=remember):
+        async with working(control, Agent("stubborn", "", stubborn.resist), exit_now=stubborn.exit_now):
             control.submit("stubborn")
-            await gate.entered.wait()
+            await stubborn.entered.wait()
             control.expire(control.session_of("w"))  # the run that resists belongs to an older session
             await control.finished([control.submit("echo")])
             control.outages.append(errors.Forbidden("role"))
             control.submit("echo")
             await anyio.sleep_forever()
-    assert exits == [1]
+    assert stubborn.exits == [1]
 
 
 async def test_a_run_that_may_happen_once_is_not_begun_by_a_worker_whose_accept_is_not_heard() -> None:

@@ -125,7 +125,7 @@ async def working(
         control,
         Identity(name, concurrency=10),
         environment,
-        subscribe=lambda session, deliver: _Push(control, session, deliver),
+        subscribe=lambda session, deliver: Push(control, session, deliver),
         grace_s=0.0,
         exit_now=_resisted,
         draw=lambda: 0.01,
@@ -198,7 +198,7 @@ def _resisted(code: int) -> NoReturn:
     raise SignalboxError(f"A run resists its cancellation: a worker would end its process now (exit {code})")
 
 
-class _Push:
+class Push:
     """The subscription of a control plane in memory."""
 
     live = True
