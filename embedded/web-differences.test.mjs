@@ -69,6 +69,17 @@ describe.each([
     });
   });
 
+  test("no code is made of strings, and nothing waits for shared memory", async () => {
+    const disallowed = "EvalError: Code generation from strings disallowed for this context";
+    expect((await host.reply(kind, `web:forbiddenTo${name}`)).value).toEqual([
+      disallowed,
+      disallowed,
+      disallowed,
+      "TypeError: Atomics.wait cannot be called in this context",
+      true,
+    ]);
+  });
+
   test.each([
     ["mode", "get mode for Request"],
     ["host", "set host for URL"],

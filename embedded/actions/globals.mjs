@@ -46,6 +46,23 @@ export function installGlobals(Convex) {
   define({ Convex, console: logger, self: globalThis, AsyncLocalStorage, AsyncResource });
   define({ ...web, fetch: fetchOfRun });
   boundCiphers();
+  forbidCodeOfStrings();
+  Atomics.wait = () => {
+    throw new TypeError("Atomics.wait cannot be called in this context");
+  };
+}
+
+/** As Convex's V8 is told to; `node:vm`, by which the functions come, goes on. */
+function forbidCodeOfStrings() {
+  const refuse = () => {
+    throw new EvalError("Code generation from strings disallowed for this context");
+  };
+  const kinds = [() => {}, async () => {}, function* () {}, async function* () {}];
+  for (const { constructor } of kinds) {
+    const refusing = new Proxy(constructor, { apply: refuse, construct: refuse });
+    Object.defineProperty(constructor.prototype, "constructor", { value: refusing, configurable: true });
+  }
+  define({ Function: (() => {}).constructor, eval: refuse });
 }
 
 /** @param {Record<string, unknown>} values */

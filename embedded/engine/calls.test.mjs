@@ -192,6 +192,12 @@ describe("errors", () => {
     );
   });
 
+  test("functions without a name are frames too, those that await included", () => {
+    expect(failureOf("runtime:nameless").message).toMatch(
+      /\nUncaught Error: Uncaught Error: helped\n {4}at helper \(.*\n {4}at async handler \(.*\n\n {4}at async <anonymous> \(\.\.\/convex\/runtime\.ts:\d+:\d+\)\n$/,
+    );
+  });
+
   test("what the host refuses of a call ends its line, for its caller too", () => {
     expect(failureOf("items:passOn", { inner: "items:patch" }).message).toMatch(
       /\nUncaught Error: ArgumentValidationError: [^]*[^\n]\n\n$/,

@@ -72,7 +72,7 @@ const MAX_MESSAGE_BYTES = 1 << 16;
 const HARNESS = "convex/src/server/impl/"; // Convex leaves its own frames out at both ends
 const CALL_BEGIN = /^\s+at (?:(?:Object\.)?start \(prelude\.js:|Script\.runInContext \(node:vm:)/; // its first step, or a later one
 const ASYNC = /^\s+at async /;
-const FRAME = /^\s+at (?:(.*) \()?(.+):(\d+):(\d+)\)?$/;
+const FRAME = /^\s+at (async )?(?:(.*) \()?(.+):(\d+):(\d+)\)?$/; // an anonymous function has no parentheses
 
 /** Turns positions in the bundle into positions in the app's files; the map is read at the first error. */
 export class StackMapper {
@@ -99,7 +99,7 @@ export class StackMapper {
     const frames = [];
     let isBelow = false;
     for (const line of stack.split("\n")) {
-      const [, name, file, row, column] = FRAME.exec(line) ?? [];
+      const [, wait = "", name, file, row, column] = FRAME.exec(line) ?? [];
       isBelow ||= CALL_BEGIN.test(line); // then come the frames of the function that made this call, and at last those that await this one
       if (file !== this.#bundleName || (isBelow && !ASYNC.test(line))) continue;
       this.#map ??= new SourceMap(JSON.parse(this.#mapText));
@@ -108,7 +108,7 @@ export class StackMapper {
       const source = path.posix.join("../convex", origin.originalSource);
       if (path.posix.basename(source) === ENTRY_SCRIPT) continue; // which is none of the app's files
       const position = `${source}:${origin.originalLine + 1}:${origin.originalColumn + 1}`;
-      frames.push({ source, text: `    at ${frameName(name)} (${position})\n` });
+      frames.push({ source, text: `    at ${wait}${frameName(name)} (${position})\n` });
     }
     const own = (/** @type {{ source: string }} */ { source }) => !source.includes(HARNESS);
     const shown = frames.slice(frames.findIndex(own), frames.findLastIndex(own) + 1);
@@ -121,7 +121,7 @@ export class StackMapper {
 
 /** @param {string | undefined} name  as V8 prints it */
 function frameName(name) {
-  return name === undefined || name === "" ? "<anonymous>" : name.replace(/^(async )?Object\./, "$1");
+  return name === undefined || name === "" ? "<anonymous>" : name.replace(/^Object\./, "");
 }
 
 /**

@@ -218,6 +218,10 @@
 
   /* ---- globals ---- */
 
+  Atomics.wait = () => {
+    throw new TypeError("Atomics.wait cannot be called in this context");
+  };
+
   const shared = {
     DOMException,
     refusal,

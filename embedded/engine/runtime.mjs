@@ -170,7 +170,7 @@ export class Runtime {
   #makeContext(limitMs) {
     const context = vm.createContext(
       vm.constants.DONT_CONTEXTIFY, // an ordinary global object: each use of a global costs a contextified one a call of the host
-      { microtaskMode: "afterEvaluate", codeGeneration: { strings: true, wasm: true } },
+      { microtaskMode: "afterEvaluate", codeGeneration: { strings: false, wasm: true } },
     );
     const parts = Object.fromEntries(realm.map(({ name, script }) => [name, script.runInContext(context)]));
     const api = prelude.runInContext(context)(this.#host(), this.#env, parts);
