@@ -17,11 +17,10 @@ from typing import Any
 import anyio
 import pytest
 
+from tests.lone_run import MODULES, Reporter, assigned, not_here, outcome_of
 from tests.test_tools_command import gone
-from tests.test_worker_isolate import MODULES, not_here
-from tests.test_worker_runtime import Reporter
 from worker.errors import SettingsError
-from worker.models import Assignment, Failed, Outcome, Succeeded
+from worker.models import Failed, Succeeded
 from worker.processes import Limits
 from worker.runtime import Agent, Container, Environment, Registry, Run, Subprocess
 from worker.runtime import executors as containers
@@ -40,30 +39,12 @@ def run_of(
     timeout_ms: float | None = None,
     **environment: Any,
 ) -> Run:
-    assignment = Assignment(
-        once=False,
-        run="run1",
-        task="task1",
-        attempt=2,
-        agent=agent,
-        kind="python",
-        input=json.dumps(value),
-        llm=None,
-        timeout_ms=timeout_ms,
-        isolate=False,
-    )
+    assignment = assigned(agent, value, timeout_ms=timeout_ms)
     made = Agent(agent, "", not_here, executor=executor)
     shared = Environment(
         Registry([made]), modules=MODULES, max_output_bytes=100_000, worker=WORKER, **environment
     )
     return Run(assignment, shared, reporter or Reporter())
-
-
-async def outcome_of(run: Run, limit_s: float = 18) -> Outcome:
-    with anyio.fail_after(limit_s):
-        report = await run.play()
-    assert report is not None
-    return report.outcome
 
 
 async def failure(run: Run) -> tuple[str, bool, str]:

@@ -10,8 +10,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from tests.test_worker_runtime import Reporter
-from worker.models import Allotment, Amounts, Assignment, Caps, Failed, Released
+from tests.lone_run import Reporter, assigned
+from worker.models import Allotment, Amounts, Caps, Failed, Released
 from worker.purse import BudgetExceeded, UnpricedModel
 from worker.runtime import Agent, Context, Environment, Registry, Run
 from worker.runtime.allotment import Halted, RunPurse
@@ -203,12 +203,7 @@ async def test_a_run_whose_time_is_spent_ends_whatever_its_agent_does(verdict: A
     async def play(ctx: Context, value: Any) -> None:
         await anyio.sleep_forever()
 
-    assignment = Assignment(
-        **{"run": "run1", "task": "task1", "attempt": 1, "agent": "a", "kind": "python", "input": "null"},
-        **{"llm": None, "timeout_ms": None, "isolate": False, "once": False},
-        allotment=allotted(ms=1),
-    )
-    run = Run(assignment, Environment(Registry([Agent("a", "", play)])), Reporter())
+    run = Run(assigned(allotment=allotted(ms=1)), Environment(Registry([Agent("a", "", play)])), Reporter())
     reports = []
 
     async def played() -> None:

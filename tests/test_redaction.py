@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from tests.deployment import deployed
+from tests.lone_run import Model, Reporter, assigned, completion
 from tests.scripted_model import scripted_model
-from tests.test_worker_runtime import Model, Reporter, completion
 from worker.client import TaskSpec
 from worker.llm import Event, ModelError, ReasoningDelta, TextDelta, ToolCall
 from worker.logs import Redactor
-from worker.models import Assignment, Emitted, Spawned, Suspended
+from worker.models import Emitted, Spawned, Suspended
 from worker.router import Router
 from worker.runtime import (
     Agent,
@@ -73,11 +73,7 @@ class Scene:
             redact=Redactor([KEY]),
             tools=Toolbox(),
         )
-        assignment = Assignment(
-            **{"run": "run1", "task": "task1", "attempt": 1, "agent": "a", "kind": "python", "input": "null"},
-            **{"llm": None, "timeout_ms": None, "isolate": False, "once": False},
-        )
-        self.run = self.reporter.run = Run(assignment, environment, self.reporter)
+        self.run = self.reporter.run = Run(assigned(), environment, self.reporter)
 
     async def played(self) -> str:
         """Play the run; return everything that was told of it."""

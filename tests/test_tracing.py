@@ -14,9 +14,9 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from tests.lone_run import assigned
 from worker import tracing
 from worker.errors import RetryLater
-from worker.models import Assignment
 from worker.runtime import Context, ErrorContext, LlmAgent, Toolbox, hooks, on_error, tool
 from worker.testing import Fails, ScriptedModel, call, play
 
@@ -82,26 +82,14 @@ async def test_the_runs_of_a_task_share_its_trace_and_a_failure_has_its_code(
     assert first.attributes is not None and first.attributes["error.type"] == "retry_later"
 
 
-def assignment(traceparent: str | None) -> Assignment:
-    return Assignment(
-        run="r",
-        task="t",
-        attempt=1,
-        agent="a",
-        kind="python",
-        input="1",
-        llm=None,
-        timeout_ms=None,
-        isolate=False,
-        once=False,
-        traceparent=traceparent,
-    )
-
-
 def test_the_parent_is_the_submitters_span_or_made_of_the_task() -> None:
-    assert tracing.parent_of(assignment(f"00-{TRACE}-{SPAN}-00")) == (int(TRACE, 16), int(SPAN, 16), 0)
-    own = tracing.parent_of(assignment(None))
-    assert own == tracing.parent_of(assignment("nonsense"))
+    assert tracing.parent_of(assigned(traceparent=f"00-{TRACE}-{SPAN}-00")) == (
+        int(TRACE, 16),
+        int(SPAN, 16),
+        0,
+    )
+    own = tracing.parent_of(assigned(traceparent=None))
+    assert own == tracing.parent_of(assigned(traceparent="nonsense"))
     assert own[0] > 0 and own[1] > 0 and own[2] == 1
 
 

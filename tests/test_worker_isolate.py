@@ -12,15 +12,13 @@ import anyio
 import pytest
 
 from tests import crashing_agents
+from tests.lone_run import MODULES, Model, Reporter, assigned, completion, not_here, outcome_of
 from tests.scripted_turns import Turns, asks, says
-from tests.test_worker_runtime import Model, Reporter, completion
 from tests.tools_under_test import POINTS
-from worker.errors import NonRetryable
 from worker.llm import TextDelta, TokenUsage
 from worker.llm.errors import RateLimited
 from worker.models import (
     AgentVersion,
-    Assignment,
     Failed,
     Fork,
     Outcome,
@@ -33,14 +31,7 @@ from worker.models import (
 )
 from worker.router import Router
 from worker.runtime import Agent, Environment, ModelCaller, Registry, Run, Sole
-from worker.runtime.context import Context
 from worker.runtime.source import code_of
-
-MODULES = ("tests.crashing_agents", "tests.tools_under_test")
-
-
-async def not_here(ctx: Context, value: object) -> object:
-    raise NonRetryable("played in the worker's own process")
 
 
 def isolated(
@@ -52,19 +43,7 @@ def isolated(
     code: str | None = None,
     **more: Any,
 ) -> Run:
-    assignment = Assignment(
-        once=False,
-        run="run1",
-        task="task1",
-        attempt=2,
-        agent=agent,
-        kind="python",
-        input=json.dumps(value),
-        llm=None,
-        timeout_ms=timeout_ms,
-        isolate=True,
-        **more,
-    )
+    assignment = assigned(agent, value, timeout_ms=timeout_ms, isolate=True, **more)
     caller = ModelCaller(Router(Sole(model), draw=lambda: 0.0)) if model else None
     environment = Environment(
         Registry([Agent(agent, "", not_here, code=code)]),
@@ -73,13 +52,6 @@ def isolated(
         max_output_bytes=100_000,
     )
     return Run(assignment, environment, reporter)
-
-
-async def outcome_of(run: Run) -> Outcome:
-    with anyio.fail_after(15):
-        report = await run.play()
-    assert report is not None
-    return report.outcome
 
 
 def failure(outcome: Outcome) -> tuple[str, bool]:

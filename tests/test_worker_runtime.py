@@ -5,143 +5,37 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
 import pytest
 
+from tests.lone_run import Model, Reporter, assigned, completion
 from worker import errors
 from worker.llm import (
-    ChatRequest,
-    Completion,
     Event,
     ModelError,
     ReasoningDelta,
     TextDelta,
-    Timeouts,
     TokenUsage,
 )
 from worker.llm.errors import BadRequest, Overloaded, RateLimited
 from worker.logs import Redactor
 from worker.models import (
-    Assignment,
-    CallReport,
-    ChunkKind,
-    Emitted,
     Failed,
     LlmSpec,
     Outcome,
-    Progress,
-    Spawned,
-    StepReport,
-    StepsPage,
     Succeeded,
-    Upstream,
 )
 from worker.router import Router
 from worker.runtime import Agent, Context, Environment, ModelCaller, Registry, Report, Run, Sole
 from worker.runtime.llm_agent import InvalidInputError, messages_of
 from worker.runtime.outcome import snake_case, succeeded
 from worker.runtime.run import StopReason
-from worker.runtime.stream import PHRASE_CHARS, Label, StreamWriter
 
 SPEC = LlmSpec(model="m", prompt="Be brief.", temperature=0.5, max_output_tokens=10)
-
-
-class Reporter:
-    """Keeps what a run says."""
-
-    keeps_steps = True
-
-    def __init__(self) -> None:
-        self.said: list[tuple[str, int, int, str]] = []
-        self.hurried = anyio.Event()
-        self.sent: list[str] = []
-        self.refuses: errors.BackendError | None = None
-        self.kept: list[StepReport] = []
-        self.told: list[tuple[Progress | None, str | None]] = []
-        self.calls: list[CallReport] = []
-
-    def call(self, report: CallReport) -> None:
-        self.calls.append(report)
-
-    def text(self, run: str, text: str, *, kind: ChunkKind, call: int, attempt: int) -> None:
-        self.said.append((kind, call, attempt, text))
-
-    async def room(self) -> None:
-        await anyio.lowlevel.checkpoint()
-
-    def hurry(self) -> None:
-        self.hurried.set()
-
-    async def steps(self, run: str) -> StepsPage:
-        return StepsPage(steps=[], cursor=None, signals=[])
-
-    def step(self, report: StepReport) -> None:
-        self.kept.append(report)
-
-    def tell(self, run: str, progress: Progress | None, state: str | None) -> None:
-        self.told.append((progress, state))
-
-    async def spawn(self, run: str, step: str, tasks: list[dict[str, Any]], *, gather: bool) -> Spawned:
-        raise NotImplementedError
-
-    async def gathered(self, run: str, tasks: list[str]) -> list[Upstream]:
-        raise NotImplementedError
-
-    async def emit(self, run: str, step: str, name: str, data: str) -> Emitted:
-        raise NotImplementedError
-
-    async def upstream(self, run: str) -> list[Upstream]:
-        raise NotImplementedError
-
-    async def input(self, run: str) -> str:
-        if run == "unreachable":
-            raise errors.BackendUnreachable("down")
-        return '"a large input"'
-
-    async def output(self, run: str, text: str) -> None:
-        if self.refuses is not None:
-            raise self.refuses
-        self.sent.append(text)
-
-
-class Model:
-    """A provider that plays back what it was given: events, or an error to raise."""
-
-    def __init__(self, *answers: list[Event | ModelError]) -> None:
-        self.answers = list(answers)
-        self.requests: list[ChatRequest] = []
-
-    @asynccontextmanager
-    async def stream(
-        self, request: ChatRequest, timeouts: Timeouts | None = None
-    ) -> AsyncIterator[AsyncIterator[Event]]:
-        self.requests.append(request)
-        yield self._play(self.answers.pop(0))
-
-    async def _play(self, answer: list[Event | ModelError]) -> AsyncIterator[Event]:
-        for event in answer:
-            await anyio.lowlevel.checkpoint()
-            if isinstance(event, ModelError):
-                raise event
-            yield event
-
-
-def completion(text: str, tokens: TokenUsage | None = None) -> Completion:
-    return Completion(
-        text=text,
-        reasoning="",
-        refusal=None,
-        tool_calls=(),
-        finish="stop",
-        raw_finish="stop",
-        model="m-1",
-        usage=tokens,
-    )
 
 
 @dataclass
@@ -160,16 +54,12 @@ class Scene:
 
     def run(self) -> Run:
         agents = Registry([Agent("a", "", self.play)] if self.play else [])
-        assignment = Assignment(
+        assignment = assigned(
             run=self.run_id,
-            task="task1",
-            attempt=2,
-            agent="a",
             kind="llm" if self.llm else "python",
             input=self.input,
             llm=self.llm,
             timeout_ms=self.timeout_ms,
-            isolate=False,
             once=self.once,
         )
         router = Router(Sole(self.model), draw=lambda: 0.0) if self.model else None
@@ -567,67 +457,6 @@ def test_messages_are_passed_on_behind_the_agents_prompt() -> None:
     chat = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
     assert messages_of(SPEC.prompt, {"messages": chat}) == [{"role": "system", "content": "Be brief."}, *chat]
     assert messages_of("", "Hi") == [{"role": "user", "content": "Hi"}]
-
-
-# Streams.
-
-
-class Timers:
-    """Timers that go off when told."""
-
-    def __init__(self) -> None:
-        self.waiting: list[Callable[[], None]] = []
-
-    def later(self, _seconds: float, call: Callable[[], None]) -> Timers:
-        self.waiting.append(call)
-        return self
-
-    def cancel(self) -> None:
-        self.waiting.clear()
-
-
-def writer() -> tuple[StreamWriter, list[str], Timers]:
-    out: list[str] = []
-    timers = Timers()
-    return StreamWriter(lambda label, text: out.append(text), timers.later), out, timers
-
-
-ANSWER = Label("text", 1, 1)
-
-
-def test_the_first_text_goes_at_once_and_the_rest_in_phrases() -> None:
-    write, out, _ = writer()
-    for token in ["I", " am", " writing", " one", " phrase,", " and", " 1", ",", "000", " more"]:
-        write.push(token, ANSWER)
-    write.push("", ANSWER)
-    assert out == ["I", " am writing one phrase,"]
-    write.flush()
-    write.flush()
-    assert out == ["I", " am writing one phrase,", " and 1,000 more"]
-
-
-def test_text_without_a_phrase_goes_by_size() -> None:
-    write, out, _ = writer()
-    for _ in range(PHRASE_CHARS + 1):
-        write.push("x", ANSWER)
-    assert [len(text) for text in out] == [1, PHRASE_CHARS]
-
-
-def test_a_pause_shows_what_has_been_said() -> None:
-    write, out, timers = writer()
-    for token in ["a", "b", "c"]:
-        write.push(token, ANSWER)
-    assert len(timers.waiting) == 1
-    timers.waiting[0]()
-    assert out == ["a", "bc"]
-
-
-def test_another_label_flushes_what_came_before() -> None:
-    write, out, _ = writer()
-    write.push("a", ANSWER)
-    write.push("b", ANSWER)
-    write.push("c", ANSWER._replace(attempt=2))
-    assert out == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize(
