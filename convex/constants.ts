@@ -170,6 +170,7 @@ export const MAX_TEMPLATE_BYTES = INLINE_BYTES; // of the input; it is read and 
 export const ON_TIME_MS = WATCHDOG_MS; // an occurrence that is later was missed: by then the watchdog has revived dead timers
 export const CATCH_UP_WINDOW_MS = 24 * 3_600_000; // how late a missed occurrence is made up, when the schedule does not say
 export const CATCH_UP_BATCH = 5; // occurrences of a schedule in one pass, which does that for TIMER_BATCH schedules
+export const OVERLAP_TASKS = 20; // of a schedule, the newest, that are looked at to see whether one has not ended
 export const MAX_PREVIEW = 100;
 
 // Endpoints.

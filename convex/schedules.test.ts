@@ -1,7 +1,7 @@
 import type { FunctionArgs } from "convex/server";
 import { describe, expect, test, vi } from "vitest";
 import { api, internal } from "./_generated/api";
-import { CATCH_UP_WINDOW_MS, MAX_TEMPLATE_BYTES } from "./constants";
+import { CATCH_UP_WINDOW_MS, MAX_TEMPLATE_BYTES, OVERLAP_TASKS } from "./constants";
 import { sha256 } from "./model/text";
 import { KEYS, probe, useDeployment } from "./setup.testing";
 import type { ScheduleSpec } from "./schedule.validators";
@@ -331,6 +331,47 @@ describe("while the one before has not ended", () => {
     expect((await tasks()).map((task) => task.status)).toEqual(["failed", "running"]);
     await at.pass(3 * SECOND);
     expect(await occurrences()).toEqual([4, 8, 16]);
+  });
+
+  test.each<[NonNullable<ScheduleSpec["overlap"]>, string[]]>([
+    ["skip", []],
+    ["queue", ["waiting"]],
+  ])("%s sees it behind one that was asked for meanwhile and has ended", async (overlap, more) => {
+    const worker = await at.worker();
+    await set({ everyMs: 4 * SECOND, overlap });
+    await at.pass(5 * SECOND);
+    const { run } = await worker.begin();
+    await at.t.mutation(api.schedules.runNow, { key, name, request: "1" });
+    await at.pass(SECOND);
+    const asked = (await worker.inbox()).assigned.find((item) => item.run !== run)!;
+    await worker.finish(asked.run);
+    await at.pass(3 * SECOND);
+    expect((await tasks()).map((task) => task.status)).toEqual(["running", "succeeded", ...more]);
+  });
+
+  test("queue waits for it although the one that waited was cancelled", async () => {
+    const worker = await at.worker();
+    await set({ everyMs: 4 * SECOND, overlap: "queue" });
+    await at.pass(5 * SECOND);
+    await worker.begin();
+    await at.pass(4 * SECOND);
+    const [, waits] = await tasks();
+    await at.t.mutation(api.tasks.cancel, { key, task: waits!.task });
+    await at.pass(4 * SECOND);
+    expect((await tasks()).map((task) => task.status)).toEqual(["running", "cancelled", "waiting"]);
+  });
+
+  test(`looks at the newest ${OVERLAP_TASKS} of them, and at no more`, async () => {
+    await set({ everyMs: 3_600 * SECOND, overlap: "cancel_other" });
+    const run = (request: number) =>
+      at.t.mutation(api.schedules.runNow, { key, name, request: String(request) });
+    await call("pause");
+    for (let request = 0; request <= OVERLAP_TASKS; request++) await run(request);
+    await set({ everyMs: SECOND, overlap: "cancel_other", enabled: true });
+    await at.pass(SECOND);
+    const states = (await tasks()).map((task) => task.status);
+    expect(states.filter((status) => status === "cancelled")).toHaveLength(OVERLAP_TASKS);
+    expect(states[0]).toBe("pending");
   });
 
   test("cancel_other cancels it, waiting or running", async () => {

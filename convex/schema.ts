@@ -207,6 +207,7 @@ export default defineSchema({
     nextAt: v.union(v.number(), v.null()), // nominal; the alarm rings then or a jitter later
     lastAt: v.union(v.number(), v.null()),
     lastTask: v.union(v.id("tasks"), v.null()),
+    before: v.optional(v.array(v.id("tasks"))), // older ones that had not ended when the last was submitted: what `overlap` looks at too
     fired: v.number(),
     overlapped: v.number(),
     missed: v.union(v.object({ first: v.number(), last: v.number() }), v.null()),

@@ -1,7 +1,14 @@
 /** Schedules: what is submitted at which times. The alarm of a schedule stands at its next occurrence. */
 import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
-import { CATCH_UP_WINDOW_MS, MAX_DELAY_MS, MAX_JITTER_MS, MAX_LIST, MAX_PREVIEW } from "../constants";
+import {
+  CATCH_UP_WINDOW_MS,
+  MAX_DELAY_MS,
+  MAX_JITTER_MS,
+  MAX_LIST,
+  MAX_PREVIEW,
+  OVERLAP_TASKS,
+} from "../constants";
 import { refuse } from "../errors";
 import type { ScheduleSpec, ScheduleView } from "../schedule.validators";
 import type { Submitted, TaskSpec } from "../validators";
@@ -143,7 +150,9 @@ export async function runNow(
   const dedupKey = checkKey("request", `schedule:${schedule._id}:now:${request}`);
   const [answer] = await submit(ctx, caller, [{ ...specOf(schedule), dedupKey }]);
   if (answer!.ok && !answer!.duplicate) {
-    await ctx.db.patch("scheduleStates", (await stateOf(ctx, schedule._id))._id, { lastTask: answer!.task });
+    const state = await stateOf(ctx, schedule._id);
+    const before = (await openOf(ctx, state)).map((task) => task._id);
+    await ctx.db.patch("scheduleStates", state._id, { lastTask: answer!.task, before });
   }
   return answer!;
 }
@@ -162,9 +171,10 @@ export async function fire(ctx: MutationCtx, id: Id<"schedules">, now: number): 
   );
   const change: Partial<State> = { nextAt: due.next };
   if (due.missed !== null) change.missed = due.missed;
-  let { lastTask, fired, overlapped } = state;
+  let { lastTask, before = [], fired, overlapped } = state;
   for (const nominal of due.fire) {
-    const spec = await past(ctx, schedule, lastTask);
+    const open = schedule.overlap === "allow" ? [] : await openOf(ctx, { lastTask, before });
+    const spec = await past(ctx, schedule, open);
     if (spec === null) {
       overlapped += 1;
       continue;
@@ -178,31 +188,39 @@ export async function fire(ctx: MutationCtx, id: Id<"schedules">, now: number): 
     change.lastError = null;
     change.lastAt = nominal;
     lastTask = answer!.task;
+    before = open.map((task) => task._id);
     fired += 1;
     const data = { schedule: schedule.name, nominal, lateMs: now - nominal };
     await record(ctx, { _id: lastTask, tenant: schedule.tenant }, "schedule_fired", null, data);
   }
-  await ctx.db.patch("scheduleStates", state._id, { ...change, lastTask, fired, overlapped });
+  await ctx.db.patch("scheduleStates", state._id, { ...change, lastTask, before, fired, overlapped });
   await setRinging(ctx, schedule, due.next);
 }
 
-/** What to submit although `lastTask` may still be there; null: nothing. */
-async function past(
-  ctx: MutationCtx,
-  schedule: Schedule,
-  lastTask: Id<"tasks"> | null,
-): Promise<TaskSpec | null> {
+/** Those of its tasks that have not ended, the newest last: its last one, and what had not ended when that was submitted. */
+async function openOf(
+  ctx: QueryCtx,
+  { lastTask, before = [] }: Pick<State, "lastTask" | "before">,
+): Promise<Doc<"tasks">[]> {
+  const open: Doc<"tasks">[] = [];
+  for (const id of lastTask === null ? [] : [...before, lastTask].slice(-OVERLAP_TASKS)) {
+    const task = await ctx.db.get("tasks", id);
+    if (task !== null && !hasEnded(task)) open.push(task);
+  }
+  return open;
+}
+
+/** What to submit although these of its tasks have not ended; null: nothing. */
+async function past(ctx: MutationCtx, schedule: Schedule, open: Doc<"tasks">[]): Promise<TaskSpec | null> {
   const spec = specOf(schedule);
-  if (schedule.overlap === "allow" || lastTask === null) return spec;
-  const last = await ctx.db.get("tasks", lastTask);
-  if (last === null || hasEnded(last)) return spec;
+  if (open.length === 0) return spec;
   if (schedule.overlap === "cancel_other") {
-    await cancel(ctx, last._id);
+    for (const task of open) await cancel(ctx, task._id);
     return spec;
   }
   // The one that waits already is the one that may.
-  if (schedule.overlap === "skip" || last.status === "waiting") return null;
-  return { ...spec, after: [{ on: last._id, onFailure: "run" }] };
+  if (schedule.overlap === "skip" || open.some((task) => task.status === "waiting")) return null;
+  return { ...spec, after: open.map((task) => ({ on: task._id, onFailure: "run" })) };
 }
 
 function specOf({ tenant, template }: Schedule): TaskSpec {
