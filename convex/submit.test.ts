@@ -268,6 +268,28 @@ describe("a retry by hand", () => {
     expect(await at.task(task)).toMatchObject({ status: "cancelled" });
   });
 
+  test("a run that nobody accepted is no beginning: after the time none comes", async () => {
+    await at.worker("silent");
+    const [lost, within] = [
+      await at.submit({ startWithinMs: 5_000 }),
+      await at.submit({ startWithinMs: 60_000 }),
+    ];
+    await at.pass();
+    expect(await at.task(lost)).toMatchObject({ status: "running", attempt: 1 });
+    await at.pass(16_000);
+    const error = { code: "start_deadline", message: "it had not begun within 5000 ms of its submission" };
+    expect(await at.task(lost)).toMatchObject({ status: "failed", attempt: 1, error });
+    expect(await at.history(lost)).toEqual(["task_submitted", "run_assigned", "task_failed"]);
+    expect(await at.task(within)).toMatchObject({ status: "pending", attempt: 1 });
+    await at.pass(45_000);
+    expect((await at.task(within)).error).toMatchObject({ code: "start_deadline" });
+    await steer("retry", lost);
+    await at.pass(4_900);
+    expect(await at.task(lost)).toMatchObject({ status: "pending" });
+    await at.pass(200);
+    expect(await at.task(lost)).toMatchObject({ status: "failed", error });
+  });
+
   test("gives a task that missed its deadlines the same time again", async () => {
     const task = await at.submit({ startWithinMs: 1_000, endWithinMs: 5_000 });
     await at.pass(1_100);

@@ -220,6 +220,29 @@ describe("restart", () => {
     expect((await worker.begin()).steps).toBe(0);
   });
 
+  test("that is paused under way leaves it paused", async () => {
+    const task = await submit();
+    const worker = await at.worker("w", { code: "old" });
+    await at.pass();
+    const { run } = await worker.begin();
+    for (const part of ["a", "b"]) {
+      await worker.sync({
+        steps: Array.from({ length: 200 }, (_, i) => {
+          return { run, key: `${part}${i}`, kind: "step" as const, result: "1", signal: null };
+        }),
+      });
+    }
+    await worker.finish(run, again);
+    await restart(task);
+    await at.pause(task);
+    await at.pass(1_000);
+    expect(await at.t.query(probe.rowCounts, {})).not.toHaveProperty("steps");
+    expect((await at.why(task)).code).toBe("paused");
+    await at.resume(task);
+    await at.pass();
+    expect((await worker.begin()).steps).toBe(0);
+  });
+
   test("lets nobody resume or retry the task before its steps are gone", async () => {
     const task = await at.submit({ delayMs: 60_000 });
     await at.pause(task);

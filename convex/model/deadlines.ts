@@ -5,20 +5,22 @@
 import type { Id } from "../_generated/dataModel";
 import type { MutationCtx } from "../_generated/server";
 import { askToStop } from "./controls";
-import { end, isLive } from "./runs";
+import { end, isLive, startFault } from "./runs";
 import { fault } from "./sessions";
-import { close, hasEnded } from "./tasks";
+import { close, hasBegun, hasEnded } from "./tasks";
 import { leaveLine } from "./waiting";
 import { wakeIfStarved } from "./loops";
 
-/** No run of the task began in time. */
+/**
+ * No run of the task began in time. One that a worker was given in time and has not accepted may still begin; when it does not,
+ * its end is the task's.
+ */
 export async function missStart(ctx: MutationCtx, id: Id<"tasks">): Promise<void> {
   const task = await ctx.db.get("tasks", id);
-  if (task === null || hasEnded(task) || task.attempt > 0) return;
-  const waited = task.startBy! - (task.retriedAt ?? task._creationTime);
-  const error = fault("start_deadline", `it had not begun within ${Math.round(waited)} ms of its submission`);
+  if (task === null || hasEnded(task) || task.status === "running" || (await hasBegun(ctx, task))) return;
+  const error = startFault(task);
   await leaveLine(ctx, task);
-  await close(ctx, task, "failed", null, { attempt: 0, code: error.code }, { error });
+  await close(ctx, task, "failed", null, { attempt: task.attempt, code: error.code }, { error });
 }
 
 /** The task was not over in time: a live run of it is stopped, and its worker learns so from its next sync. */

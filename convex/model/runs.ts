@@ -19,7 +19,7 @@ import type { Assignable } from "./plan";
 import { handOver } from "./push";
 import { judge, type Ending } from "./retry";
 import { Room } from "./room";
-import { close, get as getTask } from "./tasks";
+import { close, get as getTask, hasBegun } from "./tasks";
 import { checkNumber, keepText } from "./text";
 import { leaveLine, putInLine, wakeFor } from "./waiting";
 import { isSandboxed } from "./sandbox";
@@ -169,6 +169,11 @@ export async function end(
       await suspend(ctx, task, run, ending as Suspension, change, now);
       return;
     case "retry": {
+      if (await missedStart(ctx, task, run, now)) {
+        const late = startFault(task);
+        await close(ctx, task, "failed", run._id, { ...data, code: late.code }, { ...change, error: late });
+        return;
+      }
       const dueAt = now + verdict.delayMs;
       const since = verdict.keepsPlace ? task.dueAt : dueAt;
       const status = await putInLine(ctx, { ...task, ...change }, dueAt, now, since);
@@ -183,6 +188,16 @@ export async function end(
       await record(ctx, task, "task_retried", run._id, { ...data, delayMs: Math.round(verdict.delayMs) });
     }
   }
+}
+
+/** Whether it is too late for a first run, now that this one ended without having begun. */
+const missedStart = async (ctx: QueryCtx, task: Doc<"tasks">, run: Doc<"runs">, now: number) =>
+  run.startedAt === null && task.startBy !== null && now >= task.startBy && !(await hasBegun(ctx, task));
+
+/** What a task failed of that no worker began with in time. */
+export function startFault({ startBy, retriedAt, _creationTime }: Doc<"tasks">): Fault {
+  const hadMs = Math.round(startBy! - (retriedAt ?? _creationTime));
+  return { code: "start_deadline", message: `it had not begun within ${hadMs} ms of its submission` };
 }
 
 /** The run's worker is gone: its process died, or went silent past its lease. */

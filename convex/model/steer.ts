@@ -9,7 +9,7 @@ import { tell } from "./controls";
 import { waitAgain } from "./deps";
 import { record } from "./events";
 import { dropRedone } from "./redo";
-import { hasEnded } from "./tasks";
+import { hasBegun, hasEnded } from "./tasks";
 import { leaveLine, putInLine, wakeFor } from "./waiting";
 
 type Task = Doc<"tasks">;
@@ -24,7 +24,8 @@ export async function pause(ctx: MutationCtx, task: Task): Promise<TaskStatus> {
   if (hasEnded(task)) {
     throw refuse("invalid_argument", `task: ${task._id} has ended (${task.status}) and cannot be paused.`);
   }
-  if (task.status === "paused" || task.pauseRequested === true) return task.status;
+  const isPaused = task.status === "paused" && task.preparing === undefined; // else it goes in line by itself
+  if (isPaused || task.pauseRequested === true) return task.status;
   if (task.status === "pending" || task.status === "delayed" || task.status === "sleeping") {
     const resumeAt = await dueTimeOf(ctx, task);
     await leaveLine(ctx, task);
@@ -55,7 +56,7 @@ export async function resume(ctx: MutationCtx, task: Task, now: number): Promise
   if (hasEnded(task)) {
     throw refuse("invalid_argument", `task: ${task._id} has ended (${task.status}); try it again instead.`);
   }
-  if (task.status !== "paused") {
+  if (task.status !== "paused" || task.pauseRequested === true) {
     if (task.pauseRequested === true) {
       await ctx.db.patch("tasks", task._id, { pauseRequested: false, updated: ctx.db.vars.commitTs });
       await record(ctx, task, "task_resumed", null, {});
@@ -102,7 +103,7 @@ export async function anew(ctx: MutationCtx, task: Task, now: number) {
   const { startBy, endBy, retriedAt = task._creationTime } = task;
   // The first run of a task begins by `startBy`, and only one that had none can still miss that.
   const deadlines = {
-    startBy: startBy === null || task.attempt > 0 ? null : now + startBy - retriedAt,
+    startBy: startBy === null || (await hasBegun(ctx, task)) ? null : now + startBy - retriedAt,
     endBy: endBy === null ? null : now + endBy - retriedAt,
   };
   if (deadlines.startBy !== null) await setAlarm(ctx, "startBy", task._id, deadlines.startBy);

@@ -1,7 +1,7 @@
 /** Tasks as their submitters see them. */
 import type { Doc, Id } from "../_generated/dataModel";
 import type { MutationCtx, QueryCtx } from "../_generated/server";
-import { CANCEL_GRACE_MS, MAX_LIST } from "../constants";
+import { CANCEL_GRACE_MS, CAUSE_RUNS, MAX_LIST } from "../constants";
 import { refuse } from "../errors";
 import type { EventType, EventData, TaskStatus, TaskView } from "../validators";
 import { askToStop } from "./controls";
@@ -38,6 +38,16 @@ export async function cancel(ctx: MutationCtx, id: Id<"tasks">): Promise<TaskSta
     await wakeTimersBy(ctx, deadlineAt);
   }
   return task.status;
+}
+
+/** Whether a worker has begun with a task: a run that nobody accepted is no beginning. */
+export async function hasBegun(ctx: QueryCtx, { _id, attempt }: Doc<"tasks">): Promise<boolean> {
+  if (attempt === 0) return false;
+  const runs = await ctx.db
+    .query("runs")
+    .withIndex("by_task_and_attempt", (q) => q.eq("task", _id))
+    .take(CAUSE_RUNS);
+  return runs.some((run) => run.startedAt !== null);
 }
 
 export const hasEnded = (task: Pick<Doc<"tasks">, "endedAt">): boolean => task.endedAt !== null;
