@@ -119,6 +119,7 @@ async function start(message) {
   );
   const answer = await outcome.promise;
   running.delete(id);
+  run.warnOfUnawaited();
   if (!run.ended) port.postMessage({ type: "outcome", id, outcome: { ...answer, logLines: run.logLines } });
   run.end();
 }

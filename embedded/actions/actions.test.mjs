@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import { createServer } from "node:http";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { ADMIN_KEY, startTestHost } from "./testing.mjs";
@@ -19,6 +20,21 @@ async function rows(wanted) {
   }
   throw new Error(`no row ${wanted}`);
 }
+
+test("an action that does not wait for what it began is warned of it", async () => {
+  const server = createServer(() => {}).listen(0, "127.0.0.1"); // which never answers
+  await once(server, "listening");
+  const { port } = /** @type {import("node:net").AddressInfo} */ (server.address());
+  const { value, logLines } = await host.reply("action", "acts:hasty", { url: `http://127.0.0.1:${port}/` });
+  server.closeAllConnections();
+  server.close();
+  expect(value).toBeNull();
+  expect(logLines).toEqual([
+    expect.stringMatching(
+      /^\[WARN\] [123] unawaited operations?: \[fetch(, query)?\]\. Async operations should be awaited or they might not run\. See https:\/\/docs\.convex\.dev\/functions\/actions#dangling-promises for more information\.$/,
+    ),
+  ]);
+});
 
 describe("validators", () => {
   test("an action's arguments are checked before it runs", async () => {

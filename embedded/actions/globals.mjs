@@ -91,9 +91,10 @@ const { fetch: nodeFetch } = globalThis;
  * @param {RequestInit} [options]
  */
 async function fetchOfRun(resource, options) {
-  const { signal: ending } = currentRun("fetch()").ending;
+  const run = currentRun("fetch()");
   const request = new web.Request(resource, options);
-  const response = await nodeFetch(request, { signal: AbortSignal.any([ending, request.signal]) });
+  const signal = AbortSignal.any([run.ending.signal, request.signal]);
+  const response = await run.follow("fetch", () => nodeFetch(request, { signal }));
   return Object.setPrototypeOf(response, web.Response.prototype);
 }
 Object.defineProperty(fetchOfRun, "name", { value: "fetch" });

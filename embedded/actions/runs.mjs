@@ -40,6 +40,8 @@ export class Run {
   exchange = null;
 
   #syscall;
+  /** What was begun and has not ended, by Convex's names. @type {string[]} */
+  #pending = [];
   #inFlight = 0;
   /** @type {(() => void)[]} */
   #waiting = [];
@@ -53,8 +55,39 @@ export class Run {
     addLogLine(this.logLines, line);
   }
 
+  /**
+   * @template T
+   * @param {string} name
+   * @param {() => Promise<T>} operation  which the action should wait for
+   * @returns {Promise<T>}
+   */
+  async follow(name, operation) {
+    this.#pending.push(name);
+    try {
+      return await operation();
+    } finally {
+      this.#pending.splice(this.#pending.indexOf(name), 1);
+    }
+  }
+
+  /** Convex's warning of what the action has begun and did not wait for; to be called when its handler is done. */
+  warnOfUnawaited() {
+    const { length } = this.#pending;
+    if (length === 0) return;
+    const names = [...new Set(this.#pending)].sort().join(", ");
+    this.log(
+      `[WARN] ${length} unawaited operation${length === 1 ? "" : "s"}: [${names}]. Async operations should be awaited or they might not run. See https://docs.convex.dev/functions/actions#dangling-promises for more information.`,
+    );
+  }
+
   /** @type {Syscall} */
-  async call(op, args) {
+  call(op, args) {
+    const name = op.replace("1.0/", "").replace("actions/", ""); // as Convex cuts it
+    return this.follow(name, () => this.#call(op, args));
+  }
+
+  /** @type {Syscall} */
+  async #call(op, args) {
     if (this.#inFlight === MAX_SYSCALLS) {
       await new Promise((resolve) => this.#waiting.push(() => resolve(undefined)));
     } else {
