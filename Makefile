@@ -55,7 +55,8 @@ demo: setup  ## agents at work on this machine, streamed to the terminal; KEEP=1
 
 # Most of the time of the Python tests is waiting for processes, so two of them run at once. On CI those that failed run
 # once more, alone: one that passes then is unsteady and to be mended, but what it stands beside is not to blame.
-test: check setup  ## everything that CI runs
+test: check  ## everything that CI runs
+	@$(MAKE) --no-print-directory setup
 	$(VITEST) run $(if $(CI),--retry 1)
 	$(PY) -m pytest -n 2 --dist worksteal $(if $(CI),|| { [ $$? = 1 ] && $(PY) -m pytest --last-failed --last-failed-no-failures none; })
 
