@@ -1,5 +1,7 @@
 /** The web classes that functions find, where Convex's differ from Node's: in queries and in actions. */
 
+import { once } from "node:events";
+import { createServer } from "node:http";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { startTestHost } from "./actions/testing.mjs";
@@ -93,6 +95,32 @@ describe.each([
     expect(errorMessage).toContain(
       `Server Error\nNot implemented: ${text}. Consider calling an action defined in Node.js instead (https://docs.convex.dev/functions/actions).\n    at refused (../convex/web.ts:`,
     );
+  });
+});
+
+test("fetch names Convex to servers, and speaks as Convex's when it fails", async () => {
+  const server = createServer((request, response) => {
+    if (request.url === "/never") return;
+    if (request.url === "/again") response.writeHead(302, { location: "/again" });
+    if (request.url === "/private") response.writeHead(407);
+    response.end(JSON.stringify({ ...request.headers, method: request.method }));
+  }).listen(0, "127.0.0.1");
+  const closed = createServer().listen(0, "127.0.0.1");
+  await Promise.all([once(server, "listening"), once(closed, "listening")]);
+  const urlOf = (one) => `http://127.0.0.1:${one.address().port}`;
+  const [url, nobody] = [urlOf(server), urlOf(closed)];
+  closed.close();
+  const { value, errorMessage } = await host.reply("action", "web:fetches", { url, nobody });
+  server.closeAllConnections();
+  server.close();
+  expect(errorMessage).toBeUndefined();
+  expect(value).toEqual({
+    agents: ["Convex/1.0", "own"],
+    posted: [true, "POST"],
+    refused: `Error: error sending request for url (${nobody}/): client error (Connect): tcp connect error: Connection refused (os error 111)`,
+    aborted: "AbortError: The signal has been aborted",
+    redirects: ["TypeError: fetch attempted redirect", "TypeError: fetch too many redirects", 302],
+    forbidden: `Error: Request to ${url}/private forbidden`,
   });
 });
 

@@ -5,7 +5,8 @@
 
 import { AsyncLocalStorage, AsyncResource } from "node:async_hooks";
 import { logger } from "./console.mjs";
-import { runs } from "./runs.mjs";
+import { fetch } from "./fetch.mjs";
+import { currentRun, runs } from "./runs.mjs";
 import { boundCiphers, web } from "./web.mjs";
 
 const MAX_TIMER_MS = 2 ** 31 - 1; // Node runs a longer timer at once
@@ -44,7 +45,7 @@ export function installGlobals(Convex) {
     if (!kept.has(name)) Reflect.deleteProperty(globalThis, name);
   }
   define({ Convex, console: logger, self: globalThis, AsyncLocalStorage, AsyncResource });
-  define({ ...web, fetch: fetchOfRun });
+  define({ ...web, fetch });
   boundCiphers();
   forbidCodeOfStrings();
   Atomics.wait = () => {
@@ -71,33 +72,6 @@ function define(values) {
     Object.defineProperty(globalThis, name, { value, writable: true, configurable: true, enumerable: false });
   }
 }
-
-/**
- * @param {string} what
- * @returns {import("./runs.mjs").Run}
- */
-function currentRun(what) {
-  const run = runs.getStore();
-  if (run === undefined) throw new Error(`${what} unsupported at import time`);
-  return run;
-}
-
-/* ---- fetch ---- */
-
-const { fetch: nodeFetch } = globalThis;
-
-/**
- * @param {string | URL | Request} resource
- * @param {RequestInit} [options]
- */
-async function fetchOfRun(resource, options) {
-  const run = currentRun("fetch()");
-  const request = new web.Request(resource, options);
-  const signal = AbortSignal.any([run.ending.signal, request.signal]);
-  const response = await run.follow("fetch", () => nodeFetch(request, { signal }));
-  return Object.setPrototypeOf(response, web.Response.prototype);
-}
-Object.defineProperty(fetchOfRun, "name", { value: "fetch" });
 
 /* ---- timers: numbers, as browsers have them ---- */
 

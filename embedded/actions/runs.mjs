@@ -113,3 +113,14 @@ export class Run {
 
 /** @type {AsyncLocalStorage<Run>} */
 export const runs = new AsyncLocalStorage();
+
+/**
+ * @param {string} what  is asked for
+ * @returns {Run}
+ * @throws {Error} no action runs: a module is being imported
+ */
+export function currentRun(what) {
+  const run = runs.getStore();
+  if (run === undefined) throw new Error(`${what} unsupported at import time`);
+  return run;
+}
