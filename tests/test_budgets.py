@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import anyio
@@ -222,6 +223,13 @@ def test_a_bad_option_is_a_usage_error(arguments: list[str], message: str) -> No
     assert message in ran.err
 
 
+@pytest.fixture(scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Deployment]:
+    """A deployment for tests that change nothing there."""
+    async with deployed(tmp_path_factory.mktemp("shared")) as at:
+        yield at
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -231,10 +239,9 @@ def test_a_bad_option_is_a_usage_error(arguments: list[str], message: str) -> No
     ],
 )
 async def test_what_is_refused_is_told_in_one_line(
-    tmp_path: Path, arguments: list[str], message: str
+    shared: Deployment, arguments: list[str], message: str
 ) -> None:
-    async with deployed(tmp_path) as at:
-        ran = await call(at, "budgets", *arguments)
+    ran = await call(shared, "budgets", *arguments)
     assert ran.code == 1
     assert message in ran.err
     assert ran.err.count("\n") == 1

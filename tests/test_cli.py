@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command_line import call, refused, run, start
+from tests.command_line import call, invoke, refused, run, start
 from tests.deployment import REPOSITORY, deployed
 
 pytestmark = pytest.mark.timeout(120)
@@ -43,9 +43,14 @@ def closed_port() -> Iterator[str]:
     ],
 )
 def test_a_missing_or_bad_setting_is_named(
-    command: list[str], settings: dict[str, str], parts: list[str], tmp_path: Path
+    command: list[str],
+    settings: dict[str, str],
+    parts: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    ran = run(*command, env=settings, cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)  # away from whatever .env there is
+    ran = invoke(*command, env=settings)
     refused(ran, *parts)
     assert "secret" not in ran.err
 
@@ -69,8 +74,8 @@ def test_a_module_of_agents_that_does_not_import_is_named_with_its_line(tmp_path
 
 def test_a_usage_error_exits_with_2() -> None:
     assert run("no-such-command").code == 2
-    assert run("submit").code == 2
-    assert run("keys", "create", "--role", "king").code == 2
+    assert invoke("submit").code == 2
+    assert invoke("keys", "create", "--role", "king").code == 2
 
 
 def test_a_port_in_use_is_named(tmp_path: Path) -> None:

@@ -38,6 +38,13 @@ async def at(tmp_path: Path) -> AsyncIterator[Deployment]:
         yield deployment
 
 
+@pytest.fixture(scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Deployment]:
+    """A deployment for tests that have an endpoint and agents of their own, by name."""
+    async with deployed(tmp_path_factory.mktemp("shared"), synchronous="normal", env=ENV) as deployment:
+        yield deployment
+
+
 class Served:
     """`signalbox serve` as a process."""
 
@@ -321,7 +328,12 @@ async def test_a_pushed_run_is_cancelled(at: Deployment, tmp_path: Path) -> None
     ],
 )
 async def test_an_answer_that_is_no_result_fails_the_run(
-    at: Deployment, status: int, headers: dict[str, str], content: bytes, code: str
+    shared: Deployment,
+    status: int,
+    headers: dict[str, str],
+    content: bytes,
+    code: str,
+    request: pytest.FixtureRequest,
 ) -> None:
     heard: list[dict[str, Any]] = []
 
@@ -329,9 +341,12 @@ async def test_an_answer_that_is_no_result_fails_the_run(
         return (status, headers, content) if letter["attempt"] == 1 else (200, {}, RESULT)
 
     async with answering(saying(answer, heard)) as url:
-        await push_to(at, url, "odd")
-        (view,) = await at.ended([await at.submit("odd", {"x": 1})])
-        retried = [event for event in await at.client.history(view.task) if event.type != "task_submitted"]
+        odd = f"odd-{request.node.callspec.indices['status']}"
+        await push_to(shared, url, odd, name=odd)
+        (view,) = await shared.ended([await shared.submit(odd, {"x": 1})])
+        retried = [
+            event for event in await shared.client.history(view.task) if event.type != "task_submitted"
+        ]
         assert code in {event.data.get("code") for event in retried}
         # What it will not take however often it is asked is not asked again.
         assert view.status == ("failed" if 300 <= status < 500 else "succeeded")
@@ -339,7 +354,7 @@ async def test_an_answer_that_is_no_result_fails_the_run(
 
 
 async def test_a_busy_endpoint_is_left_alone_for_as_long_as_it_asks_and_a_silent_one_is_given_up(
-    at: Deployment,
+    shared: Deployment,
 ) -> None:
     heard: list[float] = []
 
@@ -352,18 +367,18 @@ async def test_a_busy_endpoint_is_left_alone_for_as_long_as_it_asks_and_a_silent
         return 200, {}, RESULT
 
     async with answering(saying(answer, [])) as url:
-        await push_to(at, url, "busy", "silent", timeout_ms=500)
-        (view,) = await at.ended([await at.submit("busy", attempts=1)])
+        await push_to(shared, url, "busy", "silent", name="busy", timeout_ms=500)
+        (view,) = await shared.ended([await shared.submit("busy", attempts=1)])
         assert (view.status, view.attempt) == ("succeeded", 2)  # being turned away burns no attempt
         assert heard[1] - heard[0] >= 2
-        (view,) = await at.ended([await at.submit("silent")])
+        (view,) = await shared.ended([await shared.submit("silent")])
         assert view.status == "succeeded"
-        codes = [event.data.get("code") for event in await at.client.history(view.task)]
+        codes = [event.data.get("code") for event in await shared.client.history(view.task)]
         assert "endpoint_timeout" in codes
 
 
 async def test_callbacks_count_only_when_signed_in_time_once_and_while_the_run_is_theirs(
-    at: Deployment,
+    shared: Deployment,
 ) -> None:
     heard: list[dict[str, Any]] = []
 
@@ -371,9 +386,9 @@ async def test_callbacks_count_only_when_signed_in_time_once_and_while_the_run_i
         return 202, {}, b""
 
     async with answering(saying(answer, heard)) as url, httpx.AsyncClient() as http:
-        await push_to(at, url, "mine")
-        task = await at.submit("mine")
-        view = await at.begun(task)
+        await push_to(shared, url, "mine", name="mine")
+        task = await shared.submit("mine")
+        view = await shared.begun(task)
         while not heard:
             await anyio.sleep(0.02)
         letter = heard[0]
@@ -397,18 +412,18 @@ async def test_callbacks_count_only_when_signed_in_time_once_and_while_the_run_i
         assert (await call({"chunks": [], "pad": "x" * 3_000_000}))[0] == 413
         assert await call(chunk, "m2") == (200, {"stop": False, "standing": None})
         assert (await call(chunk, "m2"))[1]["code"] == "replayed"
-        assert (await at.task(task)).status == "running"
-        assert [chunk.text for chunk in await at.client.tail(view.run or "")] == ["hello"]
+        assert (await shared.task(task)).status == "running"
+        assert [chunk.text for chunk in await shared.client.tail(view.run or "")] == ["hello"]
         status, said = await call({**won, "attempt": 2}, "m3")
         assert (status, said["code"]) == (409, "run_ended")
         assert (await call({"next": [{"agent": "mine", "input": "2"}]}, "m4"))[0] == 400  # without an outcome
-        assert (await at.task(task)).status == "running"
+        assert (await shared.task(task)).status == "running"
         assert (await call({**won, "next": [{"agent": "mine", "input": "2"}]}, "m5"))[0] == 200
-        assert (await at.task(task)).output == "1"
+        assert (await shared.task(task)).output == "1"
         status, said = await call({"outcome": {"kind": "succeeded", "output": "2"}}, "m6")
         assert (status, said["code"]) == (409, "run_ended")
-        assert (await at.types(task)).count("run_refused") == 2
-        assert (await at.task(task)).output == "1"
+        assert (await shared.types(task)).count("run_refused") == 2
+        assert (await shared.task(task)).output == "1"
         with anyio.fail_after(5):
             while [letter.get("input") for letter in heard].count("2") != 1:
                 await anyio.sleep(0.02)

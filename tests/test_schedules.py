@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -147,7 +147,13 @@ def told(times: list[int], zone: str) -> list[str]:
     return [datetime.fromtimestamp(ms / 1000, UTC).astimezone(ZoneInfo(zone)).isoformat() for ms in times]
 
 
-async def test_eleven_zones_and_tricky_expressions_agree_with_cronsim(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+async def preview(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Preview]:
+    async with deployed(tmp_path_factory.mktemp("preview"), synchronous="normal") as at:
+        yield Preview(at)
+
+
+async def test_eleven_zones_and_tricky_expressions_agree_with_cronsim(preview: Preview) -> None:
     def compare() -> None:
         for expression, zone in itertools.product(EXPRESSIONS, ZONES):
             for after in TURNS:
@@ -155,9 +161,7 @@ async def test_eleven_zones_and_tricky_expressions_agree_with_cronsim(tmp_path: 
                 theirs = expected(expression, zone, after, 12)
                 assert told(ours, zone) == told(theirs, zone), (expression, zone, after.isoformat())
 
-    async with deployed(tmp_path, synchronous="normal") as at:
-        preview = Preview(at)
-        await anyio.to_thread.run_sync(compare)
+    await anyio.to_thread.run_sync(compare)
 
 
 def field(low: int, high: int) -> st.SearchStrategy[str]:
@@ -184,7 +188,7 @@ INSTANT = st.datetimes(datetime(2024, 1, 1), datetime(2029, 12, 31)).map(
 )
 
 
-async def test_any_expression_zone_and_instant_agree_with_cronsim(tmp_path: Path) -> None:
+async def test_any_expression_zone_and_instant_agree_with_cronsim(preview: Preview) -> None:
     @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
     @given(CRON, st.sampled_from(ZONES), INSTANT)
     @example("50 2 * * *", "Europe/Berlin", datetime(2026, 10, 25, 1, 45, tzinfo=UTC))
@@ -192,9 +196,7 @@ async def test_any_expression_zone_and_instant_agree_with_cronsim(tmp_path: Path
         ours = preview(expression, zone, after, 6)
         assert told(ours, zone) == told(expected(expression, zone, after, 6), zone)
 
-    async with deployed(tmp_path, synchronous="normal") as at:
-        preview = Preview(at)
-        await anyio.to_thread.run_sync(compare)
+    await anyio.to_thread.run_sync(compare)
 
 
 async def with_writer(at: Deployment) -> None:
@@ -227,21 +229,21 @@ def _ask(at: Deployment, body: dict[str, Any]) -> Any:
         return json.loads(answer.read())
 
 
-async def nominal(at: Deployment) -> list[datetime]:
+async def nominal(at: Deployment, tenant: str = "default") -> list[datetime]:
     """Return the occurrences for which there are tasks, each as often as there is one."""
     found: list[datetime] = []
-    for task in await all_tasks(at):
+    for task in await all_tasks(at, tenant):
         (fired,) = [e for e in await at.client.history(task.task) if e.type == "schedule_fired"]
         assert isinstance(fired.data["nominal"], float)
         found.append(datetime.fromtimestamp(fired.data["nominal"] / 1000, UTC))
     return sorted(found)
 
 
-async def all_tasks(at: Deployment) -> list[TaskView]:
+async def all_tasks(at: Deployment, tenant: str = "default") -> list[TaskView]:
     tasks: list[TaskView] = []
     cursor: str | None = None
     while True:
-        page = await at.client.tasks(limit=100, cursor=cursor)
+        page = await at.client.tasks(tenant=tenant, limit=100, cursor=cursor)
         tasks += page.tasks
         cursor = page.cursor
         if cursor is None:
@@ -258,35 +260,44 @@ TEMPLATE = Template(agent="writer", input="1")
 TEN = timedelta(minutes=10)
 
 
-@pytest.mark.parametrize(
-    ("policy", "window", "made_up"),
-    [
-        ("skip", None, []),
-        ("once", None, [60]),
-        ("once", timedelta(minutes=4), []),
-        ("all", None, [10, 20, 30, 40, 50, 60]),
-        ("all", timedelta(minutes=30), [40, 50, 60]),
-    ],
-)
-async def test_a_host_that_was_down_for_an_hour_makes_up_what_the_policy_says(
-    tmp_path: Path, policy: Any, window: timedelta | None, made_up: list[int]
-) -> None:
-    async with deployed(tmp_path, flags=virtual(START)) as at:
+MADE_UP: dict[tuple[Any, timedelta | None], list[int]] = {  # minutes of the hour, by policy and window
+    ("skip", None): [],
+    ("once", None): [60],
+    ("once", timedelta(minutes=4)): [],
+    ("all", None): [10, 20, 30, 40, 50, 60],
+    ("all", timedelta(minutes=30)): [40, 50, 60],
+}
+
+
+@pytest.fixture(scope="module")
+async def was_down(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Deployment]:
+    """A deployment that was down for an hour, with a schedule for each policy and a tenant for each."""
+    async with deployed(tmp_path_factory.mktemp("down"), flags=virtual(START)) as at:
         await with_writer(at)
-        await at.client.set_schedule(
-            ScheduleSpec(
-                name="s",
-                cron="*/10 * * * *",
-                template=TEMPLATE,
-                catch_up=CatchUpSpec(policy=policy, window_ms=window and window.total_seconds() * 1000),
+        for number, (policy, window) in enumerate(MADE_UP):
+            await at.client.set_schedule(
+                ScheduleSpec(
+                    name="s",
+                    tenant=f"t{number}",
+                    cron="*/10 * * * *",
+                    template=TEMPLATE,
+                    catch_up=CatchUpSpec(policy=policy, window_ms=window and window.total_seconds() * 1000),
+                )
             )
-        )
         await advance(at, timedelta(minutes=5))
         at.host.stop()
         at.host._flags = virtual(START + timedelta(minutes=65))
         await anyio.to_thread.run_sync(at.host.start)
         await advance(at, timedelta(minutes=6))
-        assert await nominal(at) == [START + timedelta(minutes=m) for m in [*made_up, 70]]
+        yield at
+
+
+@pytest.mark.parametrize("number", range(len(MADE_UP)), ids=[f"{p}-{w}" for p, w in MADE_UP])
+async def test_a_host_that_was_down_for_an_hour_makes_up_what_the_policy_says(
+    was_down: Deployment, number: int
+) -> None:
+    made_up = list(MADE_UP.values())[number]
+    assert await nominal(was_down, f"t{number}") == [START + timedelta(minutes=m) for m in [*made_up, 70]]
 
 
 async def test_a_day_with_conflicts_and_kills_is_each_occurrence_once(tmp_path: Path) -> None:
