@@ -88,6 +88,19 @@ describe("why", () => {
     expect(await codes(third)).toEqual(["loop_dead", "draining", "in_line"]);
   });
 
+  test("names the settle loop that died before it took on what comes after an ended task", async () => {
+    const on = await at.submit();
+    const task = await at.submit({ after: [{ on }] });
+    await at.pass();
+    await at.t.mutation(probe.strandSettle, { again: false });
+    await at.cancel(on);
+    await at.pass();
+    expect((await why(task)).reasons.slice(0, 2)).toMatchObject([
+      { code: "waiting", clears: "The settle loop." },
+      { code: "loop_dead", message: "The settle loop has died." },
+    ]);
+  });
+
   test("counts the place in a lane up to its bound", async () => {
     const tasks = await at.submitAll(Array.from({ length: AHEAD_SHOWN + 2 }, () => ({})));
     const place = async (i: number) => (await why(tasks[i]!)).reasons.at(-1)!.message;

@@ -115,9 +115,13 @@ async function openOf(ctx: QueryCtx, task: Id<"tasks">): Promise<Facts["after"]>
     .query("blocked")
     .withIndex("by_task", (q) => q.eq("task", task))
     .unique();
-  const open = edges.filter((edge) => edge.open).map((edge) => edge.on);
+  const open: Id<"tasks">[] = [];
+  for (const edge of edges.slice(0, LINKS_SHOWN)) {
+    const on = edge.open ? await ctx.db.get("tasks", edge.on) : null;
+    if (on?.endedAt === null) open.push(on._id); // else the settle loop has yet to come to it
+  }
   return {
-    tasks: open.slice(0, LINKS_SHOWN),
+    tasks: open,
     more: edges.length > LINKS_SHOWN,
     mode: blocked?.mode ?? "all",
   };
@@ -157,6 +161,9 @@ async function surroundings(
   const ticks = timers && (await ctx.db.get("loopState", timers.state));
   if (timers !== null && timers.wakeAt !== null && ticks !== null && (await isDead(ctx, ticks)))
     dead.push("timers");
+  const settle = await loopOf(ctx, "settle");
+  const settles = settle && (await ctx.db.get("loopState", settle.state));
+  if (settle?.running === true && settles !== null && (await isDead(ctx, settles))) dead.push("settle");
   return {
     blocks: books.ledger.blocks(lane),
     workers: (await liveWorkers(ctx)).map((worker) => ({

@@ -82,7 +82,27 @@ describe("why", () => {
       { task: { status: "waiting" }, after: { tasks: ["t1", "t2"], more: true, mode: "any" } },
       [["waiting", /any of: t1, t2 and more/]],
     ],
-    ["paused", { task: { status: "paused" } }, [["paused", /is paused/]]],
+    [
+      "behind a settle loop that has died",
+      {
+        task: { status: "waiting" },
+        after: { tasks: [], more: false, mode: "all" },
+        dead: ["settle", "timers", "dispatch"],
+      },
+      [
+        ["waiting", /^All that it comes after has ended/],
+        ["loop_dead", /settle loop/],
+      ],
+    ],
+    ["paused", { task: { status: "paused" }, dead: ["settle", "timers"] }, [["paused", /is paused/]]],
+    [
+      "being prepared by a loop that has died",
+      { task: { status: "paused", preparing: "restart" }, dead: ["settle"] },
+      [
+        ["preparing", /dropped/],
+        ["loop_dead", /settle loop/],
+      ],
+    ],
     [
       "asked to pause while it waits",
       {

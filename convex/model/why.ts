@@ -53,8 +53,10 @@ export type Facts = {
     held: number;
   })[];
   /** The loops that count as at work and are not. */
-  dead: ("dispatch" | "timers")[];
+  dead: Loop[];
 };
+
+type Loop = "dispatch" | "timers" | "settle";
 
 export function reasons(facts: Facts): Reason[] {
   const { task } = facts;
@@ -147,6 +149,9 @@ function own({ task, delayed, after, wait, asked }: Facts): Reason[] {
       });
     case "waiting": {
       const { tasks = [], more = false, mode = "all" } = after ?? {};
+      if (tasks.length === 0 && !more) {
+        return [reason("waiting", "All that it comes after has ended.", "The settle loop.")];
+      }
       const named = `${tasks.join(", ")}${more ? " and more" : ""}`;
       const message = `It comes after ${mode === "any" ? "any" : "all"} of: ${named}.`;
       return [reason("waiting", message, "The end of these tasks.")];
@@ -175,11 +180,27 @@ function budget({ budget: short }: Facts): Reason[] {
   return [reason("budget", message, `${clears[0]!.toUpperCase()}${clears.slice(1)}`, until)];
 }
 
-function dead({ dead: loops, task }: Facts): Reason[] {
-  const needed = task.status === "pending" ? "dispatch" : "timers";
-  return loops.includes(needed)
+function dead(facts: Facts): Reason[] {
+  const needed = loopFor(facts);
+  return needed !== null && facts.dead.includes(needed)
     ? [reason("loop_dead", `The ${needed} loop has died.`, "The watchdog, within a minute.")]
     : [];
+}
+
+/** The loop that takes the task on from where it is. */
+function loopFor({ task: { status, preparing }, delayed }: Facts): Loop | null {
+  switch (status) {
+    case "pending":
+      return "dispatch";
+    case "waiting":
+      return "settle";
+    case "paused":
+      return preparing === undefined ? null : "settle";
+    case "delayed":
+      return delayed?.budget === true ? "dispatch" : "timers";
+    default:
+      return "timers";
+  }
 }
 
 const nameOf = ({ kind, name }: Scope): string =>
