@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import os
 import signal
-import subprocess
-import sys
 import textwrap
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +14,24 @@ import anyio
 import httpx
 import pytest
 
-from tests.deployment import REPOSITORY, Deployment, deployed
+from tests.deployment import Deployment, deployed
+from tests.push_endpoint import (
+    ENV,
+    OTHER,
+    RESULT,
+    SECRET,
+    Served,
+    answering,
+    push_to,
+    record_of,
+    saying,
+)
 from worker.client import AgentSpec
 from worker.endpoints import EndpointSpec, Http
 from worker.errors import InvalidArgument
-from worker.http.server import App, Message, Receive, Send, listen, serve
-from worker.signing import flaw, secrets_of, signed
+from worker.signing import secrets_of, signed
 
-SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
-OTHER = "whsec_" + base64.b64encode(b"o" * 32).decode()
 pytestmark = pytest.mark.timeout(60)  # several processes start in each test
-ENV = {"SIGNALBOX_PUSH_SECRET": SECRET, "SIGNALBOX_PUSH_INSECURE": "1"}
 
 
 @pytest.fixture
@@ -43,116 +45,6 @@ async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Depl
     """A deployment for tests that have an endpoint and agents of their own, by name."""
     async with deployed(tmp_path_factory.mktemp("shared"), synchronous="normal", env=ENV) as deployment:
         yield deployment
-
-
-class Served:
-    """`signalbox serve` as a process."""
-
-    def __init__(self, log: Path, *options: str, port: int = 0, **env: str) -> None:
-        self.log = log
-        with log.open("ab") as said:
-            self.process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "worker", "serve", "--port", str(port)),
-                    *("--agents", "tests.agents_under_test", *options),
-                ],
-                env={**os.environ, "SIGNALBOX_PUSH_SECRET": SECRET, **env},
-                cwd=REPOSITORY,
-                stdout=subprocess.PIPE,
-                stderr=said,
-            )
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        assert line, log.read_text()
-        self.url: str = json.loads(line)["url"]
-        self.port = int(self.url.rstrip("/").rsplit(":", 1)[1])
-
-    def destroy(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-
-
-async def push_to(
-    at: Deployment, url: str, *agents: str, name: str = "there", health_every_ms: float = 1000, **more: Any
-) -> None:
-    """Put an endpoint on the list and have agents played by it."""
-    await at.client.set_endpoint(EndpointSpec(name=name, url=url, secret_variable="SIGNALBOX_PUSH_SECRET"))
-    executor = Http(endpoint=name, health_every_ms=health_every_ms, **more)
-    await at.client.sync_agents(
-        [AgentSpec(name=agent, description="pushed", executor=executor) for agent in agents]
-    )
-
-
-@asynccontextmanager
-async def answering(app: App) -> AsyncIterator[str]:
-    """Serve an application on a socket of this process."""
-    listener, port = await listen("127.0.0.1", 0)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(serve, app, listener)
-        yield f"http://127.0.0.1:{port}/"
-        tasks.cancel_scope.cancel()
-
-
-Letter = dict[str, Any]
-Said = tuple[int, dict[str, str], bytes]
-
-
-def saying(
-    answer: Callable[[dict[str, Any]], Awaitable[tuple[int, dict[str, str], bytes]]],
-    heard: list[dict[str, Any]],
-) -> App:
-    """Return an endpoint that answers runs as told; it is well, and checks who calls it."""
-
-    async def app(scope: Message, receive: Receive, send: Send) -> None:
-        body = b""
-        while scope["method"] == "POST":
-            message = await receive()
-            body += message["body"]
-            if not message["more_body"]:
-                break
-        headers = {name.decode(): value.decode() for name, value in scope["headers"]}
-        assert flaw(secrets_of(SECRET), headers, body, time.time()) is None
-        said: Said = (200, {}, b"{}")
-        if scope["method"] == "POST":
-            letter = json.loads(body)
-            heard.append(letter)
-            if letter["type"] == "run":
-                said = await answer(letter)
-        status, more, content = said
-        pairs = [(k.encode(), v.encode()) for k, v in {**more, "content-length": str(len(content))}.items()]
-        await send({"type": "http.response.start", "status": status, "headers": pairs})
-        await send({"type": "http.response.body", "body": content})
-
-    return app
-
-
-RESULT = json.dumps({"outcome": {"kind": "succeeded", "output": '"done"'}}).encode()
-
-
-def _alike(data: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in data.items() if name not in {"worker", "delayMs"}}
-
-
-async def record_of(at: Deployment, task: str) -> tuple[Any, ...]:
-    """Return what is kept of a task, without what differs from one task to the next."""
-    view = (await at.task(task)).model_dump()
-    run = view["run"]
-    assert run is not None
-    chunks = await at.client.tail(run)
-    for field in ("task", "run", "submitted_at", "due_at", "started_at", "ended_at"):
-        view.pop(field)
-    events = [
-        (
-            event.type,
-            event.run is None,
-            {k: v for k, v in event.data.items() if k not in {"worker", "delayMs", "waitedMs"}},
-        )
-        for event in await at.client.history(task)
-    ]
-    text = "".join(chunk.text for chunk in chunks)
-    return view, events, text, {(c.kind, c.call, c.attempt) for c in chunks}, await at.client.run_state(run)
 
 
 async def test_a_task_leaves_the_same_record_whether_it_is_polled_or_pushed(

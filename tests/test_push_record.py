@@ -11,8 +11,8 @@ import anyio
 import pytest
 
 from tests.deployment import Deployment, deployed
+from tests.push_endpoint import ENV, Served, push_to, record_of
 from tests.scripted_model import scripted_model
-from tests.test_push import ENV, Served, push_to, record_of
 from worker.budgets import BudgetSpec
 from worker.groups import After
 

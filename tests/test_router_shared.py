@@ -11,7 +11,7 @@ import anyio
 
 from tests.deployment import Deployment, deployed
 from tests.model_server import Exchange, serving
-from tests.test_push import ENV, Served, push_to
+from tests.push_endpoint import ENV, Served, push_to
 from tests.test_router import END, chunk
 from worker.model_limits import ModelView
 
