@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,50 +10,12 @@ import anyio
 import httpx
 import pytest
 
-from tests.model_server import Exchange, Handler, ModelServer, serving
+from tests.model_server import Handler, ModelServer, serving
 from worker.http import StreamTransport
 from worker.llm import ChatClient, ChatRequest, Completion, Event, ModelError, Timeouts
 
 REQUEST = ChatRequest(model="m", messages=[{"role": "user", "content": "hi"}])
 PATIENT = Timeouts(total_s=15)
-DONE = b"data: [DONE]\n\n"
-
-
-def text(content: str) -> bytes:
-    return data({"choices": [{"index": 0, "delta": {"content": content}, "finish_reason": None}]})
-
-
-def finish(reason: str = "stop") -> bytes:
-    return data({"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]})
-
-
-def usage(tokens: int) -> bytes:
-    return data({"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": tokens}})
-
-
-def data(value: Any) -> bytes:
-    """Return an event of the stream."""
-    return f"data: {json.dumps(value)}\n\n".encode()
-
-
-def sends(*pieces: bytes) -> Handler:
-    async def handler(exchange: Exchange) -> None:
-        await exchange.start()
-        for piece in pieces:
-            await exchange.send(piece)
-        await exchange.end()
-
-    return handler
-
-
-def sends_and_waits(*pieces: bytes) -> Handler:
-    async def handler(exchange: Exchange) -> None:
-        await exchange.start()
-        for piece in pieces:
-            await exchange.send(piece)
-        await exchange.client_gone()
-
-    return handler
 
 
 @asynccontextmanager

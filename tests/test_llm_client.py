@@ -12,22 +12,8 @@ import pytest
 import respx
 from pydantic import SecretStr
 
-from tests.model_client import (
-    DONE,
-    PATIENT,
-    REQUEST,
-    asked,
-    completed,
-    data,
-    failure,
-    finish,
-    sends,
-    sends_and_waits,
-    talking,
-    text,
-    until,
-    usage,
-)
+from tests.model_answers import DONE, data, finish, sends, sends_and_waits, text, usage
+from tests.model_client import PATIENT, REQUEST, asked, completed, failure, talking, until
 from tests.model_server import Exchange, Handler, serving
 from worker.llm import ChatClient, ChatRequest, Completion, ModelError, TextDelta, Timeouts
 from worker.llm import call as call_module

@@ -13,20 +13,8 @@ import anyio
 import httpx
 import pytest
 
-from tests.model_client import (
-    DONE,
-    PATIENT,
-    REQUEST,
-    asked,
-    completed,
-    failure,
-    finish,
-    sends,
-    talking,
-    text,
-    until,
-    usage,
-)
+from tests.model_answers import DONE, finish, sends, text, usage
+from tests.model_client import PATIENT, REQUEST, asked, completed, failure, talking, until
 from tests.model_server import Exchange, serving
 from worker.llm import ChatClient, ChatRequest, Timeouts
 from worker.llm.errors import (

@@ -12,8 +12,8 @@ import pytest
 
 from convex import ConvexClient
 from tests.deployment import Deployment, deployed
+from tests.model_answers import CUTS, EVENTS, WORDS, breaks, sends
 from tests.model_server import Exchange, serving
-from tests.test_router import CUTS, EVENTS, WORDS, breaks, says
 
 FLUSH_S = 0.4  # a watched run is told of every 0.25 s: what came before the break is on the screen by then
 
@@ -24,7 +24,7 @@ async def provider(exchange: Exchange) -> None:
     """Answer as the model's name says: `CUT-HOW` breaks after so many events, any other is whole."""
     model = json.loads(exchange.body)["model"]
     if model == "whole":
-        await says(*EVENTS)(exchange)
+        await sends(*EVENTS)(exchange)
     else:
         cut, how = model.split("-", 1)
         await breaks(EVENTS[: int(cut)], how.replace("-", " "), after_s=FLUSH_S)(exchange)

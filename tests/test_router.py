@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Literal
 
 import anyio
 import pytest
 
-from tests.model_server import Exchange, serving
+from tests.model_answers import CUTS, EVENTS, WORDS, breaks, refuses, sends
+from tests.model_server import Exchange, Handler, serving
 from worker.llm import ChatClient, ChatRequest, ModelError, Timeouts, TokenUsage
 from worker.llm.errors import ModelNotFound
 from worker.purse import BudgetExceeded, UnpricedModel
@@ -71,12 +72,9 @@ class Models:
         return Target(name=name, provider="test", model=name, source=self._client, **more)
 
 
-Answer = Callable[[Exchange], Any]
-
-
 @asynccontextmanager
 async def models(
-    answers: dict[str, list[Answer]], **known: dict[str, Any]
+    answers: dict[str, list[Handler]], **known: dict[str, Any]
 ) -> AsyncIterator[tuple[Models, Any]]:
     """Serve models that answer as listed; the last answer repeats."""
     asked: dict[str, int] = defaultdict(int)
@@ -91,68 +89,10 @@ async def models(
         yield Models(client, **{name: known.get(name, {}) for name in answers}), asked
 
 
-def chunk(**delta: str) -> bytes:
-    return b"data: " + json.dumps({"choices": [{"index": 0, "delta": delta}]}).encode() + b"\n\n"
-
-
-END = b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\n'
-USAGE = b'data: {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 3}}\n\ndata: [DONE]\n\n'
-WORDS = ["One", " two", " three", " four."]
-EVENTS = [chunk(role="assistant"), *(chunk(content=word) for word in WORDS), END, USAGE]
-
-
-def says(*events: bytes) -> Answer:
-    async def answer(exchange: Exchange) -> None:
-        await exchange.start()
-        for event in events:
-            await exchange.send(event)
-        await exchange.end()
-
-    return answer
-
-
-def refuses(
-    status: int, headers: dict[str, str] | None = None, body: str = '{"error":{"message":"no"}}'
-) -> Answer:
-    async def answer(exchange: Exchange) -> None:
-        await exchange.start(status, headers, content_type="application/json")
-        await exchange.send(body.encode())
-        await exchange.end()
-
-    return answer
-
-
-def breaks(events: list[bytes], how: str, after_s: float = 0.0) -> Answer:
-    """Give these events and, a while later, fail: by a reset, an early end, silence, an error, or garbage."""
-
-    async def answer(exchange: Exchange) -> None:
-        await exchange.start(chunked=how != "reset")
-        for event in events:
-            await exchange.send(event)
-        await anyio.sleep(after_s)
-        if how == "reset":
-            exchange.writer.transport.abort()
-        elif how == "error":
-            await exchange.send(b'data: {"error": {"code": 529, "message": "overloaded"}}\n\n')
-            await exchange.end()
-        elif how == "garbage":
-            await exchange.send(b"data: {not json}\n\n")
-            await exchange.end()
-        elif how == "silence":
-            await exchange.client_gone()
-        else:
-            await exchange.end()
-
-    return answer
-
-
-CUTS = [(cut, how) for cut in range(len(EVENTS) - 1) for how in ("reset", "early end", "error", "garbage")]
-
-
 @pytest.mark.parametrize("next_model", ["the same", "another"])
 async def test_a_stream_that_breaks_at_any_event_leaves_no_text_behind(next_model: str) -> None:
     for cut, how in CUTS:
-        whole = says(*EVENTS)
+        whole = sends(*EVENTS)
         broken = breaks(EVENTS[:cut], how)
         answers = {"a": [broken, whole]} if next_model == "the same" else {"a": [broken], "b": [whole]}
         screen = Screen()
@@ -176,7 +116,7 @@ async def test_a_stream_that_breaks_at_any_event_leaves_no_text_behind(next_mode
 
 async def test_a_stream_that_goes_silent_is_left_for_another_model() -> None:
     quick = {"timeouts": Timeouts(first_event_s=0.3, idle_s=0.3, total_s=5)}
-    answers = {"a": [breaks(EVENTS[:3], "silence")], "b": [says(*EVENTS)]}
+    answers = {"a": [breaks(EVENTS[:3], "silence")], "b": [sends(*EVENTS)]}
     screen = Screen()
     async with models(answers, a=quick) as (catalogue, _):
         answer = await Router(catalogue, draw=lambda: 0.0).complete(ASK, Chain(("a", "b")), sink=screen)
@@ -248,7 +188,7 @@ async def test_a_call_that_is_cancelled_is_kept_and_counted() -> None:
 
 
 async def test_a_run_stays_with_the_model_that_has_its_beginning_while_that_is_healthy() -> None:
-    answers = {"a": [refuses(429, {"retry-after": "600"}), says(*EVENTS)], "b": [says(*EVENTS)]}
+    answers = {"a": [refuses(429, {"retry-after": "600"}), sends(*EVENTS)], "b": [sends(*EVENTS)]}
     async with models(answers) as (catalogue, asked):
         standing = Standing()
         router = Router(catalogue, standing)
@@ -272,7 +212,7 @@ async def test_models_that_cannot_do_it_or_are_too_small_are_not_asked() -> None
         messages=[{"role": "user", "content": "word " * 500}],
         tools=[{"type": "function", "function": {"name": "f"}}],
     )
-    async with models({name: [says(*EVENTS)] for name in known}, **known) as (catalogue, asked):
+    async with models({name: [sends(*EVENTS)] for name in known}, **known) as (catalogue, asked):
         router = Router(catalogue)
         answer = await router.complete(long, Chain(("small", "mute", "able")), sink=Screen())
         assert answer.model == "able"
@@ -287,7 +227,7 @@ async def test_models_that_cannot_do_it_or_are_too_small_are_not_asked() -> None
 async def test_when_all_cool_the_first_to_return_is_waited_for_or_the_queue_waits_for_it() -> None:
     answers = {
         "a": [refuses(429, {"retry-after": "60"})],
-        "b": [refuses(429, {"retry-after": "0.4"}), says(*EVENTS)],
+        "b": [refuses(429, {"retry-after": "0.4"}), sends(*EVENTS)],
     }
     screen = Screen()
     async with models(answers) as (catalogue, asked):
@@ -302,7 +242,7 @@ async def test_when_all_cool_the_first_to_return_is_waited_for_or_the_queue_wait
 
 
 async def test_a_wrong_key_is_told_at_once_and_not_tried_again_until_something_changes() -> None:
-    async with models({"a": [refuses(401), says(*EVENTS)]}) as (catalogue, asked):
+    async with models({"a": [refuses(401), sends(*EVENTS)]}) as (catalogue, asked):
         router = Router(catalogue)
         for _ in range(2):
             with pytest.raises(ModelError) as failure:
@@ -314,7 +254,7 @@ async def test_a_wrong_key_is_told_at_once_and_not_tried_again_until_something_c
 @pytest.mark.parametrize("policy", [frozenset[str](), frozenset({"content_filter"})])
 async def test_what_a_filter_stops_goes_on_only_if_the_chain_says_so(policy: frozenset[str]) -> None:
     filtered = refuses(400, body='{"error":{"code":"content_filter","message":"no"}}')
-    async with models({"a": [filtered], "b": [says(*EVENTS)]}) as (catalogue, asked):
+    async with models({"a": [filtered], "b": [sends(*EVENTS)]}) as (catalogue, asked):
         call = Router(catalogue).complete(ASK, Chain(("a", "b"), policy), sink=Screen())
         if policy:
             assert (await call).model == "b"
@@ -352,9 +292,9 @@ class Wallet:
 
 async def test_each_attempt_is_paid_for_and_an_empty_purse_ends_the_call() -> None:
     answers = {
-        "free": [says(*EVENTS)],
-        "a": [breaks(EVENTS[:3], "reset"), says(*EVENTS)],
-        "dear": [says(*EVENTS)],
+        "free": [sends(*EVENTS)],
+        "a": [breaks(EVENTS[:3], "reset"), sends(*EVENTS)],
+        "dear": [sends(*EVENTS)],
     }
     dear = {"cost_micros": lambda usage: usage.output_tokens * 1_000_000}
     async with models(answers, a=PRICE, dear=dear) as (catalogue, asked):

@@ -10,9 +10,9 @@ from pathlib import Path
 import anyio
 
 from tests.deployment import Deployment, deployed
+from tests.model_answers import END, chunk
 from tests.model_server import Exchange, serving
 from tests.push_endpoint import ENV, Served, push_to
-from tests.test_router import END, chunk
 from worker.model_limits import ModelView
 
 AGENTS = ["--agents", "tests.routed_agents"]

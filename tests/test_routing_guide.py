@@ -12,8 +12,8 @@ import pytest
 
 from tests.command_line import call, invoke, refused
 from tests.deployment import REPOSITORY, Deployment, deployed
+from tests.model_answers import END, USAGE, chunk
 from tests.model_server import Exchange, serving
-from tests.test_router import END, USAGE, chunk
 from worker.router import rules
 from worker.router.decide import LONGEST_WAIT_S
 
