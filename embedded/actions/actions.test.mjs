@@ -21,6 +21,15 @@ async function rows(wanted) {
   throw new Error(`no row ${wanted}`);
 }
 
+test("an action is warned of arguments and a value near their limits, after its own lines", async () => {
+  const { logLines } = await host.reply("action", "acts:echo", { text: "x".repeat(14_000_000) });
+  expect(logLines).toEqual([
+    "[LOG] 'echoes'",
+    "[WARN] Large size of the action arguments (actual: 14000011 bytes, limit: 16777216 bytes).",
+    "[WARN] Large size of the action return value (actual: 14000002 bytes, limit: 16777216 bytes).",
+  ]);
+}, 20_000);
+
 test("an action that does not wait for what it began is warned of it", async () => {
   const server = createServer(() => {}).listen(0, "127.0.0.1"); // which never answers
   await once(server, "listening");

@@ -105,10 +105,11 @@ export class ActionsClient {
     if (!checked.ok) return checked;
     const origin = /** @type {const} */ ({ kind: "action", path, caller, job, request });
     const reply = await this.#run(origin, { type: "action", path, args: checked.value });
-    if (!reply.ok) return reply;
-    const { logLines } = reply;
+    const logLines = [...reply.logLines, ...checked.logLines];
+    if (!reply.ok) return { ...reply, logLines };
     const returned = await this.#check(path, "returns", reply.value);
-    return returned.ok ? { ...reply, value: returned.value } : { ...returned, logLines };
+    if (!returned.ok) return { ...returned, logLines };
+    return { ...reply, value: returned.value, logLines: [...logLines, ...returned.logLines] };
   }
 
   /**

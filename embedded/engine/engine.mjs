@@ -264,8 +264,16 @@ export class Engine {
           this.#scheduler.finishAction(job, ok ? { ok: true } : { ok: false, message: error }, this.#now());
           return "null";
         });
-      case "check":
-        return this.#answer(() => this.#served.check(message));
+      case "check": {
+        /** @type {string[]} */
+        let logLines = [];
+        const reply = this.#answer(() => {
+          const checked = this.#served.check(message);
+          logLines = checked.logLines;
+          return checked.value;
+        });
+        return { ...reply, logLines };
+      }
       case "advance":
         return this.#advance(message);
       case "recording":

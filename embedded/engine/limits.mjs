@@ -285,6 +285,18 @@ export class Usage {
 }
 
 /**
+ * @param {"args" | "returns"} part  of an action, which is not run here
+ * @param {number} bytes
+ * @param {{ argsBytes: number, resultBytes: number }} limits
+ * @returns {string | null} Convex's warning of a size near its limit
+ */
+export function actionSizeWarning(part, bytes, { argsBytes, resultBytes }) {
+  return part === "args"
+    ? warning("Large size of the action arguments", bytes, argsBytes, " bytes")
+    : warning("Large size of the action return value", bytes, resultBytes, " bytes");
+}
+
+/**
  * @param {string} text
  * @param {number} actual
  * @param {number} limit

@@ -1,11 +1,13 @@
 /** Holds the functions that are served, and takes new ones: all of a load or nothing of it. */
 
+import { formatLogLine } from "../log-lines.mjs";
 import { functionNotFound, NO_FUNCTIONS } from "../paths.mjs";
 import { analyzePush, prepareInlineQuery, PUSHED } from "../push/ops.mjs";
 import { changeEnvironment, expectEnvironment } from "../system/environment.mjs";
 import { checkArgs, checkReturns } from "./call-values.mjs";
 import { applySchema, prepareDeployment, requiredVariables } from "./deployment.mjs";
 import { CallError } from "./errors.mjs";
+import { actionSizeWarning } from "./limits.mjs";
 
 /**
  * @typedef {import("./call.mjs").App} App
@@ -113,15 +115,19 @@ export class Served {
    * Hold what an action was given, or returns, against its validators; the action itself runs elsewhere.
    *
    * @param {{ path: string, part: "args" | "returns", value: string }} message
-   * @returns {string} the value with its fields in order
+   * @returns {{ value: string, logLines: string[] }} the value with its fields in order, and Convex's warning of a size near its limit
    * @throws {CallError}
    */
   check({ path, part, value }) {
     const entry = this.app?.functions.get(path);
     if (this.app === null || entry === undefined) throw new CallError(functionNotFound(path));
-    return part === "args"
-      ? checkArgs(this.app, entry, value).args
-      : checkReturns(this.app, entry, value).value;
+    const { bytes, ...checked } =
+      part === "args" ? checkArgs(this.app, entry, value) : checkReturns(this.app, entry, value);
+    const warning = actionSizeWarning(part, bytes, this.app.limits);
+    return {
+      value: "args" in checked ? checked.args : checked.value,
+      logLines: warning === null ? [] : [formatLogLine("WARN", [warning])],
+    };
   }
 
   /** @returns {import("../push/ops.mjs").Served} */
