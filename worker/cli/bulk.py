@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import UTC, datetime
 from typing import get_args
 
@@ -11,7 +11,6 @@ import anyio
 
 from worker.bulk import BulkPage, Failures, Filter
 from worker.cli.common import Commands, add_command, client, instant_ms, print_json, print_table, with_json
-from worker.errors import SettingsError
 from worker.models import TaskStatus
 
 _MESSAGE_CHARS = 60  # in a table
@@ -30,7 +29,8 @@ def add_to(verbs: Commands) -> None:
         verbs,
         "retry-many",
         "give every task that a filter names its attempts anew",
-        "Without --status, those that failed.",
+        "Without --status, those that failed. One that has never run waits again for those that it comes "
+        "after and that the filter names too.",
     )
     for verb, run in ((cancel, _cancel), (retry, _retry)):
         verb.add_argument("--tenant", metavar="NAME", help="whose tasks; default: default")
@@ -48,7 +48,7 @@ def add_to(verbs: Commands) -> None:
             "--all", action="store_true", help="the tenant's every task: needed without a filter"
         )
         verb.add_argument("--dry-run", action="store_true", help="only count them")
-        verb.set_defaults(run=lambda a, run=run: anyio.run(run, a))
+        verb.set_defaults(run=lambda a, verb=verb, run=run: _checked(verb, run, a))
         with_json(verb, "print JSON")
     failures = add_command(
         verbs,
@@ -62,8 +62,18 @@ def add_to(verbs: Commands) -> None:
     with_json(failures)
 
 
+def _checked(
+    parser: argparse.ArgumentParser,
+    run: Callable[[argparse.Namespace], Coroutine[None, None, int]],
+    arguments: argparse.Namespace,
+) -> int:
+    if not (_chosen(arguments).model_dump(exclude_none=True).keys() - {"tenant"} or arguments.all):
+        parser.error("name the tasks with a filter such as --queue, or give --all")
+    return anyio.run(run, arguments)
+
+
 def _chosen(arguments: argparse.Namespace) -> Filter:
-    chosen = Filter(
+    return Filter(
         tenant=arguments.tenant,
         status=arguments.status,
         queue=arguments.queue,
@@ -72,10 +82,6 @@ def _chosen(arguments: argparse.Namespace) -> Filter:
         submitted_after=arguments.after,
         submitted_before=arguments.before,
     )
-    narrowed = chosen.model_dump(exclude_none=True).keys() - {"tenant"}
-    if not narrowed and not arguments.all:
-        raise SettingsError("Name the tasks with a filter such as --queue, or give --all")
-    return chosen
 
 
 async def _cancel(arguments: argparse.Namespace) -> int:
