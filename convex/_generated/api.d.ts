@@ -57,6 +57,7 @@ import type * as model_cron from "../model/cron.js";
 import type * as model_dashboard from "../model/dashboard.js";
 import type * as model_deadlines from "../model/deadlines.js";
 import type * as model_deps from "../model/deps.js";
+import type * as model_draws from "../model/draws.js";
 import type * as model_endpoints from "../model/endpoints.js";
 import type * as model_events from "../model/events.js";
 import type * as model_expiry from "../model/expiry.js";
@@ -189,6 +190,7 @@ declare const fullApi: ApiFromModules<{
   "model/dashboard": typeof model_dashboard;
   "model/deadlines": typeof model_deadlines;
   "model/deps": typeof model_deps;
+  "model/draws": typeof model_draws;
   "model/endpoints": typeof model_endpoints;
   "model/events": typeof model_events;
   "model/expiry": typeof model_expiry;

@@ -5,7 +5,7 @@ import type { MutationCtx, QueryCtx } from "../_generated/server";
 import type { BalanceView, Budget, BudgetSpec, BudgetView, Caps, TaskBudget } from "../budget.validators";
 import { BUDGETS_OF_SCOPE, MAX_DELAY_MS, MAX_LIMIT, MAX_LIST, MAX_MICROS, MAX_TOKENS } from "../constants";
 import { refuse } from "../errors";
-import { drawOf } from "./allot";
+import { drawOf } from "./draws";
 import { leaveBudgetWork } from "./budget.work";
 import { checkZone, periodAt } from "./periods";
 import { NOTHING, UNBOUND, UNITS } from "./purse";

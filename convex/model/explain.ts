@@ -5,7 +5,7 @@ import { AHEAD_SHOWN, BACKLOG_QUEUES, BACKLOG_ROWS, LAG_RUNS, LINKS_SHOWN } from
 import { refuse } from "../errors";
 import type { Backlog, Why } from "../limit.validators";
 import { openOf as questionsOf } from "./approvals";
-import { decideStart, drawsOf } from "./allot";
+import { decideStart, drawsOf } from "./draws";
 import { told } from "./budget.text";
 import { Books, freedFrom, liveWorkers, settled } from "./look";
 import { linesOf } from "./lines";

@@ -11,7 +11,8 @@ import {
 } from "../constants";
 import { refuse } from "../errors";
 import type { Assignment, Chunk, Fault, RunState, TaskView, Usage } from "../validators";
-import { allotmentOf, decideStart, drawsOf, holdBack, reserve } from "./allot";
+import { allotmentOf, holdBack, reserve } from "./allot";
+import { decideStart, drawsOf } from "./draws";
 import { leaveBudgetWork } from "./budget.work";
 import { record } from "./events";
 import { wakeTimersBy } from "./loops";
