@@ -3,7 +3,8 @@
  * name nothing else, so no key opens an internal function.
  *
  * A callback is called exactly once: what it writes commits in the transaction that marks it done. When it throws, nothing of
- * it stands, and it is called again later, CALLBACK_TRIES times in all; then `signalbox groups show` tells that it failed.
+ * it stands, and it is called again later, CALLBACK_TRIES times in all; then `signalbox groups show` tells that it failed, and
+ * `signalbox groups retry-callback` has it called anew.
  *
  *     import { internal } from "./_generated/api";
  *     export const CALLBACKS: Callbacks = { reportReady: internal.reports.ready };

@@ -21,6 +21,7 @@ export const vCallbackState = v.union(
   v.literal("done"),
   v.literal("failed"),
 );
+export type CallbackState = Infer<typeof vCallbackState>;
 
 /** What a callback is told, and the input of a follow-up task. */
 

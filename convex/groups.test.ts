@@ -200,6 +200,32 @@ describe("a callback", () => {
     expect(await told()).toEqual([]);
   });
 
+  test("that has failed is called anew when somebody asks, as often as before, and no other", async () => {
+    const group = await create({ callback: "broken" });
+    const anew = () => at.t.mutation(api.groups.retryCallback, { key, group });
+    expect(await anew()).toBe("none");
+    await seal(group);
+    await at.pass();
+    expect([await anew(), (await get(group)).callback.tries]).toEqual(["pending", 1]);
+    const giveUp = async () => {
+      for (let i = 1; i < CALLBACK_TRIES; i++) {
+        vi.advanceTimersByTime(CALLBACK_RETRY.maxMs);
+        await at.pass();
+      }
+      expect(await get(group)).toMatchObject({ callback: { state: "failed", tries: CALLBACK_TRIES } });
+    };
+    await giveUp();
+    expect([await anew(), await anew()]).toEqual(["pending", "pending"]);
+    expect(await get(group)).toMatchObject({ callback: { state: "pending", tries: 1 } });
+    await at.pass();
+    expect((await get(group)).callback.error).toContain("never");
+    await giveUp();
+    await at.t.mutation(probe.mendCallback, { group, callback: "note" });
+    await anew();
+    await at.pass();
+    expect([await anew(), await told()]).toEqual(["done", [expect.objectContaining({ group })]]);
+  });
+
   test("whose transaction died without a word is called again", async () => {
     const group = await create({ callback: "note" });
     await seal(group);

@@ -2,7 +2,7 @@ import { v } from "convex/values";
 import { submitMutation, viewerQuery } from "./functions";
 import * as Groups from "./model/groups";
 import { checkTask } from "./model/submit";
-import { vGroupView } from "./group.validators";
+import { vCallbackState, vGroupView } from "./group.validators";
 import { vOnComplete } from "./validators";
 
 export const create = submitMutation({
@@ -34,6 +34,12 @@ export const cancel = submitMutation({
     await Groups.cancel(ctx, await Groups.seenGroup(ctx, ctx.caller, group));
     return null;
   },
+});
+
+export const retryCallback = submitMutation({
+  args: { group: v.string() },
+  returns: vCallbackState,
+  handler: async (ctx, { group }) => Groups.callAnew(ctx, await Groups.seenGroup(ctx, ctx.caller, group)),
 });
 
 export const get = viewerQuery({

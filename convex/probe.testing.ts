@@ -298,6 +298,16 @@ export const loseCallback = internalMutation({
   },
 });
 
+/** The callback of a group is mended: another one stands under its name. */
+export const mendCallback = internalMutation({
+  args: { group: v.id("groups"), callback: v.string() },
+  returns: v.null(),
+  handler: async (ctx, { group, callback }) => {
+    await ctx.db.patch("groups", group, { onComplete: { callback } });
+    return null;
+  },
+});
+
 async function keep(ctx: MutationCtx, summary: GroupSummary): Promise<void> {
   await ctx.db.insert("outputs", { text: `note ${JSON.stringify(summary)}` });
 }

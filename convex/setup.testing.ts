@@ -31,6 +31,9 @@ export const probe = {
   notes: makeFunctionReference<"query", Record<string, never>, string[]>("probe:notes"),
   strandSettle: makeFunctionReference<"mutation", { again: boolean }, null>("probe:strandSettle"),
   loseCallback: makeFunctionReference<"mutation", { group: Id<"groups"> }, null>("probe:loseCallback"),
+  mendCallback: makeFunctionReference<"mutation", { group: Id<"groups">; callback: string }, null>(
+    "probe:mendCallback",
+  ),
   settlements: makeFunctionReference<"query", Record<string, never>, number>("probe:settlements"),
   controls: makeFunctionReference<"query", Record<string, never>, Id<"controls">[]>("probe:controls"),
   endpoints: makeFunctionReference<

@@ -77,6 +77,7 @@ export async function table(
     [api.groups.list, {}, VIEWERS],
     [api.groups.seal, { group }, ["submit", "operator"]],
     [api.groups.cancel, { group }, ["submit", "operator"]],
+    [api.groups.retryCallback, { group }, ["submit", "operator"]],
     [api.runs.watch, { task, forMs: 1 }, VIEWERS],
     [api.runs.follow, { task, run: null, after: -1 }, VIEWERS],
     [api.runs.tail, { run, after: -1 }, VIEWERS],

@@ -141,6 +141,11 @@ async def test_the_commands_link_show_and_cancel(tmp_path: Path) -> None:
                 await anyio.sleep(0.1)
         assert "tasks         1 of 1" in (await call(at, "groups", "show", group)).out
         assert (await call(at, "groups", "cancel", group)).code == 0
+        nothing = await call(at, "groups", "retry-callback", group)
+        assert (nothing.code, nothing.err) == (
+            1,
+            f"signalbox groups: {group} has no callback, or is not complete: nothing to call\n",
+        )
         for arguments, said in (
             (("submit", "noop", "--after", f"{slow}:maybe"), "is not TASK, TASK:skip or TASK:run"),
             (("groups", "show", "nothing"), "No group nothing"),

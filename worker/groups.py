@@ -59,10 +59,13 @@ class Counts(Wire):
     skipped: int
 
 
+CallbackState = Literal["none", "pending", "done", "failed"]
+
+
 class CallbackView(Wire):
     """What has become of a group's callback; `name` is the callback, or the agent of the follow-up `task`."""
 
-    state: Literal["none", "pending", "done", "failed"]
+    state: CallbackState
     name: str | None
     tries: int
     error: str | None
@@ -124,6 +127,14 @@ class Groups:
     async def cancel_group(self, group: str) -> None:
         """Seal a group and cancel what has not ended of it."""
         await self._mutation("groups:cancel", {"group": group})
+
+    async def retry_callback(self, group: str) -> CallbackState:
+        """Have a callback that was given up called anew, and return how it stands.
+
+        Any other stays as it is; it is `none` where there is nothing to call, or the group is not complete.
+        """
+        state: CallbackState = await self._mutation("groups:retryCallback", {"group": group})
+        return state
 
     async def group(self, group: str) -> GroupView | None:
         """Return a group, or None if there is none."""

@@ -13,7 +13,14 @@ import {
   MAX_LIST,
 } from "../constants";
 import { refuse } from "../errors";
-import type { Counts, GroupResult, GroupSummary, GroupView, Settlement } from "../group.validators";
+import type {
+  CallbackState,
+  Counts,
+  GroupResult,
+  GroupSummary,
+  GroupView,
+  Settlement,
+} from "../group.validators";
 import type { OnComplete, TaskSpec, TaskStatus } from "../validators";
 import { cancelApart } from "./cancelling";
 import { clearAlarm, setAlarm } from "./alarms";
@@ -296,6 +303,20 @@ export async function retryCallback(ctx: MutationCtx, id: Id<"groups">): Promise
     const callbackError = group.callbackError ?? "it did not come to its end in time";
     await ctx.db.patch("groups", id, { callbackState: "failed", callbackError });
   }
+}
+
+/**
+ * Call a callback anew that was given up, as often as the first time. Any other stays as it is, so a request that is repeated
+ * calls nothing twice.
+ *
+ * @returns how it stands now
+ */
+export async function callAnew(ctx: MutationCtx, id: Id<"groups">): Promise<CallbackState> {
+  const group = (await ctx.db.get("groups", id))!;
+  if (group.callbackState !== "failed") return group.callbackState;
+  await ctx.db.patch("groups", id, { callbackState: "pending", callbackError: null });
+  await startCallback(ctx, { ...group, tries: 0 });
+  return "pending";
 }
 
 /**

@@ -60,9 +60,13 @@ def add_to(commands: Commands) -> None:
         verbs, "seal", "let nothing join a group any more, so that it is complete when its tasks have ended"
     )
     cancel = add_command(verbs, "cancel", "seal a group and cancel what has not ended of it")
-    for verb in (show, seal, cancel):
+    retry = add_command(verbs, "retry-callback", "call a callback anew that was given up")
+    for verb in (show, seal, cancel, retry):
         verb.add_argument("group", metavar="GROUP", help=_GROUP)
-    for verb, run in ((listing, _list), (show, _show), (seal, _seal), (cancel, _cancel)):
+    for verb, run in (
+        *((listing, _list), (show, _show), (seal, _seal), (cancel, _cancel)),
+        (retry, _retry_callback),
+    ):
         with_json(verb)
         verb.set_defaults(run=lambda a, run=run: anyio.run(run, a))
 
@@ -185,6 +189,14 @@ async def _cancel(arguments: argparse.Namespace) -> int:
     async with client() as control:
         await control.cancel_group(arguments.group)
     return _said(arguments, "cancelling")
+
+
+async def _retry_callback(arguments: argparse.Namespace) -> int:
+    async with client() as control:
+        state = await control.retry_callback(arguments.group)
+    if state == "none":
+        raise SettingsError(f"{arguments.group} has no callback, or is not complete: nothing to call")
+    return _said(arguments, state)
 
 
 def _said(arguments: argparse.Namespace, state: str) -> int:
