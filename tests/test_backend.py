@@ -306,6 +306,23 @@ async def test_a_retry_gives_up_before_its_deadline_and_raises_the_last_failure(
     assert clock.now <= 105.0
 
 
+@pytest.mark.parametrize(("late_s", "tries"), [(0.84, 2), (0.86, 1)])
+async def test_a_retry_that_is_woken_too_late_raises_what_it_knows(late_s: float, tries: int) -> None:
+    clock, count = Clock(), 0
+
+    async def send(timeout: float) -> None:
+        nonlocal count
+        count += 1
+        raise errors.BackendUnreachable(f"try {count} of {timeout:.2f} s")
+
+    async def sleep(seconds: float) -> None:
+        await clock.sleep(seconds + late_s)
+
+    with pytest.raises(errors.BackendUnreachable, match=f"try {tries}"):
+        await retry(send, deadline_s=1, attempt_s=1, clock=clock, sleep=sleep, draw=lambda: 0.5)
+    assert count == tries
+
+
 async def test_a_refusal_is_not_repeated() -> None:
     calls = 0
 

@@ -41,6 +41,7 @@ from worker.http import StreamTransport
 T = TypeVar("T")
 Json: TypeAlias = Any  # a decoded JSON value
 _CONNECT_S = 5.0
+_SHORTEST_S = 0.05  # an attempt after others that has less would only say that it had no time
 _SHOWN = 200  # characters of a strange answer that an error quotes
 
 
@@ -301,6 +302,8 @@ async def retry(
         except TransportError as error:
             failures += 1
             wait = max(backoff.delay_s(failures, draw()), error.retry_after_s or 0.0)
-            if clock() + wait >= ends:
+            if clock() + wait + _SHORTEST_S > ends:
                 raise
-        await sleep(wait)
+            await sleep(wait)
+            if clock() + _SHORTEST_S > ends:
+                raise  # it was woken late
