@@ -177,7 +177,8 @@ describe("restart", () => {
     expect((await worker.begin()).steps).toBe(0);
   });
 
-  test.each([RESTART_STEPS - 1, RESTART_STEPS, RESTART_STEPS + 1])("drops %i steps", async (count) => {
+  /** A task that was handed back after so many steps. */
+  async function withSteps(count: number) {
     const task = await submit();
     const worker = await at.worker("w", { code: "old" });
     await at.pass();
@@ -190,6 +191,11 @@ describe("restart", () => {
       });
     }
     await worker.finish(run, again);
+    return { task, worker };
+  }
+
+  test.each([RESTART_STEPS - 1, RESTART_STEPS, RESTART_STEPS + 1])("drops %i steps", async (count) => {
+    const { task, worker } = await withSteps(count);
     const paged = count >= RESTART_STEPS;
     expect(await restart(task)).toEqual({ status: paged ? "paused" : "pending" });
     await at.pass(100);
@@ -198,18 +204,7 @@ describe("restart", () => {
   });
 
   test("that is cancelled under way leaves no steps and no run", async () => {
-    const task = await submit();
-    const worker = await at.worker("w", { code: "old" });
-    await at.pass();
-    const { run } = await worker.begin();
-    for (const part of ["a", "b"]) {
-      await worker.sync({
-        steps: Array.from({ length: 200 }, (_, i) => {
-          return { run, key: `${part}${i}`, kind: "step" as const, result: "1", signal: null };
-        }),
-      });
-    }
-    await worker.finish(run, again);
+    const { task, worker } = await withSteps(400);
     expect(await restart(task)).toEqual({ status: "paused" });
     await at.cancel(task);
     await at.pass(100);
@@ -221,18 +216,7 @@ describe("restart", () => {
   });
 
   test("that is paused under way leaves it paused", async () => {
-    const task = await submit();
-    const worker = await at.worker("w", { code: "old" });
-    await at.pass();
-    const { run } = await worker.begin();
-    for (const part of ["a", "b"]) {
-      await worker.sync({
-        steps: Array.from({ length: 200 }, (_, i) => {
-          return { run, key: `${part}${i}`, kind: "step" as const, result: "1", signal: null };
-        }),
-      });
-    }
-    await worker.finish(run, again);
+    const { task, worker } = await withSteps(400);
     await restart(task);
     await at.pause(task);
     await at.pass(1_000);
