@@ -62,7 +62,10 @@ def test_importing_the_package_imports_nothing_else() -> None:
     assert len(after - before) < 20, sorted(after - before)
 
 
-@pytest.mark.parametrize("statement", ["import worker.cli", "import worker.service", "import worker.runtime"])
+@pytest.mark.parametrize(
+    "statement",
+    ["from worker.cli import parser; parser()", "import worker.service", "import worker.runtime"],
+)
 def test_the_start_of_a_worker_imports_nothing_of_the_extras(statement: str) -> None:
     roots = {name.partition(".")[0] for name in imported_by(statement)}
     assert not roots & HEAVY
