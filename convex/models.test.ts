@@ -34,6 +34,11 @@ async function tell(worker: TestWorker, used: number, waiting: number, leastToke
   await at.pass();
 }
 
+test("a model is listed from the moment its limits are set", async () => {
+  await set({ requests: 5 });
+  expect(await view()).toMatchObject({ requests: 5, total: { requests: 0 } });
+});
+
 describe("a model that fails", () => {
   const busy = { code: "rate_limited", message: "slow down" };
 

@@ -544,7 +544,7 @@ export default defineSchema({
     error: v.union(vFault, v.null()), // why it cools
   }).index("by_name", ["name"]),
 
-  // How a model does. Written by: the models loop only.
+  // How a model does. Written by: the models loop; an operator's setting begins it.
   modelLoads: defineTable({
     model: v.string(),
     minute: v.object({ start: v.number(), ...vCounts.fields }), // the minute of the last report

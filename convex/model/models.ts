@@ -341,6 +341,10 @@ async function write(ctx: MutationCtx, name: string, change: Partial<Told>): Pro
   const row = { name, requests, tokens, perMs, coolUntil, error, configured };
   if (known === null) await ctx.db.insert("models", row);
   else await ctx.db.replace("models", known._id, row);
+  if ((await loadRow(ctx, name)) === null) {
+    // The list is of loads, and is to tell of it from now on.
+    await ctx.db.insert("modelLoads", { model: name, ...NO_LOAD, againAt: null, at: Date.now() });
+  }
   await reportLater(ctx, name, null);
   return view(ctx, name);
 }
