@@ -1,4 +1,4 @@
-/** Starts the embedded host: `node embedded/main.mjs --functions convex --data .signalbox/host`. */
+/** The process of a host, from its command line to its end; `main.mjs` loads it, as it was built or as it stands here. */
 
 import { openCore, StartError } from "./core.mjs";
 import { operatorLine } from "./log-lines.mjs";

@@ -100,6 +100,7 @@ import type * as model_scope from "../model/scope.js";
 import type * as model_send from "../model/send.js";
 import type * as model_sessions from "../model/sessions.js";
 import type * as model_settlements from "../model/settlements.js";
+import type * as model_sharedTexts from "../model/sharedTexts.js";
 import type * as model_shares from "../model/shares.js";
 import type * as model_signals from "../model/signals.js";
 import type * as model_signing from "../model/signing.js";
@@ -233,6 +234,7 @@ declare const fullApi: ApiFromModules<{
   "model/send": typeof model_send;
   "model/sessions": typeof model_sessions;
   "model/settlements": typeof model_settlements;
+  "model/sharedTexts": typeof model_sharedTexts;
   "model/shares": typeof model_shares;
   "model/signals": typeof model_signals;
   "model/signing": typeof model_signing;

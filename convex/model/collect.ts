@@ -8,8 +8,8 @@ import { MAX_BATCH_ITEMS, MAX_DELAY_MS, MAX_PAYLOAD_BYTES, MAX_TEXT_BYTES } from
 import { refuse } from "../errors";
 import type { TaskSpec } from "../validators";
 import { record } from "./events";
-import { dropShared } from "./forks";
-import { checkInteger, checkKey, checkNumber, keepText, utf8Bytes } from "./text";
+import { unshare } from "./sharedTexts";
+import { checkInteger, checkKey, checkNumber, dropText, keepText, utf8Bytes } from "./text";
 import { leaveLine, putInLine, wakeFor } from "./waiting";
 
 export type Wish =
@@ -142,7 +142,8 @@ async function replace(
   if (task.status !== "delayed" && task.status !== "pending" && !isPaused) return null;
   const dueAt = Math.min(now + forMs, collector.until ?? Infinity);
   const kept = await keepText(ctx, submit.input);
-  if (task.inputId !== null) await dropShared(ctx, task.inputId, task._id);
+  const { inputId } = task;
+  if (inputId !== null && (await unshare(ctx, inputId, task._id))) await dropText(ctx, inputId);
   await ctx.db.patch("tasks", task._id, { input: kept.inline, inputId: kept.id });
   if (isPaused) await ctx.db.patch("tasks", task._id, { resumeAt: dueAt, updated: ctx.db.vars.commitTs });
   else await move(ctx, task, dueAt, now);

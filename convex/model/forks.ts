@@ -15,7 +15,8 @@ import { readInput } from "./outputs";
 import { settleLater } from "./settlements";
 import { findStep, hasResult, insertStep } from "./steps";
 import { NO_USAGE } from "./usage";
-import { checkJson, checkKey, dropText, keepText } from "./text";
+import { checkJson, checkKey, keepText } from "./text";
+import { share } from "./sharedTexts";
 import { putInLine, wakeFor } from "./waiting";
 
 type Task = Doc<"tasks">;
@@ -220,33 +221,6 @@ function copyOf(
     resultId,
     at: null,
   };
-}
-
-type Owner = Id<"steps"> | Id<"tasks">;
-
-/** A text that belonged to one now belongs to both, and goes with the last of them. */
-async function share(ctx: MutationCtx, output: Id<"outputs">, first: Owner, second: Owner): Promise<void> {
-  for (const owner of [first, second]) {
-    const known = await ctx.db
-      .query("shares")
-      .withIndex("by_output_and_step", (q) => q.eq("output", output).eq("step", owner))
-      .unique();
-    if (known === null) await ctx.db.insert("shares", { output, step: owner });
-  }
-}
-
-/** Drop a text whose place another takes in `owner`, unless others have it too. */
-export async function dropShared(ctx: MutationCtx, output: Id<"outputs">, owner: Owner): Promise<void> {
-  const shares = await ctx.db
-    .query("shares")
-    .withIndex("by_output_and_step", (q) => q.eq("output", output))
-    .take(2);
-  if (shares.length < 2) await dropText(ctx, output);
-  const own = await ctx.db
-    .query("shares")
-    .withIndex("by_output_and_step", (q) => q.eq("output", output).eq("step", owner))
-    .unique();
-  if (own !== null) await ctx.db.delete("shares", own._id);
 }
 
 /** The tasks that a task was forked from, itself first. */

@@ -18,6 +18,7 @@ import type { Position } from "../upkeep.validators";
 import type { EventType } from "../validators";
 import { archiveFirst, duePurges, keepMs, purgeLater } from "./keeping";
 import { OF_RUN, OF_TASK, rowsOf } from "./owned";
+import { unshare } from "./sharedTexts";
 import { hasEnded } from "./tasks";
 
 export const ENDS: readonly EventType[] = ["task_succeeded", "task_failed", "task_cancelled", "task_skipped"];
@@ -325,21 +326,7 @@ async function deleteShared(
   budget: Budget,
 ): Promise<boolean> {
   budget.spend();
-  const shares = await ctx.db
-    .query("shares")
-    .withIndex("by_output_and_step", (q) => q.eq("output", text))
-    .take(2);
-  if (shares.length === 2) {
-    const own = await ctx.db
-      .query("shares")
-      .withIndex("by_output_and_step", (q) => q.eq("output", text).eq("step", owner))
-      .unique();
-    if (own !== null) await ctx.db.delete("shares", own._id);
-    return true;
-  }
-  if (!(await deleteText(ctx, text, budget))) return false;
-  for (const share of shares) await ctx.db.delete("shares", share._id);
-  return true;
+  return (await unshare(ctx, text, owner)) ? deleteText(ctx, text, budget) : true;
 }
 
 /** Delete a text with its parts, the first last, since it names the others. @returns whether all of it is gone */

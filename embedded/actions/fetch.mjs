@@ -55,6 +55,6 @@ function told(error, url) {
   const redirect = REDIRECTS[message];
   if (redirect !== undefined) return new TypeError(redirect);
   // Node says nothing of a 407 but that it failed; Convex's own proxy answers so for addresses that are not public.
-  if (message === "") return new Error(`Request to ${url} forbidden`);
+  if (message === "" && code === undefined) return new Error(`Request to ${url} forbidden`);
   return new Error(`error sending request for url (${url}): ${FAILURES[code ?? ""] ?? message}`);
 }
