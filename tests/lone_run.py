@@ -145,7 +145,7 @@ def assigned(agent: str = "a", value: object = None, **more: Any) -> Assignment:
     return Assignment(**{**fields, **more})
 
 
-async def outcome_of(run: Run, limit_s: float = 18) -> Outcome:
+async def outcome_of(run: Run, limit_s: float = 15) -> Outcome:
     """Play a run to its end."""
     with anyio.fail_after(limit_s):
         report = await run.play()

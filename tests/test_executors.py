@@ -26,6 +26,7 @@ from worker.runtime import Agent, Container, Environment, Registry, Run, Subproc
 from worker.runtime import executors as containers
 from worker.runtime.executors import Executor, Owner, is_orphan, run_command, sweep, this_process
 
+LIMIT_S = 18  # for a run; a program or a container may be slow to come
 SH = shutil.which("sh") or ""
 WORKER = f"test-{secrets.token_hex(4)}"  # others may run containers on this machine
 
@@ -48,7 +49,7 @@ def run_of(
 
 
 async def failure(run: Run) -> tuple[str, bool, str]:
-    outcome = await outcome_of(run)
+    outcome = await outcome_of(run, LIMIT_S)
     assert isinstance(outcome, Failed), outcome
     return outcome.error.code, outcome.retryable, outcome.error.message
 
@@ -68,7 +69,7 @@ echo "to its own log: $GIVEN ${SIGNALBOX_KEY:-no key}" >&2
 echo '{"op":"result","value":{"n":42}}'
 sleep 60
 """
-    outcome = await outcome_of(run_of(sh(script, env={"GIVEN": "given"}), reporter=reporter))
+    outcome = await outcome_of(run_of(sh(script, env={"GIVEN": "given"}), reporter=reporter), LIMIT_S)
     assert outcome == Succeeded(output='{"n":42}')
     assert ("text", 0, 1, "working") in reporter.said
 
@@ -113,7 +114,7 @@ async def test_a_result_is_held_to_the_bound_of_outputs() -> None:
         script = (
             f'read -r start; printf \'{{"op":"result","value":"\'; head -c {size} /dev/zero | tr \'\\0\' x'
         )
-        outcome = await outcome_of(run_of(sh(f"{script}; echo '\"}}'")))
+        outcome = await outcome_of(run_of(sh(f"{script}; echo '\"}}'")), LIMIT_S)
         assert (outcome.error.code if isinstance(outcome, Failed) else None) == code
 
 
@@ -137,7 +138,7 @@ async def test_a_python_agent_is_played_by_its_own_process() -> None:
     reporter = Reporter()
     limits = Limits(cpu_s=None, memory_bytes=None)
     outcome = await outcome_of(
-        run_of(Subprocess(limits=limits), agent="echo", value={"x": 1}, reporter=reporter)
+        run_of(Subprocess(limits=limits), agent="echo", value={"x": 1}, reporter=reporter), LIMIT_S
     )
     assert isinstance(outcome, Succeeded)
     output = json.loads(outcome.output or "")
@@ -157,7 +158,7 @@ async def test_its_limits_hold_and_its_children_die_with_it() -> None:
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(stop)
-        assert (await outcome_of(run)).kind == "cancelled"
+        assert (await outcome_of(run, LIMIT_S)).kind == "cancelled"
     await gone(int(reporter.said[0][3]))
     hungry = Subprocess(
         command=[sys.executable, "-c", "input(); bytearray(1 << 30)"], limits=Limits(memory_bytes=256 << 20)
@@ -322,7 +323,7 @@ sleep 60
     os.environ["SIGNALBOX_KEY"] = "sbw_secret"
     try:
         made = inside(container, script, env={"GIVEN": "given"}, mounts={"/given": str(tmp_path)})
-        outcome = await outcome_of(run_of(made, reporter=reporter))
+        outcome = await outcome_of(run_of(made, reporter=reporter), LIMIT_S)
     finally:
         del os.environ["SIGNALBOX_KEY"]
     assert outcome == Succeeded(output='"done"')
@@ -353,7 +354,7 @@ async def test_a_container_ends_with_its_run(container: Container) -> None:
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(stop)
-        assert (await outcome_of(run)).kind == "cancelled"
+        assert (await outcome_of(run, LIMIT_S)).kind == "cancelled"
     assert listed(container) == []
 
 
