@@ -146,6 +146,24 @@ test.each(["pause", "signal", "cancel"] as const)("a %s is told, again until it 
   expect(await at.t.query(internal.push.toTell, { control: control! })).toBeNull();
 });
 
+test("signals are told one behind the other, and again once the run is taken", async () => {
+  vi.stubGlobal("fetch", () => Promise.resolve(new Response("", { status: 404 })));
+  const told = async () => (await at.t.query(probe.everyJob, {})).filter((job) => job === "push:tell").length;
+  for (const data of ["1", "2", "3"]) await at.signal(task, "go", data);
+  const [first, second] = await at.t.query(probe.controls, {});
+  expect(await told()).toBe(1); // else they could overtake each other
+  await at.t.mutation(internal.push.heard, { control: first! });
+  expect(await told()).toBe(2);
+  const { body } = (await at.t.query(internal.push.toTell, { control: second! }))!;
+  expect(JSON.parse(body)).toMatchObject({ signal: { data: "2" } });
+  await at.t.mutation(internal.push.heard, { control: first! }); // the answer to another call
+  expect(await told()).toBe(2);
+  await at.pause(task);
+  expect(await told()).toBe(3);
+  await at.t.mutation(internal.push.settle, { run, answer: { kind: "taken" } });
+  expect(await told()).toBe(5);
+});
+
 test("what was to be told of a run that has ended is dropped", async () => {
   await at.pause(task);
   await call(DONE);

@@ -15,6 +15,7 @@ import { answerOf, readReport, toldIn, vAnswer, vReport, vTold, type Reply } fro
 import { answerQuestion, meetDemand, readAsked, vDemand, vQuestion } from "./model/asking";
 import * as Attending from "./model/attending";
 import { call } from "./model/calling";
+import * as Controls from "./model/controls";
 import type { Refusal } from "./errors";
 import * as Push from "./model/push";
 import { flaw, secretsOf } from "./model/signing";
@@ -345,7 +346,7 @@ export const heard = internalMutation({
   args: { control: v.id("controls") },
   returns: v.null(),
   handler: async (ctx, { control }) => {
-    await Push.heard(ctx, control);
+    await Controls.heard(ctx, control);
     return null;
   },
 });

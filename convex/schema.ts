@@ -428,7 +428,9 @@ export default defineSchema({
     reason: v.string(),
     signal: v.optional(v.id("signals")),
     allotment: v.optional(vAllotment),
-  }).index("by_session", ["session"]),
+  })
+    .index("by_session", ["session"])
+    .index("by_run_and_kind", ["run", "kind"]),
 
   // What a task has done for good. In: the owner's sync, the end of a run that waits. The result of a wait is filled in by
   // whatever ends it, that of an intended effect by a later sync of the owner. Kept until the task ends.

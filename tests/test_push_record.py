@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 from pathlib import Path
@@ -27,10 +28,10 @@ async def played(at: Deployment) -> list[str]:
     """Submit tasks that do all that is kept, answer what they ask, and return them once all have ended."""
     first = await at.submit("noop", "before")
     chronicle = await at.submit("chronicle", 3, after=[After(on=first)])
-    listener = await at.submit("listener", 2)
+    listener = await at.submit("listener", 8)
     large = await at.submit("say", 3_000_000)
     await at.begun(listener)
-    for n in range(2):
+    for n in range(8):
         await at.client.signal(listener, "told", {"n": n})
     await at.until(chronicle, lambda view: view.status == "waiting_approval")
     (asked,) = (await at.client.approvals.list(task=chronicle)).approvals
@@ -40,6 +41,7 @@ async def played(at: Deployment) -> list[str]:
     tasks = [chronicle, listener, large]
     views = await at.ended(tasks)
     assert [view.status for view in views] == ["succeeded"] * 3, views
+    assert json.loads(views[1].output or "") == [["told", {"n": n}] for n in range(8)]
     children = (await at.client.children(chronicle)).tasks
     await at.ended([child.task for child in children])
     waiter = await at.submit("waiter")

@@ -131,10 +131,12 @@ async def test_a_run_hears_signals_and_a_pause_and_one_that_is_not_here_is_told_
     at = At(hold_s=0)
     told = {"type": "signal", "run": "r1", "reason": "", "control": "c1"}
     first = {"signal": "s1", "name": "go", "data": "1"}
-    assert (await at.post({**told, "signal": first})).status_code == 404  # it may still be on its way here
+    too_early = await at.post({**told, "signal": first}, message="c1")
+    assert too_early.status_code == 404  # the run may still be on its way here
     await at.post(letter("listener", 2, askUrl=ASK))
+    assert (await at.post({**told, "signal": first}, message="c1")).json() == {"held": True}
     assert (await at.post({**told, "signal": {"signal": "s1"}})).status_code == 400
-    for signal in (first, first, {**first, "signal": "s2", "data": "2"}):
+    for signal in (first, {**first, "signal": "s2", "data": "2"}):
         assert (await at.post({**told, "signal": signal})).json() == {"held": True}
     await heard(at, {"kind": "succeeded", "output": '[["go",1],["go",2]]'})
     kept = [step for message in at.control.heard for step in message.get("steps", [])]

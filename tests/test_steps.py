@@ -312,6 +312,30 @@ async def test_a_live_run_hears_its_signals_and_a_later_run_hears_them_again_fir
     assert task.signals == []
 
 
+async def test_signals_are_heard_in_their_order_however_many_lie_before_the_run() -> None:
+    lying, later = durable.SIGNAL_PAGE + 3, 2
+
+    async def play(ctx: Context, value: Any) -> Any:
+        heard: list[Any] = []
+        async for signal in ctx.signals():
+            heard.append(signal.data)
+            if len(heard) == 1:
+                for n in range(later):
+                    control.signal(task, "n", lying + n)
+                while control._controls:
+                    await anyio.sleep(0.01)  # until the worker was told of them
+            if len(heard) == lying + later:
+                break
+        return heard
+
+    async with playing(play) as control:
+        task = control.submit("a")
+        for n in range(lying):
+            control.signal(task, "n", n)
+        await control.finished()
+    assert output(task) == list(range(lying + later))
+
+
 async def test_state_and_progress_go_out_the_newest_alone() -> None:
     async def play(ctx: Context, value: Any) -> Any:
         for n in range(1000):

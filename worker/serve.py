@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -276,7 +277,10 @@ class Endpoint:
             case "run":
                 return await self._play(message)
             case "cancel" | "pause" | "signal" | "allotment":
-                return self._steer(message)
+                answer = self._steer(message)
+                if answer.status == HTTPStatus.NOT_FOUND:
+                    del self._seen[headers["webhook-id"]]  # told again, it is the same message
+                return answer
             case "wake":
                 return await self._work()
             case _:

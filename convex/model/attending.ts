@@ -22,7 +22,7 @@ import type { Refusal } from "../errors";
 import type { Fault } from "../validators";
 import { hasAlarm, setAlarm } from "./alarms";
 import type { Told } from "./answers";
-import { callLater } from "./controls";
+import { callAgain } from "./controls";
 import {
   askHealth,
   countAsked,
@@ -233,12 +233,13 @@ async function lookAtRuns(
       .query("controls")
       .withIndex("by_session", (q) => q.eq("session", session))
       .take(INBOX_CONTROLS);
-    for (const { _id, run: of } of controls) {
-      const run = of && (await ctx.db.get("runs", of));
-      if (run !== null && isLive(run))
-        await callLater(ctx, _id); // nothing has come of the call before
-      else await ctx.db.delete("controls", _id);
+    const open = [];
+    for (const control of controls) {
+      const run = control.run && (await ctx.db.get("runs", control.run));
+      if (run !== null && isLive(run)) open.push(control);
+      else await ctx.db.delete("controls", control._id);
     }
+    await callAgain(ctx, open); // nothing has come of the calls before
   }
   await wakeIfStarved(ctx);
   return held;

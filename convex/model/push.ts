@@ -10,7 +10,7 @@ import type { Assignment } from "../validators";
 import { findAgent } from "./agents";
 import type { Answer, Report } from "./answers";
 import { beginToAttend, miss } from "./attending";
-import { controlView } from "./controls";
+import { callOfRun, controlView } from "./controls";
 import { askHealth, findState } from "./endpoints";
 import { leaveLoopsAlone, wakeIfStarved } from "./loops";
 import { standingOf } from "./models";
@@ -125,6 +125,7 @@ export async function settle(ctx: MutationCtx, id: Id<"runs">, answer: Answer, n
   if (answer.kind === "taken") {
     // A callback may have come first; then there is nothing to wait for.
     if (push !== null) await ctx.db.patch("pushes", push._id, { takenAt: now, heardAt: now });
+    await callOfRun(ctx, id);
     return;
   }
   if (answer.kind === "other_version" && push !== null) {
@@ -292,9 +293,4 @@ export async function toTell(ctx: QueryCtx, id: Id<"controls">): Promise<Told | 
   if (endpoint === null) return null;
   const { kind, ...told } = await controlView(ctx, row!);
   return { ...routeOf(endpoint), run: run!._id, body: JSON.stringify({ type: kind, ...told }) };
-}
-
-/** An endpoint has heard what it was to be told. */
-export async function heard(ctx: MutationCtx, id: Id<"controls">): Promise<void> {
-  if ((await ctx.db.get("controls", id)) !== null) await ctx.db.delete("controls", id);
 }

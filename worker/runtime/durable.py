@@ -497,8 +497,10 @@ class Durable:
 
     async def _take(self, name: str | None) -> Signal | None:
         """Return the first signal that lies there, of a name or of any."""
-        self._hear(await self._host.signalled(wait=False))
-        if self._more_lie and not self._lying:
+        told = await self._host.signalled(wait=False)
+        if not self._more_lie:  # else those that lie go before, and these come with the last of them
+            self._hear(told)
+        elif not self._lying:
             await self._load()
         for signal in self._lying:
             if name is None or signal.name == name:

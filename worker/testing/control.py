@@ -28,6 +28,7 @@ from worker.models import (
     Upstream,
     UpstreamPage,
 )
+from worker.runtime.durable import SIGNAL_PAGE
 from worker.testing.people import People
 from worker.testing.rows import (
     FakeRun,
@@ -226,7 +227,7 @@ class FakeControlPlane(People):
             )
             for step in task.steps.values()
         ]
-        return StepsPage(steps=steps, cursor=None, signals=list(task.signals))
+        return StepsPage(steps=steps, cursor=None, signals=task.signals[:SIGNAL_PAGE])
 
     async def drain(self, session: str, *, final: bool, timeout: float) -> DrainReply:
         """Give a session no more runs, or end it."""
