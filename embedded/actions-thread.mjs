@@ -110,7 +110,7 @@ async function start(message) {
   };
   const work = runs.run(run, async () =>
     message.type === "http"
-      ? answerRequest(run, loaded.modules().http?.default, message, send, abort.signal)
+      ? answerRequest(run, loaded.modules(), message, send, abort.signal)
       : runAction(loaded.modules(), message),
   );
   work.then(

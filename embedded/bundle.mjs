@@ -313,10 +313,14 @@ export function firstError(root, failure) {
   const [error] = failure.errors ?? [];
   if (error === undefined) return String(failure.message).split("\n", 1)[0] ?? "";
   const where = error.location;
-  if (where === null) return error.text;
+  const text = TOP_LEVEL_AWAIT.test(error.text) ? AWAITS_REFUSED : error.text;
+  if (where === null) return text;
   const file = relativeTo(root, path.resolve(root, where.file));
-  return `${file}:${where.line}:${where.column + 1}: ${error.text}`;
+  return `${file}:${where.line}:${where.column + 1}: ${text}`;
 }
+
+const TOP_LEVEL_AWAIT = /^Top-level await /; // what the bundler says of it speaks of its own formats
+const AWAITS_REFUSED = "Top-level awaits in source files are unsupported"; // Convex's words
 
 const UNRESOLVED = /^Could not resolve "(\.[^"]*)"/;
 

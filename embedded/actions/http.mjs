@@ -16,15 +16,19 @@ const MAX_RESPONSE_BYTES = 20 * 1024 * 1024; // as Convex, for all of a body
 
 /**
  * @param {Run} run
- * @param {Router | undefined} router
+ * @param {Record<string, Record<string, any>>} modules  exports by module path
  * @param {Omit<HttpCall, "caller">} request
  * @param {(part: Part) => void} send  the head first
  * @param {AbortSignal} signal  aborted when the client goes away
  */
-export async function answerRequest(run, router, { method, url, headers, body }, send, signal) {
-  const { pathname } = new URL(url);
-  if (router === undefined) return send(plain("This Convex deployment does not have HTTP actions enabled."));
-  if ((router.lookup(pathname, method) ?? null) === null) return send(plain("No matching routes found"));
+export async function answerRequest(run, modules, { method, url, headers, body }, send, signal) {
+  /** @type {Router | undefined} */
+  const router = modules.http?.default;
+  const route = routedPath(new URL(url).pathname, modules["convex.config"]?.default?.export().httpPrefix);
+  if (router === undefined || route === null) {
+    return send(plain("This Convex deployment does not have HTTP actions enabled."));
+  }
+  if ((router.lookup(route, method) ?? null) === null) return send(plain("No matching routes found"));
   const request = new Request(url, {
     method,
     headers,
@@ -32,10 +36,20 @@ export async function answerRequest(run, router, { method, url, headers, body },
     signal,
   });
   run.exchange = { request, response: null };
-  await router.runRequest(JSON.stringify({ url, method, headerPairs: headers }), pathname);
+  await router.runRequest(JSON.stringify({ url, method, headerPairs: headers }), route);
   const { response } = run.exchange;
   if (response === null) throw new Error("HTTP actions must return a Response");
   await sendResponse(run, response, method === "HEAD", send);
+}
+
+/**
+ * @param {string} pathname  of the request
+ * @param {string} [prefix]  below which the app's `convex.config.ts` puts its routes; ends with "/"
+ * @returns {string | null} what is looked up among the routes; null: it is not below the prefix
+ */
+function routedPath(pathname, prefix) {
+  if (prefix === undefined) return pathname;
+  return pathname.startsWith(prefix) ? pathname.slice(prefix.length - 1) : null;
 }
 
 /**

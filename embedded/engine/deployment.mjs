@@ -56,6 +56,7 @@ export function prepareDeployment(
     const everything = functionEnvironment(environment, Object.keys(environment), stored);
     const { declared } = new Runtime(bundle, everything, handlers, now, { declares: true });
     refuseComponents(declared);
+    checkDeclarations(declared.env);
     const env = functionEnvironment(
       environment,
       declared.env.map(([name]) => name),
@@ -184,6 +185,28 @@ export function requiredVariables(declared) {
   return (declared?.env ?? []).filter(([, { optional }]) => optional !== true).map(([name]) => name);
 }
 
+/** @param {import("./runtime.mjs").Declared["env"]} declared */
+function checkDeclarations(declared) {
+  const other = declared.find(([, { value }]) => !isStringLike(JSON.parse(value)));
+  if (other === undefined) return;
+  throw new OperatorError(
+    `convex.config.ts: the environment variable ${other[0]} has a non-string validator`,
+    {
+      code: "InvalidEnvVarDeclaration",
+      text: `Env var \`${other[0]}\` on the app has a non-string validator. Component env vars must be declared with \`v.string()\`, \`v.literal("...")\`, or a union of those.`,
+    },
+  );
+}
+
+/**
+ * @param {any} json  of a validator
+ * @returns {boolean}
+ */
+function isStringLike({ type, value }) {
+  if (type === "union") return value.every(isStringLike);
+  return type === "string" || (type === "literal" && typeof value === "string");
+}
+
 /**
  * @param {import("./runtime.mjs").Declared["env"]} declared
  * @param {Record<string, string>} env
@@ -204,7 +227,12 @@ function checkEnvironment(declared, env) {
       tableNumberOf: () => null,
       tableNameOf: () => null,
     });
-    if (error !== null) throw new OperatorError(`environment variable ${name}: ${oneLine(error)}`);
+    if (error !== null) {
+      throw new OperatorError(`environment variable ${name}: ${oneLine(error)}`, {
+        code: "InvalidEnvironmentVariable",
+        text: `Environment variable ${name} does not match its declared validator: ${error}`,
+      });
+    }
   }
 }
 

@@ -59,6 +59,29 @@ describe("routes", () => {
     ]);
     await other.stop();
   });
+
+  test("the prefix that convex.config.ts gives stands before all of them", async () => {
+    const root = temporaryFolder();
+    const functions = writeFunctions(root, {
+      "convex.config.ts": `import { defineApp } from "convex/server"; export default defineApp({ httpPrefix: "/app" });`,
+      "http.ts": `import { httpActionGeneric as httpAction, httpRouter } from "convex/server"; const http = httpRouter();
+        const answer = httpAction(async (_, request) => new Response(new URL(request.url).pathname));
+        http.route({ path: "/", method: "GET", handler: answer });
+        http.route({ pathPrefix: "/files/", method: "GET", handler: answer }); export default http;`,
+    });
+    const other = await startTestHost({ functions, data: root });
+    const get = async (path) => {
+      const response = await fetch(other.siteUrl + path);
+      return [response.status, await response.text()];
+    };
+    expect(await get("/app/files/one")).toEqual([200, "/app/files/one"]);
+    expect(await get("/app/")).toEqual([200, "/app/"]);
+    expect(await get("/app/none")).toEqual([404, "No matching routes found"]);
+    for (const path of ["/app", "/", "/files/one", "/application/"]) {
+      expect(await get(path)).toEqual([404, "This Convex deployment does not have HTTP actions enabled."]);
+    }
+    await other.stop();
+  });
 });
 
 /** A request that fetch would not make. @returns {Promise<import("node:http").IncomingMessage & { body: Buffer }>} */

@@ -134,7 +134,7 @@ async function inMemory(modules, entries, functions) {
     return bundle;
   } catch (error) {
     if (!isBuildFailure(error)) throw error;
-    throw refused(firstError(ROOT, error));
+    throw refused(firstError(ROOT, error).replace(`${NAMESPACE}:`, ""));
   }
 }
 

@@ -13,6 +13,8 @@ const WORDS = `${SERVER}
 export const word = query({ args: {}, handler: async () => { console.log("asked"); return "first"; } });
 export const add = mutation({ args: { n: v.any() }, handler: (ctx, row) => ctx.db.insert("rows", row) });
 `;
+const declaring = (validator) =>
+  `import { defineApp } from "convex/server"; import { v } from "convex/values"; export default defineApp({ env: { SIZE: ${validator} } });`;
 const schemaOf = (type) =>
   `import { defineSchema, defineTable } from "convex/server"; import { v } from "convex/values"; export default defineSchema({ rows: defineTable({ n: ${type} }) });`;
 
@@ -80,6 +82,16 @@ describe("a push that cannot be served is refused through the CLI and changes no
           'export const q = queryGeneric({ args: { "a-b": v.any() }, handler: () => null });\n',
       },
       /error:\s+Invalid JSON returned from odd\.js:q\.exportArgs\(\): Identifier a-b has\s+invalid character '-': Identifiers can only contain/,
+    ],
+    [
+      "a module that awaits while it is loaded",
+      { "late.ts": "export const a = 1;\nexport const b = await Promise.resolve(2);\n" },
+      /late\.js:\d+:\d+: Top-level awaits in source files are\s+unsupported/,
+    ],
+    [
+      "a variable that is declared as a number",
+      { "convex.config.ts": declaring("v.number()") },
+      /Env var `SIZE` on the app has a non-string validator\. Component env vars must\s+be declared with/,
     ],
     [
       "a schema with a name that Convex does not take",

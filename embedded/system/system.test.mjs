@@ -164,4 +164,23 @@ describe("variables", () => {
       "Cannot delete required environment variables: NEEDED.",
     );
   });
+
+  test("that are declared must fit their validators, which are of strings", async () => {
+    const { bundleFunctions } = await import("../bundle.mjs");
+    const declaring = async (validator) =>
+      await bundleFunctions(
+        writeFunctions(temporaryFolder(), {
+          "convex.config.ts": `import { defineApp } from "convex/server"; import { v } from "convex/values"; export default defineApp({ env: { SIZE: ${validator} } });`,
+        }),
+      );
+    const bundle = await declaring(`v.optional(v.union(v.literal("s"), v.literal("l")))`);
+    const put = (value) => engine.send({ ...load, bundle, changes: [{ name: "SIZE", value }] });
+    engine.send({ ...load, bundle });
+    put("l");
+    expect(() => put("m")).toThrow("environment variable SIZE: Value does not match validator.");
+    const numbers = await declaring("v.optional(v.number())");
+    expect(() => engine.send({ ...load, bundle: numbers })).toThrow(
+      "the environment variable SIZE has a non-string validator",
+    );
+  });
 });
