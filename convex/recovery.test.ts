@@ -60,6 +60,52 @@ test.each([END_RUNS_BATCH, END_RUNS_BATCH + 1])(
   },
 );
 
+describe("a request to try a task again", () => {
+  const key = KEYS.submit;
+
+  async function failedTask() {
+    worker = await at.worker("w");
+    const { task, run } = await at.begun(worker);
+    await worker.finish(run, FATAL);
+    return task;
+  }
+
+  async function failAgain(task: Id<"tasks">) {
+    await at.pass();
+    const { run } = await worker.begin();
+    await worker.finish(run, FATAL);
+    expect((await at.task(task)).status).toBe("failed");
+  }
+
+  test.each(["retry", "restart"] as const)("is done once, though it comes again: %s", async (verb) => {
+    const task = await failedTask();
+    const ask = (request: string) => at.t.mutation(api.tasks[verb], { key, task, request });
+    expect(await ask("1")).toEqual({ status: "pending" });
+    await failAgain(task);
+    expect(await ask("1")).toEqual({ status: "failed" });
+    expect(await ask("2")).toEqual({ status: "pending" });
+  });
+
+  test("of one that had not ended stays without effect", async () => {
+    worker = await at.worker("w");
+    const { task, run } = await at.begun(worker);
+    const ask = () => at.t.mutation(api.tasks.retry, { key, task, request: "1" });
+    expect(await ask()).toEqual({ status: "running" });
+    await worker.finish(run, FATAL);
+    expect(await ask()).toEqual({ status: "failed" });
+  });
+
+  test("of many leaves alone what it has tried again, also when its answer was lost", async () => {
+    const task = await failedTask();
+    const ask = (request: string) => at.t.mutation(api.tasks.retryMany, { key, filter: {}, request });
+    expect(await ask("1")).toMatchObject({ changed: 1 });
+    await at.pass(10);
+    await failAgain(task);
+    expect(await ask("1")).toMatchObject({ changed: 0 });
+    expect(await ask("2")).toMatchObject({ changed: 1 });
+  });
+});
+
 describe("a task that is tried again by hand", () => {
   async function chain(more: { afterMode?: "any" } = {}) {
     worker = await at.worker("w");

@@ -386,6 +386,22 @@ describe("while the one before has not ended", () => {
     expect((await tasks()).map((task) => task.status)).toEqual(["running", "cancelled", "pending"]);
     expect(await occurrences()).toEqual([4, 8, 12]);
   });
+
+  test("cancel_other cancels what it has submitted with it, and what it submits before it has stopped", async () => {
+    const worker = await at.worker("w", { capacity: 1 });
+    await set({ everyMs: 4 * SECOND, overlap: "cancel_other" });
+    await at.pass(5 * SECOND);
+    const { run } = await worker.begin();
+    const spawn = (step: string) => {
+      const tasks = [{ agent: "echo", input: "null" }];
+      const { session } = worker;
+      return at.t.mutation(api.worker.spawn, { key: KEYS.worker, session, run, step, tasks, gather: false });
+    };
+    const { tasks: before } = await spawn("before");
+    await at.pass(4 * SECOND);
+    const { tasks: after } = await spawn("after");
+    for (const child of [...before, ...after]) expect((await at.task(child)).status).toBe("cancelled");
+  });
 });
 
 describe("after an hour without the host", () => {

@@ -237,8 +237,12 @@ export default defineSchema({
     enabled: v.boolean(),
   }).index("by_name", ["name"]),
 
-  // Ids that have been seen. In: emit, webhooks, with what they stand for. Out: the watchdog, when they have expired.
-  nonces: defineTable({ key: v.string(), expiresAt: v.number() })
+  // Ids that have been seen. In: emit, webhooks, retries, with what they stand for. Out: the watchdog, when they have expired.
+  nonces: defineTable({
+    key: v.string(),
+    expiresAt: v.number(),
+    refused: v.optional(v.array(v.string())), // triggers of an event that could not start their tasks
+  })
     .index("by_key", ["key"])
     .index("by_expiresAt", ["expiresAt"]),
 

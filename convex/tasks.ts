@@ -102,21 +102,29 @@ export const resume = submitMutation({
   }),
 });
 
+const vRequest = { request: v.optional(v.string()) }; // the caller's name for the call: sent again it does nothing
+
 export const retry = submitMutation({
-  args: { task: v.string() },
+  args: { task: v.string(), ...vRequest },
   returns: v.object({ status: vTaskStatus }),
-  handler: async (ctx, { task }) => ({
-    status: await Steer.retry(ctx, await taskInScope(ctx, ctx.caller, task), Date.now()),
-  }),
+  handler: async (ctx, { task: id, request }) => {
+    const task = await taskInScope(ctx, ctx.caller, id);
+    const now = Date.now();
+    const act = () => Steer.retry(ctx, task, now);
+    return { status: await Steer.oncePer(ctx, task, "retry", request, now, act) };
+  },
 });
 
 /** From scratch, on whatever version of its agent there is now: its steps are dropped. */
 export const restart = submitMutation({
-  args: { task: v.string() },
+  args: { task: v.string(), ...vRequest },
   returns: v.object({ status: vTaskStatus }),
-  handler: async (ctx, { task }) => ({
-    status: await Restart.restart(ctx, await taskInScope(ctx, ctx.caller, task), Date.now()),
-  }),
+  handler: async (ctx, { task: id, request }) => {
+    const task = await taskInScope(ctx, ctx.caller, id);
+    const now = Date.now();
+    const act = () => Restart.restart(ctx, task, now);
+    return { status: await Steer.oncePer(ctx, task, "restart", request, now, act) };
+  },
 });
 
 /** A new task that goes on from a step of this one, with something changed and, unless they are allowed, no effects. */
@@ -185,10 +193,11 @@ export const retryMany = submitMutation({
     filter: vFilter,
     cursor: v.optional(v.union(v.string(), v.null())),
     dryRun: v.optional(v.boolean()),
+    ...vRequest, // of its first page: what was retried since that was asked for first is left alone
   },
   returns: vBulk,
-  handler: (ctx, { filter, cursor = null, dryRun = false }) =>
-    Bulk.applyToPage(ctx, ctx.caller, "retry", filter, cursor, dryRun),
+  handler: (ctx, { filter, cursor = null, dryRun = false, request }) =>
+    Bulk.applyToPage(ctx, ctx.caller, "retry", filter, cursor, dryRun, request),
 });
 
 /** What the two above read from the snapshot at which they begin. */

@@ -153,6 +153,28 @@ test("a trigger whose task is refused says so, and holds up no other", async () 
   expect(await list()).toMatchObject([{ lastError: null }, { lastError: null }]);
 });
 
+test("an event that comes again under its id starts what was refused before, and nothing else", async () => {
+  const spec = {
+    name: "writer",
+    description: "",
+    llm: { model: null, prompt: "W", temperature: null, maxOutputTokens: null },
+  };
+  await at.t.mutation(api.agents.sync, { key: KEYS.operator, agents: [spec] });
+  await set({ name: "a", template: { ...template, agent: "writer" } });
+  await set({ name: "b" });
+  await at.t.mutation(probe.removeAgent, { name: "writer" });
+  const refused = [{ trigger: "a", code: "unknown_agent" }];
+  expect(await emit({ id: "1" })).toMatchObject({ duplicate: false, tasks: [{}], refused });
+  expect(await emit({ id: "1" })).toMatchObject({ duplicate: true, tasks: [], refused });
+  await at.t.mutation(api.agents.sync, { key: KEYS.operator, agents: [spec] });
+  await set({ name: "c" }); // it was not there when the event came
+  const again = await emit({ id: "1", data: '{"n":1}' });
+  expect(again).toMatchObject({ duplicate: true, refused: [], woken: 0 });
+  expect(again.tasks).toHaveLength(1);
+  expect(await at.task(again.tasks[0]!)).toMatchObject({ agent: "writer" });
+  expect(await emit({ id: "1" })).toEqual({ duplicate: true, tasks: [], refused: [], woken: 0 });
+});
+
 test("a trigger is set within its caller's queues and checked as a task is", async () => {
   const hash = await sha256("sbs_gpu");
   await at.t.mutation(internal.operator.createKey, { hash, role: "submit", label: "gpu", queues: ["gpu"] });

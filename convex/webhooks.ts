@@ -34,7 +34,7 @@ export const settings = internalQuery({
 
 export const receive = internalMutation({
   args: { name: v.string(), id: v.string(), kind: v.union(v.string(), v.null()), body: v.string() },
-  returns: v.object({ duplicate: v.boolean() }),
+  returns: v.object({ duplicate: v.boolean(), again: v.boolean() }), // again: a trigger was refused its task, and it is to be sent again
   handler: (ctx, { name, ...call }) => Webhooks.receive(ctx, name, call),
 });
 
@@ -71,27 +71,28 @@ export const handle = httpAction(async (ctx, request) => {
   }
   const { id, kind } = checked;
   try {
-    const { duplicate } = await ctx.runMutation(internal.webhooks.receive, {
+    const { duplicate, again } = await ctx.runMutation(internal.webhooks.receive, {
       name: webhook.name,
       id,
       kind,
       body,
     });
-    return Response.json({ ok: true, duplicate });
+    return again ? answer(503, NOT_NOW) : Response.json({ ok: true, duplicate });
   } catch (error) {
     if (!(error instanceof ConvexError)) throw error;
     const { code, message } = error.data as Refusal;
     console.warn(`webhook ${webhook.name}: ${code}: ${message}`);
     if (code === "payload_too_large") return tooLarge();
     if (code === "invalid_argument") return answer(400, "the body is not JSON that this webhook takes");
-    return answer(503, "not now; send it again");
+    return answer(503, NOT_NOW);
   }
 });
 
+const NOT_NOW = "not now; send it again";
 const REFUSED = {
   400: "the headers of the signature are missing, malformed or stale",
   401: "the signature does not match",
-  503: "not now; send it again",
+  503: NOT_NOW,
 } as const;
 
 const answer = (status: number, error: string) => Response.json({ ok: false, error }, { status });

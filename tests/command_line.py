@@ -87,9 +87,9 @@ def _standard_input(text: str) -> Iterator[None]:
         yield
 
 
-def refused(ran: Ran, *parts: str) -> None:
+def refused(ran: Ran, *parts: str, code: int = 1) -> None:
     """Check for a failure told in one line that names all `parts`."""
-    assert ran.code == 1, ran
+    assert ran.code == code, ran
     assert len(ran.err.strip().splitlines()) == 1, ran.err
     assert "Traceback" not in ran.err
     for part in parts:

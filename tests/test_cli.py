@@ -122,7 +122,7 @@ async def test_what_the_control_plane_refuses_is_one_line(tmp_path: Path) -> Non
         await at.know("noop")
         refused(await call(at, "submit", "ghost"), "No agent named", "ghost", "Known:", "failing")
         refused(await call(at, "submit", "noop", "--input", f"@{big}"), "8400002 bytes", "at most 8388608")
-        refused(await call(at, "submit", "noop", "--input", "{"), "not JSON")
+        refused(await call(at, "submit", "noop", "--input", "{"), "not JSON", code=2)
         refused(await call(at, "submit", "noop", "--input", "@/no/such/file"), "/no/such/file")
         refused(await call(at, "tasks", "list", SIGNALBOX_KEY=KEY), "key is not known", "keys create")
         refused(await call(at, "tasks", "list", role="worker"), "role worker", "viewer or submit or op")

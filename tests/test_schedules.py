@@ -380,9 +380,9 @@ async def test_schedules_from_the_command_line(
             assert (code, err) == (0, "")
             return out
 
-        async def refusal(*arguments: str) -> str:
+        async def refusal(*arguments: str, exits: int = 1) -> str:
             code, out, err = await run(*arguments)
-            assert (code, out, err.count("\n")) == (1, "", 1)
+            assert (code, out, err.count("\n")) == (exits, "", 1)
             return err
 
         setting = ["set", "nightly", "writer", "--cron", "30 2 * * *", "--zone", "Europe/Berlin"]
@@ -414,7 +414,8 @@ async def test_schedules_from_the_command_line(
         assert "No agent named" in await refusal("set", "x", "ghost", "--every", "1h")
         assert "no such day ever comes" in await refusal("set", "x", "writer", "--cron", "0 0 31 2 *")
         assert "none is given" in await refusal("set", "x", "writer")
-        assert "not JSON" in await refusal("set", "x", "writer", "--every", "1h", "--input", "{")
+        wrong = ("set", "x", "writer", "--every", "1h", "--input", "{")
+        assert "not JSON" in await refusal(*wrong, exits=2)
         for bad in (["--every", "soon"], ["--at", "2026-01-15"], ["--overlap", "maybe"]):
             with pytest.raises(SystemExit) as ended:
                 main(["schedules", "set", "x", "writer", *bad])

@@ -119,7 +119,7 @@ async def test_lines_that_are_refused_are_named(deployment: Deployment) -> None:
     assert (ran.code, len(ran.err.splitlines())) == (1, 1)
     assert "no-such-file" in ran.err
     ran = await cli(deployment, "submit", "writer", "--each", "-", "--follow")
-    assert ran.code == 1
+    assert ran.code == 2
     assert "without --input and --follow" in ran.err
 
 
@@ -229,9 +229,10 @@ async def test_what_people_do_to_tasks_from_the_command_line(deployment: Deploym
     [
         (["noop", "--at", "tomorrow"], 2, "'tomorrow' is no time"),
         (["noop", "--at", "-1"], 2, "is no time"),
-        (["noop", "--debounce", "k", "soon"], 1, "--debounce: 'soon' is not a number"),
-        (["noop", "--batch", "k", "0", "1"], 1, "--batch: '0' is not a whole number"),
-        (["noop", "--debounce-max", "1"], 1, "give that too"),
+        (["noop", "--debounce", "k", "soon"], 2, "--debounce: 'soon' is not a number"),
+        (["noop", "--batch", "k", "0", "1"], 2, "--batch: '0' is not a whole number"),
+        (["noop", "--debounce-max", "1"], 2, "give that too"),
+        (["noop", "--input", "{"], 2, "--input is not JSON"),
         (["noop", "--capability", "write"], 2, "not allowed with"),
         ([], 2, "give AGENT or --capability"),
     ],

@@ -18,6 +18,8 @@ import pytest
 from tests.deployment import Deployment, deployed
 from tests.test_schedules import all_tasks, with_writer
 from worker.cli import main
+from worker.client import AgentSpec
+from worker.models import LlmSpec
 from worker.triggers import EventTarget, EventTemplate, TaskTarget, TriggerSpec, WebhookSpec
 
 pytestmark = pytest.mark.timeout(120)
@@ -26,6 +28,7 @@ SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # of the specification's exam
 NEXT = f"whsec_{base64.b64encode(b'n' * 32).decode()}"
 GITHUB = "It's a Secret to Everybody"  # of GitHub's documentation
 MIB = 1024 * 1024
+LLM = LlmSpec(model=None, prompt="Write.", temperature=None, max_output_tokens=None)
 TEMPLATE = EventTemplate(agent="writer", input='"reply"')
 
 
@@ -100,6 +103,23 @@ async def test_a_signed_call_does_what_its_webhook_says_once(tmp_path: Path) -> 
         assert await to.post(body, sign(body, id="msg_2")) == 200
         assert await to.post(body, sign(body, id="msg_1"), name="news") == 200  # an id of another webhook
         assert len(await all_tasks(to.at)) == 3
+
+
+async def test_an_event_whose_trigger_was_refused_its_task_is_to_be_sent_again(tmp_path: Path) -> None:
+    async with site(tmp_path) as to:
+        able = AgentSpec(name="able", description="", llm=LLM, capabilities=["reply"])
+        await to.at.client.sync_agents([able])
+        template = EventTemplate(capability="reply", input="1")
+        await to.at.client.set_trigger(TriggerSpec(name="more", event="news", template=template))
+        await to.at.client.sync_agents([able.model_copy(update={"capabilities": []})])
+        body = b"1"
+        assert await to.post(body, sign(body), name="news") == 503
+        assert await to.post(body, sign(body), name="news") == 503
+        assert [task.agent for task in await all_tasks(to.at)] == ["writer"]
+        await to.at.client.sync_agents([able])
+        assert await to.post(body, sign(body), name="news") == 200
+        assert await to.post(body, sign(body), name="news") == 200
+        assert sorted(task.agent for task in await all_tasks(to.at)) == ["able", "writer"]
 
 
 async def test_what_is_signed_wrongly_is_refused_and_does_nothing(tmp_path: Path) -> None:
@@ -234,10 +254,19 @@ async def test_events_triggers_and_webhooks_from_the_command_line(
         assert listed["template"]["debounce"] == {"key": "mails", "forMs": 1_500, "maxMs": 9_000}
         assert listed["template"]["batch"] is None
         code, _, said = await run(*several, "--batch", "mails", "none", "60")
-        assert code == 1
+        assert code == 2
         assert "--batch: 'none' is not a whole number from 1 on" in said
+        able = AgentSpec(name="able", description="", llm=LLM, capabilities=["reply"])
+        await at.client.sync_agents([able])
+        template = EventTemplate(capability="reply", input="1")
+        await at.client.set_trigger(TriggerSpec(name="more", event="news", template=template))
+        await at.client.sync_agents([able.model_copy(update={"capabilities": []})])
+        code, told, _ = await run("emit", "news", "--id", "2")
+        assert (code, told.startswith("more: refused: capability: no agent has")) == (1, True)
+        code, told, _ = await run("emit", "news", "--id", "2")
+        assert (code, "what was refused then is tried again" in told) == (1, True)
         code, _, said = await run("emit", "mail", "--data", "{")
-        assert code == 1
+        assert code == 2
         assert "--data is not JSON" in said
         code, _, said = await run("webhooks", "set", "in", "--event", "e", "--secret", "SIGNALBOX_NONE")
         assert code == 1

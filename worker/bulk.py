@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -80,11 +81,13 @@ class Bulk:
 
         Tasks that change their status meanwhile may be passed over: calling it again reaches them.
         """
-        return self._bulk_pages("tasks:cancelMany", chosen, dry_run)
+        return self._bulk_pages("tasks:cancelMany", {"dryRun": dry_run}, chosen)
 
     def retry_many(self, chosen: Filter, *, dry_run: bool = False) -> AsyncIterator[BulkPage]:
         """Give the failed tasks that are chosen their attempts anew; with a status, cancelled or skipped."""
-        return self._bulk_pages("tasks:retryMany", chosen, dry_run)
+        # A lost answer is asked for again: what the first try retried, and failed again, is left alone.
+        more = {"dryRun": dry_run, "request": f"call-{uuid.uuid4()}"}
+        return self._bulk_pages("tasks:retryMany", more, chosen)
 
     async def failures(self, tenant: str | None = None, cursor: str | None = None) -> Failures:
         """Return what the tasks of a tenant failed of, over a page of those that failed last."""
@@ -96,13 +99,13 @@ class Bulk:
         """Return what the attempts of a task came to grief over, the last cause first."""
         return [Cause.model_validate(item) for item in await self._query("tasks:causes", {"task": task})]
 
-    async def _bulk_pages(self, path: str, chosen: Filter, dry_run: bool) -> AsyncIterator[BulkPage]:
+    async def _bulk_pages(self, path: str, more: dict[str, Any], chosen: Filter) -> AsyncIterator[BulkPage]:
         cursor: str | None = None
         while True:
             args = {
                 "filter": chosen.model_dump(by_alias=True, exclude_none=True),
                 "cursor": cursor,
-                "dryRun": dry_run,
+                **more,
             }
             page = BulkPage.model_validate(await self._mutation(path, args))
             yield page

@@ -310,9 +310,16 @@ class Client(Submits, Bulk, Forks, Groups, Schedules, Triggers, Endpoints, Upkee
         status: TaskStatus = (await self._mutation("tasks:resume", {"task": task}))["status"]
         return status
 
-    async def retry(self, task: str) -> TaskStatus:
-        """Give a failed, cancelled or skipped task its attempts anew; return its status now."""
-        status: TaskStatus = (await self._mutation("tasks:retry", {"task": task}))["status"]
+    async def retry(self, task: str, *, request: str | None = None) -> TaskStatus:
+        """Give a failed, cancelled or skipped task its attempts anew; return its status now.
+
+        Args:
+            task: Its id.
+            request: The same within seven days does nothing; None: each call is a retry of its own.
+        """
+        # A lost answer is asked for again: without a request what has failed since would be retried twice.
+        args = {"task": task, "request": request or f"call-{uuid.uuid4()}"}
+        status: TaskStatus = (await self._mutation("tasks:retry", args))["status"]
         return status
 
     async def links(self, task: str) -> TaskLinks:

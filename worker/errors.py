@@ -2,6 +2,7 @@
 
 SignalboxError
 ├── SettingsError                 the environment or .env is wrong
+│   └── UsageError                what was typed at the command line is wrong
 ├── AgentImportError              a module of agents does not import
 ├── BackendError                  a call to Convex did not bring a value
 │   ├── TransportError            nothing is known about the outcome; the identical request may be sent again
@@ -41,6 +42,10 @@ class SignalboxError(Exception):
 
 class SettingsError(SignalboxError):
     """A setting is missing or malformed; the message is the one line to print."""
+
+
+class UsageError(SettingsError):
+    """An option was given what it cannot take; the message is the one line to print, and names it."""
 
 
 class AgentImportError(SignalboxError):

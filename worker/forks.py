@@ -75,8 +75,12 @@ class Forks:
     async def _mutation(self, path: str, args: dict[str, Any]) -> Json:
         raise NotImplementedError
 
-    async def restart(self, task: str) -> TaskStatus:
+    async def restart(self, task: str, *, request: str | None = None) -> TaskStatus:
         """Begin a task from scratch, on any version of its agent: its steps are dropped.
+
+        Args:
+            task: Its id.
+            request: The same within seven days does nothing; None: each call is a restart of its own.
 
         Returns:
             Its status now: paused while there are steps left to drop.
@@ -84,7 +88,8 @@ class Forks:
         Raises:
             InvalidArgument: It runs, or has succeeded.
         """
-        status: TaskStatus = (await self._mutation("tasks:restart", {"task": task}))["status"]
+        args = {"task": task, "request": request or f"call-{uuid.uuid4()}"}
+        status: TaskStatus = (await self._mutation("tasks:restart", args))["status"]
         return status
 
     async def fork(

@@ -158,7 +158,8 @@ class Triggers:
             name: Of the event.
             data: JSON text of at most 128 KiB.
             tenant: Whose event it is; None: default.
-            id: The same within seven days does nothing; None: each call is an event of its own.
+            id: The same within seven days does nothing, but that triggers whose tasks were refused are tried
+                again; None: each call is an event of its own.
         """
         # A lost answer is asked for again: without an id the second try would be a second event.
         event = EventSpec(name=name, data=data, tenant=tenant, id=id or f"call-{uuid.uuid4()}")

@@ -8,9 +8,10 @@ import type { Bulk, Cause, Failures, Filter } from "../bulk.validators";
 import type { TaskStatus } from "../validators";
 import { dependencyIds } from "./deps";
 import type { Caller } from "./keys";
+import { firstNoted } from "./nonces";
 import { retry, RETRYABLE } from "./steer";
 import { cancel } from "./tasks";
-import { checkName } from "./text";
+import { checkKey, checkName } from "./text";
 
 export type Verb = "cancel" | "retry";
 
@@ -66,6 +67,7 @@ type Place = {
  * stands behind those of its dependencies that the filter names too, so that it waits for them.
  *
  * @param dryRun - only count
+ * @param request - the caller's name for the first page: asked for again, what has been retried since is left alone
  */
 export async function applyToPage(
   ctx: MutationCtx,
@@ -74,19 +76,23 @@ export async function applyToPage(
   filter: Filter,
   cursor: string | null,
   dryRun: boolean,
+  request?: string,
 ): Promise<Bulk> {
   const { queues } = caller;
   const now = Date.now();
-  const { since } = placeOf(cursor, now);
+  const isNamed = cursor === null && request !== undefined && !dryRun;
+  const named = isNamed ? `${verb}-many:${caller.key}:${checkKey("request", request)}` : null;
+  const { since } = placeOf(cursor, named === null ? now : await firstNoted(ctx, named, now));
+  const begins = cursor === null && since === now;
   const page = (rows: number): Promise<Page> =>
     ctx.runQuery(
       internal.tasks.page,
-      { verb, filter, queues, cursor, rows, now },
+      { verb, filter, queues, cursor, rows, now: since },
       { useStaleSnapshot: true },
     );
   const whole = await page(BULK_PAGE);
   const chosen = (task: Doc<"tasks">) =>
-    matches(task, verb, filter, queues) && (cursor === null || (task.retriedAt ?? 0) < since);
+    matches(task, verb, filter, queues) && (begins || (task.retriedAt ?? 0) < since);
   const listed = new Set(whole.tasks.map(({ task }) => task));
   let changed = 0;
   let besides = 0; // tasks of other pages that others come after

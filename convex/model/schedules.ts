@@ -14,11 +14,12 @@ import type { ScheduleSpec, ScheduleView } from "../schedule.validators";
 import type { Submitted, TaskSpec } from "../validators";
 import { clearAlarm, setAlarm } from "./alarms";
 import { decide, firesAt } from "./catchup";
+import { cancelTree } from "./children";
 import { nextAfter, readWhen, sameWhen, type Timing, type When } from "./cron";
 import { record } from "./events";
 import type { Caller } from "./keys";
 import { submit } from "./submit";
-import { cancel, hasEnded } from "./tasks";
+import { hasEnded } from "./tasks";
 import { checkTemplate, checkTemplateScope, inScope, isSame } from "./templates";
 import { checkInteger, checkKey, checkName, checkNumber } from "./text";
 
@@ -215,7 +216,7 @@ async function past(ctx: MutationCtx, schedule: Schedule, open: Doc<"tasks">[]):
   const spec = specOf(schedule);
   if (open.length === 0) return spec;
   if (schedule.overlap === "cancel_other") {
-    for (const task of open) await cancel(ctx, task._id);
+    for (const task of open) await cancelTree(ctx, task._id);
     return spec;
   }
   // The one that waits already is the one that may.

@@ -8,8 +8,10 @@ import { askAnew } from "./approvals";
 import { tell } from "./controls";
 import { waitAgain } from "./deps";
 import { record } from "./events";
+import { isNew } from "./nonces";
 import { dropRedone } from "./redo";
 import { hasBegun, hasEnded } from "./tasks";
+import { checkKey } from "./text";
 import { leaveLine, putInLine, wakeFor } from "./waiting";
 
 type Task = Doc<"tasks">;
@@ -96,6 +98,25 @@ export async function retry(ctx: MutationCtx, task: Task, now: number): Promise<
   await record(ctx, task, "retry_requested", null, { attempt: task.attempt });
   if (!waits) await wakeFor(ctx, [now], now);
   return status;
+}
+
+/**
+ * Do what a request asks of a task, once: sent again within NONCE_KEEP_MS it does nothing, whatever has become of the task.
+ *
+ * @param request - the caller's name for it; undefined: it is done each time
+ * @returns the status of the task now
+ */
+export async function oncePer(
+  ctx: MutationCtx,
+  task: Task,
+  verb: "retry" | "restart",
+  request: string | undefined,
+  now: number,
+  act: () => Promise<TaskStatus>,
+): Promise<TaskStatus> {
+  const isRepeat =
+    request !== undefined && !(await isNew(ctx, `${verb}:${task._id}:${checkKey("request", request)}`, now));
+  return isRepeat ? task.status : act();
 }
 
 /** What gives a task its attempts anew; its deadlines count from now on, and their alarms are set. */

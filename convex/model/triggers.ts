@@ -14,7 +14,7 @@ import type {
 import type { Submitted } from "../validators";
 import { record } from "./events";
 import type { Caller } from "./keys";
-import { isNew } from "./nonces";
+import { note, noteRefused } from "./nonces";
 import { submit } from "./submit";
 import { checkTemplate, checkTemplateScope, inScope, isSame } from "./templates";
 import { checkInteger, checkJson, checkKey, checkName, fitsIn, utf8Bytes } from "./text";
@@ -24,10 +24,12 @@ import { wakeWaiters } from "./waits";
  * Tell that something has happened, in the transaction that makes it so: the tasks of its triggers and those that wait for
  * it start if and only if that commits. A mutation of yours calls this as a plain function.
  *
- * @param event - `data` is JSON text of at most MAX_EVENT_BYTES; the same `id` within NONCE_KEEP_MS does nothing
+ * @param event - `data` is JSON text of at most MAX_EVENT_BYTES; the same `id` within NONCE_KEEP_MS does nothing, but that the
+ *   triggers whose tasks were refused are tried again
+ * @param under - what is noted for `id`, in place of one that the tenant's events share
  * @throws invalid_argument or payload_too_large, naming the field. What a trigger's own task is refused for is in the answer
  */
-export async function emit(ctx: MutationCtx, event: Emitted): Promise<Emission> {
+export async function emit(ctx: MutationCtx, event: Emitted, under?: string): Promise<Emission> {
   const tenant = checkName("tenant", event.tenant ?? "default");
   const name = checkName("name", event.name);
   const { data, id } = event;
@@ -39,11 +41,11 @@ export async function emit(ctx: MutationCtx, event: Emitted): Promise<Emission> 
   }
   checkJson("data", data);
   const now = Date.now();
-  if (id !== undefined) {
-    checkKey("id", id);
-    if (!(await isNew(ctx, `event:${tenant}:${id}`, now)))
-      return { duplicate: true, tasks: [], refused: [], woken: 0 };
-  }
+  const noted = under ?? (id === undefined ? null : `event:${tenant}:${checkKey("id", id)}`);
+  const known = noted === null ? null : await note(ctx, noted, now);
+  const duplicate = known !== null;
+  const left = known?.refused ?? [];
+  if (duplicate && left.length === 0) return { duplicate, tasks: [], refused: [], woken: 0 };
   const triggers = await ctx.db
     .query("triggers")
     .withIndex("by_tenant_and_event", (q) => q.eq("tenant", tenant).eq("event", name))
@@ -52,6 +54,7 @@ export async function emit(ctx: MutationCtx, event: Emitted): Promise<Emission> 
   const refused: Emission["refused"] = [];
   const fields = triggers.some((trigger) => trigger.filter.length > 0) ? fieldsOf(data) : {};
   for (const trigger of triggers) {
+    if (duplicate && !left.includes(trigger.name)) continue;
     if (!trigger.enabled || !trigger.filter.every((condition) => holds(condition, fields))) continue;
     const answer = await submitFor(ctx, trigger, { name, id: id ?? null, data });
     if (answer.ok) {
@@ -61,7 +64,9 @@ export async function emit(ctx: MutationCtx, event: Emitted): Promise<Emission> 
     } else refused.push({ trigger: trigger.name, code: answer.code, message: answer.message });
     await noteError(ctx, trigger, answer);
   }
-  return { duplicate: false, tasks, refused, woken: await wakeWaiters(ctx, tenant, name, data) };
+  const again = refused.map(({ trigger }) => trigger);
+  if (noted !== null && again.length + left.length > 0) await noteRefused(ctx, noted, again);
+  return { duplicate, tasks, refused, woken: duplicate ? 0 : await wakeWaiters(ctx, tenant, name, data) };
 }
 
 /**

@@ -94,24 +94,30 @@ export async function receive(
   ctx: MutationCtx,
   name: string,
   call: { id: string; kind: string | null; body: string },
-): Promise<{ duplicate: boolean }> {
+): Promise<{ duplicate: boolean; again: boolean }> {
   const webhook = await find(ctx, name);
   if (webhook?.enabled !== true) throw refuse("not_found", "No such webhook.");
   const { tenant, target } = webhook;
   checkJson("body", call.body);
-  if (!(await isNew(ctx, `webhook:${name}:${call.id}`, Date.now()))) return { duplicate: true };
+  const nonce = `webhook:${name}:${call.id}`;
   if (target.kind === "event") {
     const event = call.kind === null ? target.event : checkName("event", `${target.event}.${call.kind}`);
-    await emit(ctx, { tenant, name: event, data: call.body });
-    return { duplicate: false };
+    const { duplicate, refused } = await emit(ctx, { tenant, name: event, data: call.body }, nonce);
+    for (const { trigger, message } of refused)
+      console.warn(`webhook ${name}: trigger ${trigger} was refused its task: ${message}`);
+    return { duplicate, again: refused.some(({ code }) => !isFinal(code)) };
   }
+  if (!(await isNew(ctx, nonce, Date.now()))) return { duplicate: true, again: false };
   const about = { name: call.kind === null ? name : `${name}.${call.kind}`, id: call.id, data: call.body };
   const answer = await submitFor(ctx, { tenant, template: target.template }, about);
   if (!answer.ok) throw refuse(answer.code as Parameters<typeof refuse>[0], answer.message);
   const fired = { webhook: name, id: call.id };
   await record(ctx, { _id: answer.task, tenant }, "webhook_received", null, fired);
-  return { duplicate: false };
+  return { duplicate: false, again: false };
 }
+
+/** Whether a call that was refused so is refused whenever it is sent again. */
+export const isFinal = (code: string): boolean => code === "payload_too_large" || code === "invalid_argument";
 
 /** Make the webhook of this name be as given. The same again changes nothing. */
 export async function set(

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import worker
 from worker.cli.commands import COMMANDS
-from worker.errors import SignalboxError
+from worker.errors import SignalboxError, UsageError
 from worker.logs import Redactor
 
 USAGE_ERROR = 2
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILURE
     except (SignalboxError, OSError) as error:
         print(f"signalbox {arguments.command}: {Redactor().line(_told(error))}", file=sys.stderr)
-        return FAILURE
+        return USAGE_ERROR if isinstance(error, UsageError) else FAILURE
     except KeyboardInterrupt:
         return 130  # as a shell reports SIGINT
     return code

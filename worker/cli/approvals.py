@@ -21,7 +21,7 @@ from worker.cli.common import (
     with_json,
 )
 from worker.client import Client
-from worker.errors import ArgumentsChanged, SettingsError
+from worker.errors import ArgumentsChanged, UsageError
 
 _STATES = list(get_args(ApprovalState))
 _APPROVAL = "its id, as list prints it"
@@ -139,7 +139,7 @@ async def _hash(control: Client, arguments: argparse.Namespace) -> str:
     if typed is None:
         return asked.args_hash
     if len(typed) < _HASH_CHARS:
-        raise SettingsError(f"--hash: give at least {_HASH_CHARS} of its digits")
+        raise UsageError(f"--hash: give at least {_HASH_CHARS} of its digits")
     if not asked.args_hash.startswith(typed.lower()):
         raise ArgumentsChanged(
             f"--hash: the arguments of approval {asked.approval} have the hash {asked.args_hash}; "

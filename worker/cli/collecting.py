@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from worker.cli.common import count, positive
 from worker.client import Batch, Debounce
-from worker.errors import SettingsError
+from worker.errors import UsageError
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
@@ -33,11 +33,11 @@ def debounce_of(arguments: argparse.Namespace) -> Debounce | None:
     """Return what --debounce says.
 
     Raises:
-        SettingsError: It is given wrong, or --debounce-max alone.
+        UsageError: It is given wrong, or --debounce-max alone.
     """
     if arguments.debounce is None:
         if arguments.debounce_max is not None:
-            raise SettingsError("--debounce-max bounds --debounce: give that too")
+            raise UsageError("--debounce-max bounds --debounce: give that too")
         return None
     key, wait = arguments.debounce
     most = arguments.debounce_max
@@ -52,7 +52,7 @@ def batch_of(arguments: argparse.Namespace) -> Batch | None:
     """Return what --batch says.
 
     Raises:
-        SettingsError: It is given wrong.
+        UsageError: It is given wrong.
     """
     if arguments.batch is None:
         return None
@@ -65,4 +65,4 @@ def _given(option: str, kind: Callable[[str], float], text: str) -> float:
     try:
         return kind(text)
     except argparse.ArgumentTypeError as error:
-        raise SettingsError(f"{option}: {error}") from None
+        raise UsageError(f"{option}: {error}") from None

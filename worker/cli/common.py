@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from worker.backend import Backend
 from worker.cli.commands import COMMANDS
 from worker.client import Client
-from worker.errors import SettingsError
+from worker.errors import SettingsError, UsageError
 from worker.local import DEVELOPMENT_ADMIN_KEY
 from worker.settings import Settings, environment
 
@@ -172,13 +172,13 @@ def read_json(option: str, argument: str) -> str:
     """Return the text that `read_text` brings, once it is known to be JSON.
 
     Raises:
-        SettingsError: It is not; the message names the option.
+        UsageError: It is not; the message names the option.
     """
     text = read_text(argument)
     try:
         json.loads(text)
     except ValueError as error:
-        raise SettingsError(
+        raise UsageError(
             f"{option} is not JSON ({error}); a plain text needs quotes: {option} '\"text\"'"
         ) from None
     return text

@@ -64,7 +64,8 @@ def add_to(commands: Commands) -> None:
         "--overlap",
         choices=get_args(Overlap),
         metavar="RULE",
-        help="while the task before has not ended: allow, skip, queue (one), cancel_other; default: allow",
+        help="while the task before has not ended: allow, skip, queue (one), "
+        "cancel_other (with its children); default: allow",
     )
     setting.add_argument(
         "--jitter", type=_duration, metavar="DURATION", help="submit up to so much later; default: 0s"

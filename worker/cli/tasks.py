@@ -31,7 +31,7 @@ from worker.cli.graph import submit_graph
 from worker.cli.model_limits import call_lines
 from worker.cli.reading import Reading, StartsOver
 from worker.client import ENDED, RetryPolicy, StreamUpdate, TaskSpec, TaskView
-from worker.errors import SettingsError
+from worker.errors import SettingsError, UsageError
 from worker.models import TaskStatus, Usage
 
 STATUSES = list(get_args(TaskStatus))
@@ -163,7 +163,7 @@ def spec_of(arguments: argparse.Namespace) -> TaskSpec:
     """Return the task that the options describe.
 
     Raises:
-        SettingsError: The input is not JSON.
+        UsageError: The input is not JSON.
     """
     text = read_json("--input", arguments.input)
     attempts = arguments.max_attempts
@@ -203,9 +203,9 @@ def _checked_submit(parser: argparse.ArgumentParser, arguments: argparse.Namespa
 
 async def _submit(arguments: argparse.Namespace) -> int:
     if arguments.each is not None and (arguments.follow or arguments.input != "null"):
-        raise SettingsError("--each brings the inputs and many tasks: it goes without --input and --follow")
+        raise UsageError("--each brings the inputs and many tasks: it goes without --input and --follow")
     if arguments.graph is not None and (arguments.each is not None or arguments.follow):
-        raise SettingsError("--graph brings many tasks: it goes without --each and --follow")
+        raise UsageError("--graph brings many tasks: it goes without --each and --follow")
     spec = await anyio.to_thread.run_sync(spec_of, arguments)
     async with client() as control:
         if arguments.graph is not None:

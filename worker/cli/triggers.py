@@ -128,17 +128,18 @@ async def _emit(arguments: argparse.Namespace) -> int:
         emission = await control.emit(arguments.name, data, tenant=arguments.tenant, id=arguments.id)
     if arguments.json:
         print_json(emission.model_dump(by_alias=True))
-        return 0
+        return int(bool(emission.refused))
     if emission.duplicate:
-        print("this id has come before; nothing was started")
-        return 0
+        begun = bool(emission.tasks or emission.refused)
+        rest = "what was refused then is tried again" if begun else "nothing was started"
+        print(f"this id has come before; {rest}")
     for task in emission.tasks:
         print(task)
     for refused in emission.refused:
         print(f"{refused.trigger}: refused: {refused.message}")
     if emission.woken:
         print(f"woken: {emission.woken}")
-    return 0
+    return int(bool(emission.refused))
 
 
 async def _set(arguments: argparse.Namespace) -> int:

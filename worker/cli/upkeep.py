@@ -16,7 +16,7 @@ import anyio
 from worker.cli.budgets import dollars
 from worker.cli.common import Commands, client, print_json, print_table, top_command, with_json
 from worker.cli.host_aids import duration_ms
-from worker.errors import SettingsError
+from worker.errors import SettingsError, UsageError
 from worker.upkeep import Minute
 
 _BLOCK = 64 * 1024  # read at a time while the last line is looked for
@@ -59,7 +59,7 @@ async def _archive(arguments: argparse.Namespace) -> int:
         await _write(sys.stdout.buffer, arguments.after, until_ms, arguments.tenant)
         return 0
     if arguments.after is not None:
-        raise SettingsError("--after: a file knows its own position; give it with - alone")
+        raise UsageError("--after: a file knows its own position; give it with - alone")
     with Path(arguments.file).open("a+b") as file:  # noqa: ASYNC230 - nothing else happens meanwhile
         after = last_position(file)
         tasks, position = await _write(file, after, until_ms, arguments.tenant)
@@ -124,9 +124,7 @@ def _moment_ms(text: str) -> float:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise SettingsError(
-            f"--until: {text!r} is no time such as 2026-01-31 or 2026-01-31T12:00:00Z"
-        ) from None
+        raise UsageError(f"--until: {text!r} is no time such as 2026-01-31 or 2026-01-31T12:00:00Z") from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000
 
 
@@ -134,7 +132,7 @@ async def _stats(arguments: argparse.Namespace) -> int:
     until_ms = time.time() * 1000
     since = duration_ms(arguments.since)
     if since is None:
-        raise SettingsError(f"--since: {arguments.since!r} is no duration such as 30m or 1d")
+        raise UsageError(f"--since: {arguments.since!r} is no duration such as 30m or 1d")
     since_ms = until_ms - since
     async with client() as deployment:
         minutes = await deployment.stats(scope=arguments.scope, since_ms=since_ms, until_ms=until_ms)
