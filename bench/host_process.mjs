@@ -102,7 +102,10 @@ async function startHost(data) {
   const child = spawn(
     process.execPath,
     [HOST, "--functions", FUNCTIONS, "--data", data, "--port", "0", "--site-port", "0"],
-    { stdio: ["ignore", "pipe", "inherit"] },
+    {
+      stdio: ["ignore", "pipe", "inherit"],
+      env: { MALLOC_ARENA_MAX: "1", ...process.env }, // as `signalbox host` starts it
+    },
   );
   const line = await new Promise((resolve, reject) => {
     child.stdout.once("data", (text) => resolve(String(text)));

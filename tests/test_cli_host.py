@@ -176,7 +176,7 @@ def test_what_makes_no_sense_is_a_usage_error(
 
 def test_every_flag_of_the_host_is_given_on(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[str]] = []
-    monkeypatch.setattr("os.execv", lambda _, command: seen.append(command))
+    monkeypatch.setattr("os.execve", lambda _, command, env: seen.append(command))
     flags = ["--clock", "virtual", "--conflicts", "0.2:7", "--faults", "delay=5", "--record"]
     main(["host", *flags])
     given = " ".join(seen[0])

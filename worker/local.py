@@ -65,6 +65,15 @@ def node_command(script: Path, arguments: Sequence[str]) -> list[str]:
     return [str(find_node()), "--disable-warning=ExperimentalWarning", str(script), *arguments]
 
 
+def node_env() -> dict[str, str]:
+    """Return the environment of the repository's Node programs: this process's own, unless it says otherwise.
+
+    glibc gives each thread heaps of its own. The host's few threads that allocate take turns anyway, and with
+    one heap its resident memory is 6 to 9 MB smaller.
+    """
+    return {"MALLOC_ARENA_MAX": "1", **os.environ}
+
+
 class LocalProcess:
     """A program that prints one line of JSON when it is ready; a context manager that is entered then.
 
@@ -80,7 +89,7 @@ class LocalProcess:
         stderr: IO[bytes] | int | None = None,
     ) -> None:
         self._command = list(command)
-        self._env = {**os.environ, **(env or {})}
+        self._env = {**node_env(), **(env or {})}
         self._stderr = stderr
         self._process: subprocess.Popen[bytes] | None = None
         self.ready: dict[str, Any] = {}

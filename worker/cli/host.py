@@ -7,7 +7,7 @@ import os
 
 from worker.cli import host_aids
 from worker.cli.common import Commands, top_command
-from worker.local import HOST, node_command
+from worker.local import HOST, node_command, node_env
 
 
 def add_to(commands: Commands) -> None:
@@ -82,4 +82,4 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.admin_key is not None:
         flags += ["--admin-key", arguments.admin_key]
     command = node_command(HOST, flags)
-    os.execv(command[0], command)
+    os.execve(command[0], command, node_env())
