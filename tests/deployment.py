@@ -19,7 +19,8 @@ from pydantic import SecretStr
 from tests.host_process import HostProcess
 from worker.backend import Backend
 from worker.cli.keys import new_key
-from worker.client import ENDED, Admin, Client, RetryPolicy, TaskSpec, TaskView
+from worker.client import ENDED, Admin, AgentSpec, Client, RetryPolicy, TaskSpec, TaskView
+from worker.models import LlmSpec
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -116,6 +117,13 @@ class Deployment:
         self._workers.append(process)
         return process
 
+    async def keep_alive(self, name: str) -> None:
+        """Start a worker, and again whenever it is gone, as a container platform does; until cancelled."""
+        while True:
+            worker = self.worker(name)
+            while worker.poll() is None:
+                await anyio.sleep(0.05)
+
     def workers(self, name: str) -> list[WorkerProcess]:
         """Return the processes that were started under a name."""
         return [worker for worker in self._workers if worker.name == name]
@@ -125,6 +133,11 @@ class Deployment:
         with anyio.fail_after(15):
             while not set(agents) <= {agent.name for agent in await self.client.agents()}:
                 await anyio.sleep(0.05)
+
+    async def with_writer(self) -> None:
+        """Enter the agent `writer`, which no worker plays: its tasks wait."""
+        llm = LlmSpec(model=None, prompt="Write.", temperature=None, max_output_tokens=None)
+        await self.client.sync_agents([AgentSpec(name="writer", description="", llm=llm)])
 
     async def submit(self, agent: str, input: Any = None, **more: Any) -> str:
         attempts = more.pop("attempts", None)
@@ -136,6 +149,17 @@ class Deployment:
         view = await self.client.get(task)
         assert view is not None
         return view
+
+    async def all_tasks(self, tenant: str = "default") -> list[TaskView]:
+        """Return the tasks of a tenant, over all pages."""
+        tasks: list[TaskView] = []
+        cursor: str | None = None
+        while True:
+            page = await self.client.tasks(tenant=tenant, limit=100, cursor=cursor)
+            tasks += page.tasks
+            cursor = page.cursor
+            if cursor is None:
+                return tasks
 
     async def until(self, task: str, holds: Callable[[TaskView], bool], within_s: float = 15.0) -> TaskView:
         """Return the task once the condition holds of it."""

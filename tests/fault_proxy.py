@@ -1,9 +1,11 @@
-"""A TCP proxy that fails on purpose: between a worker or client and the host, one fault at a time."""
+"""What stands in place of the host: a TCP proxy that fails on purpose, one fault at a time, or nobody."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Literal, Self
 from urllib.parse import urlsplit
@@ -115,3 +117,11 @@ class FaultProxy:
                 return
             writer.write(data)
             await writer.drain()
+
+
+@contextlib.contextmanager
+def closed_port() -> Iterator[str]:
+    """Yield an address that nobody listens on."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -30,7 +31,8 @@ from worker.models import (
     StepsPage,
     Upstream,
 )
-from worker.runtime import Context, Run
+from worker.runtime import Agent, Context, Environment, Registry, Run
+from worker.runtime.executors import Executor
 
 
 class Reporter:
@@ -128,6 +130,7 @@ def completion(text: str, tokens: TokenUsage | None = None) -> Completion:
 
 # Where an agent that is played elsewhere, and its tools, are found.
 MODULES = ("tests.crashing_agents", "tests.tools_under_test")
+WORKER = f"test-{secrets.token_hex(4)}"  # others may run containers on this machine
 
 
 async def not_here(ctx: Context, value: object) -> object:
@@ -151,3 +154,21 @@ async def outcome_of(run: Run, limit_s: float = 15) -> Outcome:
         report = await run.play()
     assert report is not None
     return report.outcome
+
+
+def run_of(
+    executor: Executor,
+    *,
+    agent: str = "x",
+    value: object = None,
+    reporter: Reporter | None = None,
+    timeout_ms: float | None = None,
+    **environment: Any,
+) -> Run:
+    """Return a run of an agent that this executor plays."""
+    assignment = assigned(agent, value, timeout_ms=timeout_ms)
+    made = Agent(agent, "", not_here, executor=executor)
+    shared = Environment(
+        Registry([made]), modules=MODULES, max_output_bytes=100_000, worker=WORKER, **environment
+    )
+    return Run(assignment, shared, reporter or Reporter())

@@ -29,22 +29,14 @@ def data(value: Any) -> bytes:
     return f"data: {json.dumps(value)}\n\n".encode()
 
 
-def sends(*pieces: bytes) -> Handler:
+def sends(*pieces: bytes, ends: bool = True) -> Handler:
+    """Send these pieces of a stream, and end it or leave it open until the client goes."""
+
     async def handler(exchange: Exchange) -> None:
         await exchange.start()
         for piece in pieces:
             await exchange.send(piece)
-        await exchange.end()
-
-    return handler
-
-
-def sends_and_waits(*pieces: bytes) -> Handler:
-    async def handler(exchange: Exchange) -> None:
-        await exchange.start()
-        for piece in pieces:
-            await exchange.send(piece)
-        await exchange.client_gone()
+        await (exchange.end() if ends else exchange.client_gone())
 
     return handler
 

@@ -148,3 +148,21 @@ class SimulatedWorker:
     async def succeed(self, runs: Iterable[str]) -> SyncReply:
         """Report success for these runs."""
         return await self.sync([(run, Succeeded(output=None)) for run in runs])
+
+
+def called(run: str, call: int) -> CallReport:
+    """Return what a worker tells of a call that was cancelled and had cost 7 micro-dollars."""
+    return CallReport(
+        run=run,
+        call=call,
+        attempt=1,
+        model="m",
+        provider="p",
+        started_ms=0,
+        ms=1,
+        state="cancelled",
+        error=None,
+        usage=None,
+        cost_micros=7,
+        estimated=True,
+    )

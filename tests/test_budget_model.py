@@ -27,7 +27,7 @@ from hypothesis.stateful import (
 
 from tests.deployment import deployed
 from tests.simulated_worker import SimulatedWorker
-from tests.test_queue_model import Stage
+from tests.stage import Stage
 from worker.backend import Backend
 from worker.budgets import BudgetKind, BudgetSpec, TaskBudget
 from worker.client import TaskSpec

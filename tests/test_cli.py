@@ -7,25 +7,16 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.command_line import call, invoke, refused, run, start
 from tests.deployment import REPOSITORY, deployed
+from tests.fault_proxy import closed_port
 
 pytestmark = pytest.mark.timeout(120)
 KEY = "sbo_" + "x" * 43
-
-
-@contextmanager
-def closed_port() -> Iterator[str]:
-    """Yield an address that nobody listens on."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
 
 
 @pytest.mark.parametrize("command", [["worker"], ["tasks", "list"], ["submit", "echo"]])

@@ -14,8 +14,7 @@ import anyio
 import pytest
 
 from tests.deployment import Deployment, deployed
-from tests.simulated_worker import SimulatedWorker
-from tests.test_worker_outbox import called
+from tests.simulated_worker import SimulatedWorker, called
 from worker.backend import Backend
 from worker.budgets import BudgetSpec
 from worker.client import Submitted, TaskSpec

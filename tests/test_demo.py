@@ -14,8 +14,8 @@ import pytest
 
 from examples.screen import LONGEST_WORD, Calls, calls_between, whole_words
 from tests.deployment import REPOSITORY
+from tests.fault_proxy import closed_port
 from tests.scripted_model import scripted_model
-from tests.test_cli import closed_port
 
 pytestmark = pytest.mark.timeout(120)
 TASKS = ["explain leases", "plan a migration", "release note", "count the licence", "needs a retry"]

@@ -17,35 +17,17 @@ from typing import Any
 import anyio
 import pytest
 
-from tests.lone_run import MODULES, Reporter, assigned, not_here, outcome_of
-from tests.test_tools_command import gone
+from tests.lone_run import WORKER, Reporter, outcome_of, run_of
+from tests.watched_processes import gone
 from worker.errors import SettingsError
 from worker.models import Failed, Succeeded
 from worker.processes import Limits
-from worker.runtime import Agent, Container, Environment, Registry, Run, Subprocess
+from worker.runtime import Container, Run, Subprocess
 from worker.runtime import executors as containers
-from worker.runtime.executors import Executor, Owner, is_orphan, run_command, sweep, this_process
+from worker.runtime.executors import Owner, is_orphan, run_command, sweep, this_process
 
 LIMIT_S = 18  # for a run; a program or a container may be slow to come
 SH = shutil.which("sh") or ""
-WORKER = f"test-{secrets.token_hex(4)}"  # others may run containers on this machine
-
-
-def run_of(
-    executor: Executor,
-    *,
-    agent: str = "x",
-    value: object = None,
-    reporter: Reporter | None = None,
-    timeout_ms: float | None = None,
-    **environment: Any,
-) -> Run:
-    assignment = assigned(agent, value, timeout_ms=timeout_ms)
-    made = Agent(agent, "", not_here, executor=executor)
-    shared = Environment(
-        Registry([made]), modules=MODULES, max_output_bytes=100_000, worker=WORKER, **environment
-    )
-    return Run(assignment, shared, reporter or Reporter())
 
 
 async def failure(run: Run) -> tuple[str, bool, str]:

@@ -136,8 +136,8 @@ async def test_tasks_that_crash_their_worker_end_in_the_dead_letter_and_the_othe
     tmp_path: Path,
 ) -> None:
     async with deployed(tmp_path) as at, anyio.create_task_group() as group:
-        group.start_soon(keep_worker_alive, at, "w1")
-        group.start_soon(keep_worker_alive, at, "w2")
+        group.start_soon(at.keep_alive, "w1")
+        group.start_soon(at.keep_alive, "w2")
         await at.know("poison", "slow")
         poison = [await at.submit("poison", attempts=3) for _ in range(10)]
         others = [await at.submit("slow", {"seconds": 1.0}, attempts=3) for _ in range(20)]
@@ -149,14 +149,6 @@ async def test_tasks_that_crash_their_worker_end_in_the_dead_letter_and_the_othe
         for view in dead:
             assert view.error is not None
             assert view.error.code in {"worker_died", "process_died"}
-
-
-async def keep_worker_alive(at: Deployment, name: str) -> None:
-    """What a container platform does: start it again when it is gone."""
-    while True:
-        worker = at.worker(name)
-        while worker.poll() is None:
-            await anyio.sleep(0.05)
 
 
 async def test_a_killed_worker_is_noticed_at_once_and_its_run_goes_on_elsewhere(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import anyio
 import pytest
 
 from tests.deployment import deployed
-from tests.test_faults import keep_worker_alive
 
 pytestmark = pytest.mark.timeout(120)
 LONG_RUN_S = float(os.environ.get("SIGNALBOX_LONG_RUN_S", "0"))
@@ -44,7 +43,7 @@ async def test_a_run_that_the_kernel_kills_for_its_memory_is_blamed_then_isolate
     tmp_path: Path,
 ) -> None:
     async with deployed(tmp_path) as at, anyio.create_task_group() as group:
-        group.start_soon(keep_worker_alive, at, "w")
+        group.start_soon(at.keep_alive, "w")
         await at.know("oom")
         task = await at.submit("oom", attempts=2)
         (view,) = await at.ended([task], within_s=60)

@@ -14,7 +14,7 @@ import pytest
 from tests.command_line import call, invoke
 from tests.deployment import Deployment, deployed
 from tests.simulated_worker import SimulatedWorker
-from tests.test_contract import answer_of, only, shape_of
+from tests.wire_shapes import answer_of, only, shape_of
 from worker.backend import Backend
 from worker.client import TaskSpec
 from worker.why import Backlog, Why

@@ -12,7 +12,7 @@ import pytest
 import respx
 from pydantic import SecretStr
 
-from tests.model_answers import DONE, data, finish, sends, sends_and_waits, text, usage
+from tests.model_answers import DONE, data, finish, sends, text, usage
 from tests.model_client import PATIENT, REQUEST, asked, completed, failure, talking, until
 from tests.model_server import Exchange, Handler, serving
 from worker.llm import ChatClient, ChatRequest, Completion, ModelError, TextDelta, Timeouts
@@ -94,7 +94,7 @@ class TestLimits:
             assert (await completed(events)).text == "ab"
 
     async def test_no_free_connection_is_a_timeout_of_the_whole_call(self) -> None:
-        async with talking(sends_and_waits(text("a")), max_connections=1) as (client, server, _):
+        async with talking(sends(text("a"), ends=False), max_connections=1) as (client, server, _):
             async with client.stream(REQUEST, PATIENT) as events:
                 await anext(events)
                 _, error = await failure(client, Timeouts(total_s=0.1))
@@ -117,13 +117,13 @@ class TestLimits:
 
 class TestEnd:
     async def test_done_ends_the_answer_although_the_connection_stays_open(self) -> None:
-        async with talking(sends_and_waits(text("a"), finish(), usage(1), DONE)) as (client, server, _):
+        async with talking(sends(text("a"), finish(), usage(1), DONE, ends=False)) as (client, server, _):
             completion = await asked(client)
             assert (completion.text, completion.usage and completion.usage.output_tokens) == ("a", 1)
             await until(lambda: server.open == 0)
 
     async def test_a_finished_answer_does_not_wait_for_usage_for_long(self) -> None:
-        async with talking(sends_and_waits(text("a") + finish())) as (client, _, _):
+        async with talking(sends(text("a") + finish(), ends=False)) as (client, _, _):
             # Without a limit of its own for what follows, this would take ten minutes.
             assert (await asked(client, Timeouts(idle_s=0.1, first_event_s=600))).usage is None
 
@@ -264,7 +264,7 @@ class TestOtherBodies:
 
 class TestCancellation:
     async def test_closes_the_connection_at_once(self) -> None:
-        async with talking(sends_and_waits(text("a"))) as (client, server, transport):
+        async with talking(sends(text("a"), ends=False)) as (client, server, transport):
             with anyio.CancelScope() as scope:
                 async with client.stream(REQUEST, PATIENT) as events:
                     async for _ in events:
@@ -282,7 +282,7 @@ class TestCancellation:
             await until(lambda: server.open == 0)
 
     async def test_while_waiting_for_a_connection_takes_none(self) -> None:
-        async with talking(sends_and_waits(text("a")), max_connections=1) as (client, _, _):
+        async with talking(sends(text("a"), ends=False), max_connections=1) as (client, _, _):
             async with client.stream(REQUEST, PATIENT) as events:
                 await anext(events)
                 with anyio.move_on_after(0.05):
@@ -290,7 +290,7 @@ class TestCancellation:
             async with client.stream(REQUEST, PATIENT) as events:
                 assert await anext(events) == TextDelta("a")
 
-    @pytest.mark.parametrize("handler", [sends_and_waits(text("a")), Exchange.client_gone])
+    @pytest.mark.parametrize("handler", [sends(text("a"), ends=False), Exchange.client_gone])
     async def test_again_and_again_by_asyncio_itself_leaks_no_connection(self, handler: Handler) -> None:
         async with talking(handler, max_connections=1) as (client, server, transport):
             for _ in range(3):
@@ -306,7 +306,7 @@ class TestCancellation:
                 await until(lambda: server.open == 0)
 
     async def test_by_asyncio_itself_while_the_connection_closes_leaks_none(self) -> None:
-        async with talking(sends_and_waits(text("a")), max_connections=1) as (client, _, transport):
+        async with talking(sends(text("a"), ends=False), max_connections=1) as (client, _, transport):
             leaving = asyncio.Event()
 
             async def leave() -> None:
@@ -324,14 +324,14 @@ class TestCancellation:
                 assert transport.open_connections == 0
 
     async def test_leaving_early_closes_the_connection(self) -> None:
-        async with talking(sends_and_waits(text("a"))) as (client, server, transport):
+        async with talking(sends(text("a"), ends=False)) as (client, server, transport):
             async with client.stream(REQUEST, PATIENT) as events:
                 await anext(events)
             assert transport.open_connections == 0
             await until(lambda: server.open == 0)
 
     async def test_an_exception_of_the_consumer_comes_through_unchanged(self) -> None:
-        async with talking(sends_and_waits(text("a"))) as (client, _, transport):
+        async with talking(sends(text("a"), ends=False)) as (client, _, transport):
             with pytest.raises(KeyError, match="mine"):
                 async with client.stream(REQUEST, PATIENT) as events:
                     async for _ in events:
@@ -339,7 +339,7 @@ class TestCancellation:
             assert transport.open_connections == 0
 
     async def test_closing_the_client_ends_open_streams(self) -> None:
-        async with talking(sends_and_waits(text("a"))) as (client, server, _):
+        async with talking(sends(text("a"), ends=False)) as (client, server, _):
             async with client.stream(REQUEST, PATIENT) as events:
                 await anext(events)
                 await client.aclose()

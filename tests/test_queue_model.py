@@ -10,15 +10,12 @@ story cannot be shrunk: it is told as it was.
 from __future__ import annotations
 
 import copy
-import functools
 import json
 import os
-import urllib.request
 import uuid
-from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn
 
 import anyio.from_thread
 import pytest
@@ -35,12 +32,12 @@ from hypothesis.stateful import (
 from pydantic import SecretStr
 
 from tests.chaos import history
-from tests.deployment import Deployment, deployed
+from tests.deployment import deployed
 from tests.queue_model import ImpossibleError, NotYetError, QueueModel, Seen, Task
 from tests.simulated_worker import SimulatedWorker
+from tests.stage import Stage
 from worker.backend import Backend
 from worker.client import RetryPolicy, TaskSpec
-from worker.errors import BackendOverloaded
 from worker.models import Failed, Outcome, Released, RunError, Succeeded
 
 pytestmark = pytest.mark.timeout(3600)
@@ -50,7 +47,6 @@ STEPS_OF_A_STORY = 50
 KILLS_OF_A_STORY = 2
 HOP_MS = 200
 LATE_MS = 5_000  # how late a loop may come: the sweep of the invariants
-T = TypeVar("T")
 FOUND: list[str] = []  # stories that went wrong
 
 NAMES = st.sampled_from(["a", "b", "c"])
@@ -60,36 +56,6 @@ ENDINGS: dict[str, Outcome] = {
     "fatal": Failed(error=RunError(code="x", message="x"), retryable=False),
     "released": Released(),
 }
-
-
-class Stage:
-    """One host for all stories; each has a queue and a tenant of its own."""
-
-    def __init__(
-        self, at: Deployment, backend: Backend, audit: Backend, portal: anyio.from_thread.BlockingPortal
-    ) -> None:
-        self.at = at
-        self.backend = backend
-        self.audit = audit
-        self._portal = portal
-
-    def call(self, work: Callable[..., Coroutine[Any, Any, T]], *args: Any, **more: Any) -> T:
-        for left in range(9, -1, -1):
-            try:
-                answer: T = self._portal.call(functools.partial(work, *args, **more))
-                return answer
-            except BackendOverloaded:  # it conflicted on purpose, five times in a row
-                if left == 0:
-                    raise
-        raise AssertionError
-
-    def clock(self, advance_ms: float | None = None) -> float:
-        """Return the time, after letting it go on."""
-        headers = {"authorization": f"Convex {self.at.host.admin_key}", "content-type": "application/json"}
-        data = None if advance_ms is None else json.dumps({"advanceMs": round(advance_ms)}).encode()
-        request = urllib.request.Request(self.at.host.url + "/api/host/clock", headers=headers, data=data)
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return float(json.loads(answer.read())["now"])
 
 
 class Story(RuleBasedStateMachine):

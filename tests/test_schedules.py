@@ -19,8 +19,6 @@ from hypothesis import strategies as st
 
 from tests.deployment import Deployment, deployed
 from worker.cli import main
-from worker.client import AgentSpec, TaskView
-from worker.models import LlmSpec
 from worker.schedules import CatchUpSpec, ScheduleSpec, Template
 
 pytestmark = pytest.mark.timeout(180)
@@ -199,12 +197,6 @@ async def test_any_expression_zone_and_instant_agree_with_cronsim(preview: Previ
     await anyio.to_thread.run_sync(compare)
 
 
-async def with_writer(at: Deployment) -> None:
-    """Enter an agent that no worker plays: its tasks wait."""
-    llm = LlmSpec(model=None, prompt="Write.", temperature=None, max_output_tokens=None)
-    await at.client.sync_agents([AgentSpec(name="writer", description="", llm=llm)])
-
-
 def virtual(start: datetime) -> list[str]:
     return ["--clock", f"virtual:{start.isoformat().replace('+00:00', 'Z')}"]
 
@@ -232,22 +224,11 @@ def _ask(at: Deployment, body: dict[str, Any]) -> Any:
 async def nominal(at: Deployment, tenant: str = "default") -> list[datetime]:
     """Return the occurrences for which there are tasks, each as often as there is one."""
     found: list[datetime] = []
-    for task in await all_tasks(at, tenant):
+    for task in await at.all_tasks(tenant):
         (fired,) = [e for e in await at.client.history(task.task) if e.type == "schedule_fired"]
         assert isinstance(fired.data["nominal"], float)
         found.append(datetime.fromtimestamp(fired.data["nominal"] / 1000, UTC))
     return sorted(found)
-
-
-async def all_tasks(at: Deployment, tenant: str = "default") -> list[TaskView]:
-    tasks: list[TaskView] = []
-    cursor: str | None = None
-    while True:
-        page = await at.client.tasks(tenant=tenant, limit=100, cursor=cursor)
-        tasks += page.tasks
-        cursor = page.cursor
-        if cursor is None:
-            return tasks
 
 
 def times(first: datetime, step: timedelta, last: datetime) -> Iterator[datetime]:
@@ -273,7 +254,7 @@ MADE_UP: dict[tuple[Any, timedelta | None], list[int]] = {  # minutes of the hou
 async def was_down(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Deployment]:
     """A deployment that was down for an hour, with a schedule for each policy and a tenant for each."""
     async with deployed(tmp_path_factory.mktemp("down"), flags=virtual(START)) as at:
-        await with_writer(at)
+        await at.with_writer()
         for number, (policy, window) in enumerate(MADE_UP):
             await at.client.set_schedule(
                 ScheduleSpec(
@@ -304,7 +285,7 @@ async def test_a_day_with_conflicts_and_kills_is_each_occurrence_once(tmp_path: 
     async with deployed(
         tmp_path, flags=[*virtual(START), "--conflicts", "0.3:7"], synchronous="normal"
     ) as at:
-        await with_writer(at)
+        await at.with_writer()
         await at.client.set_schedule(
             ScheduleSpec(name="six", cron="0 6,18 * * *", time_zone="America/New_York", template=TEMPLATE)
         )
@@ -331,7 +312,7 @@ async def test_two_schedulers_at_once_do_an_occurrence_once(tmp_path: Path) -> N
     async with deployed(
         tmp_path, flags=[*virtual(START), "--conflicts", "0.4:3"], synchronous="normal"
     ) as at:
-        await with_writer(at)
+        await at.with_writer()
         often = ScheduleSpec(name="s", every_ms=1000, template=TEMPLATE)
         await at.client.set_schedule(often)
 
@@ -367,7 +348,7 @@ async def test_schedules_from_the_command_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with deployed(tmp_path, flags=virtual(START)) as at:
-        await with_writer(at)
+        await at.with_writer()
         monkeypatch.setenv("CONVEX_URL", at.host.url)
         monkeypatch.setenv("SIGNALBOX_KEY", at.keys["operator"])
 

@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 import pytest
 
+from tests.watched_processes import gone, is_running
 from worker.errors import SettingsError
 from worker.processes import Limits, plain_environment, start
 from worker.runtime.calling import perform
@@ -27,19 +28,6 @@ ROOT = os.geteuid() == 0
 
 async def python(code: str, *arguments: str, **more: Any) -> Ended:
     return await run([PYTHON, "-c", code, *arguments], env=plain_environment(), **more)
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-async def gone(pid: int) -> None:
-    with anyio.fail_after(10):
-        while is_running(pid):
-            await anyio.sleep(0.01)
 
 
 async def test_a_program_is_given_its_arguments_as_they_are_and_its_input() -> None:

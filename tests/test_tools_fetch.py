@@ -5,48 +5,19 @@ from __future__ import annotations
 import asyncio
 import gzip
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
 import httpcore
 import pytest
 
 from tests.deployment import REPOSITORY
+from tests.web_server import Answer, Resolver, page, server
 from worker.runtime.tools import ToolContext, ToolError
 from worker.tools.addresses import LOOPBACK, AddressRefusedError, Reach
 from worker.tools.fetch import Fetcher, Page, fetch
 from worker.tools.network import CheckedBackend, checked
 
 CERTIFICATE = REPOSITORY / "tests" / "data" / "tls" / "certificate.pem"
-Answer = Callable[[bytes], bytes | Awaitable[bytes]]
-
-
-@asynccontextmanager
-async def server(answer: Answer, tls: ssl.SSLContext | None = None) -> AsyncIterator[tuple[int, list[bytes]]]:
-    """A server that answers each request with bytes; yields its port and the requests."""
-    requests: list[bytes] = []
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            request = await reader.readuntil(b"\r\n\r\n")
-            requests.append(request)
-            said = answer(request)
-            writer.write(said if isinstance(said, bytes) else await said)
-            await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
-
-    listening = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
-    async with listening:
-        yield listening.sockets[0].getsockname()[1], requests
-
-
-def page(body: bytes, *headers: str, status: str = "200 OK") -> bytes:
-    told = [f"HTTP/1.1 {status}", f"content-length: {len(body)}", *headers]
-    return "\r\n".join([*told, "", ""]).encode() + body
 
 
 def moved(to: str, status: str = "302 Found") -> bytes:
@@ -175,18 +146,6 @@ async def test_redirects_are_followed_so_far() -> None:
 async def test_each_redirect_is_checked_as_the_first_address(to: str) -> None:
     with pytest.raises(AddressRefusedError):
         await get(lambda _: moved(to))
-
-
-class Resolver:
-    """Answers a name with one list of addresses after the other, as one that rebinds does."""
-
-    def __init__(self, *answers: list[str]) -> None:
-        self.answers = list(answers)
-        self.asked: list[str] = []
-
-    async def __call__(self, host: str, port: int) -> list[str]:
-        self.asked.append(host)
-        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,7 @@ import anyio
 import pytest
 
 from tests.deployment import REPOSITORY
-from tests.lone_run import Reporter
-from tests.test_executors import run_of
+from tests.lone_run import Reporter, run_of
 from worker.models import Succeeded
 from worker.runtime import Container, Registry, Subprocess, Toolbox
 from worker.runtime import agents as registered

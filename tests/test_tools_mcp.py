@@ -14,8 +14,8 @@ import pytest
 from mcp.server.mcpserver import MCPServer
 
 from tests.deployment import REPOSITORY
-from tests.test_tools_command import gone
-from tests.test_tools_fetch import Resolver, page, server
+from tests.watched_processes import gone
+from tests.web_server import Resolver, page, server
 from worker.http.server import listen, serve
 from worker.runtime.calling import check_arguments, perform
 from worker.runtime.tools import (

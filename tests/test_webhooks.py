@@ -16,7 +16,6 @@ import httpx
 import pytest
 
 from tests.deployment import Deployment, deployed
-from tests.test_schedules import all_tasks, with_writer
 from worker.cli import main
 from worker.client import AgentSpec
 from worker.models import LlmSpec
@@ -67,7 +66,7 @@ async def site(folder: Path) -> AsyncIterator[Site]:
     """Yield a deployment whose webhooks `mail` (a task), `news` and `hub` (events) are set."""
     env = {"SIGNALBOX_WEBHOOK_SECRET": SECRET, "SIGNALBOX_NEXT": NEXT, "SIGNALBOX_GITHUB": GITHUB}
     async with deployed(folder, env=env) as at, httpx.AsyncClient() as http:
-        await with_writer(at)
+        await at.with_writer()
         variables = ["SIGNALBOX_NEXT", "SIGNALBOX_WEBHOOK_SECRET"]
         specs = [
             WebhookSpec(name="mail", target=TaskTarget(template=TEMPLATE), secret_variables=variables),
@@ -98,11 +97,11 @@ async def test_a_signed_call_does_what_its_webhook_says_once(tmp_path: Path) -> 
         to.at.host.kill()
         await anyio.to_thread.run_sync(to.at.host.start)
         assert await to.post(body, headers) == 200  # and the host has been away meanwhile
-        (task,) = await all_tasks(to.at)
+        (task,) = await to.at.all_tasks()
         assert "webhook_received" in await to.at.types(task.task)
         assert await to.post(body, sign(body, id="msg_2")) == 200
         assert await to.post(body, sign(body, id="msg_1"), name="news") == 200  # an id of another webhook
-        assert len(await all_tasks(to.at)) == 3
+        assert len(await to.at.all_tasks()) == 3
 
 
 async def test_an_event_whose_trigger_was_refused_its_task_is_to_be_sent_again(tmp_path: Path) -> None:
@@ -115,11 +114,11 @@ async def test_an_event_whose_trigger_was_refused_its_task_is_to_be_sent_again(t
         body = b"1"
         assert await to.post(body, sign(body), name="news") == 503
         assert await to.post(body, sign(body), name="news") == 503
-        assert [task.agent for task in await all_tasks(to.at)] == ["writer"]
+        assert [task.agent for task in await to.at.all_tasks()] == ["writer"]
         await to.at.client.sync_agents([able])
         assert await to.post(body, sign(body), name="news") == 200
         assert await to.post(body, sign(body), name="news") == 200
-        assert sorted(task.agent for task in await all_tasks(to.at)) == ["able", "writer"]
+        assert sorted(task.agent for task in await to.at.all_tasks()) == ["able", "writer"]
 
 
 async def test_what_is_signed_wrongly_is_refused_and_does_nothing(tmp_path: Path) -> None:
@@ -145,12 +144,12 @@ async def test_what_is_signed_wrongly_is_refused_and_does_nothing(tmp_path: Path
             assert await to.post(sent, headers) == code, headers
         assert await to.post(body, good, name="ghost") == 404
         assert await to.post(body, good, name="a/b") == 404
-        assert await all_tasks(to.at) == []
+        assert await to.at.all_tasks() == []
         assert await to.post(body, sign(body, at=now - 290)) == 200
         two = sign(body, id="msg_2", secret=NEXT)
         two["webhook-signature"] = f"v1,AAAA {two['webhook-signature']}"
         assert await to.post(body, two) == 200
-        assert len(await all_tasks(to.at)) == 2
+        assert len(await to.at.all_tasks()) == 2
 
 
 async def test_a_body_at_the_limit_is_taken_and_one_byte_more_is_not(tmp_path: Path) -> None:
@@ -159,7 +158,7 @@ async def test_a_body_at_the_limit_is_taken_and_one_byte_more_is_not(tmp_path: P
             for size, code in ((limit + 1, 413), (limit, 200)):
                 body = b'"' + b"x" * (size - 2) + b'"'
                 assert await to.post(body, sign(body, id=f"{name}{limit}"), name) == code
-        assert len(await all_tasks(to.at)) == 2
+        assert len(await to.at.all_tasks()) == 2
 
 
 async def test_github_signs_its_own_way(tmp_path: Path) -> None:
@@ -175,12 +174,12 @@ async def test_github_signs_its_own_way(tmp_path: Path) -> None:
             (400, {**good, "x-github-delivery": "a.b"}, body),
         ]:
             assert await to.post(sent, headers, "hub") == code, headers
-        assert await all_tasks(to.at) == []
+        assert await to.at.all_tasks() == []
         for _ in range(2):
             assert await to.post(body, good, "hub") == 200
         other = sign_github(body, delivery="d-2", event="issues")
         assert await to.post(body, other, "hub") == 200  # hub.issues has no trigger
-        assert len(await all_tasks(to.at)) == 1
+        assert len(await to.at.all_tasks()) == 1
 
 
 async def test_a_webhook_without_a_secret_is_not_set(tmp_path: Path) -> None:
@@ -199,7 +198,7 @@ async def test_events_triggers_and_webhooks_from_the_command_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with deployed(tmp_path, env={"SIGNALBOX_WEBHOOK_SECRET": SECRET}) as at:
-        await with_writer(at)
+        await at.with_writer()
         monkeypatch.setenv("CONVEX_URL", at.host.url)
         monkeypatch.setenv("SIGNALBOX_KEY", at.keys["operator"])
 

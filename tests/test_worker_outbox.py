@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.simulated_worker import called
 from worker.coordinator.lease import Lease
 from worker.coordinator.outbox import MAX_CHUNK_BYTES, Outbox
 from worker.coordinator.pace import ACCEPT_S, POLL_S, WATCHED_S, Pace
-from worker.models import CallReport, Cancelled, Outcome, Succeeded, SyncRequest
+from worker.models import Cancelled, Outcome, Succeeded, SyncRequest
 
 
 def outbox(max_items: int = 256, max_bytes: int = 1_000_000) -> Outbox:
@@ -179,23 +180,6 @@ def test_what_is_forgotten_is_not_sent() -> None:
     box.forget("never known")
     assert box.empty
     assert (box.text_bytes, box.oldest_text_at, box.oldest_accept_at) == (0, None, None)
-
-
-def called(run: str, call: int) -> CallReport:
-    return CallReport(
-        run=run,
-        call=call,
-        attempt=1,
-        model="m",
-        provider="p",
-        started_ms=0,
-        ms=1,
-        state="cancelled",
-        error=None,
-        usage=None,
-        cost_micros=7,
-        estimated=True,
-    )
 
 
 def test_what_calls_have_cost_is_told_though_their_run_is_forgotten() -> None:

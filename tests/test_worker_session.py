@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
-from tests.test_worker_outbox import called
+from tests.simulated_worker import called
 from worker import errors
 from worker.coordinator import Session, register
 from worker.coordinator.session import MAX_GATHERED_BYTES, Remembered

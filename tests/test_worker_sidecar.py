@@ -17,6 +17,7 @@ from typing import Any
 import anyio
 import pytest
 
+from tests.watched_processes import gone
 from worker.sidecar import Gone, Left, watch_parent
 
 KEY = "sbw_" + "k" * 43
@@ -122,12 +123,6 @@ async def worker(url: str, how: str) -> AsyncIterator[tuple[asyncio.subprocess.P
 
 def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-async def gone(pid: int) -> None:
-    """Wait until a process that is nobody's child here is gone."""
-    while os.path.exists(f"/proc/{pid}"):  # noqa: ASYNC240, PTH110
-        await anyio.sleep(0.02)
 
 
 async def test_a_run_that_ends_its_process_is_blamed() -> None:
