@@ -85,6 +85,37 @@ test("a message counts once, and only for the attempt that is live", async () =>
   expect(await ask({ ask: "steps" })).toBeNull();
 });
 
+test("a message that comes again is not said to be kept when its run is somebody else's by now", async () => {
+  const intent = {
+    steps: [{ key: "pay", kind: "tool", tool: "pay", state: "intended", effect: "unsafe", result: null }],
+  };
+  expect(await call(intent, { message: "heard" })).toMatchObject({ ok: true }); // and the answer gets lost
+  await at.t.mutation(internal.push.settle, {
+    run,
+    answer: { kind: "unreachable", error: { code: "endpoint_unreachable", message: "m" } },
+  });
+  expect(await call(intent, { message: "heard" })).toMatchObject(OVER);
+  expect(await call(intent, { message: "late" })).toMatchObject(OVER); // and this answer gets lost, too
+  expect(await call(intent, { message: "late" })).toMatchObject(OVER);
+  await begun();
+  expect(await call(DONE, { message: "end", attempt: 2 })).toMatchObject({ ok: true });
+  expect(await call(DONE, { message: "end", attempt: 2 })).toMatchObject({ code: "replayed" });
+});
+
+const CALL = {
+  ...{ call: 1, attempt: 1, model: "groq/fast", provider: "groq", startedMs: 0, ms: 5, state: "succeeded" },
+  ...{ error: null, costMicros: 12, estimated: false },
+  usage: { inputTokens: 7, outputTokens: 1, cachedInputTokens: 0, cacheWriteTokens: 0, reasoningTokens: 0 },
+};
+
+test("what a late answer has paid for counts, though the run has ended", async () => {
+  await call(DONE);
+  const report = readReport({ ...DONE, calls: [CALL] }) as Report;
+  await at.t.mutation(internal.push.settle, { run, answer: { kind: "report", report } });
+  await at.pass();
+  expect((await at.task(task)).usage).toMatchObject({ calls: 1, inputTokens: 7 });
+});
+
 test("a step that cannot be kept ends its run, and nothing of it is taken any more", async () => {
   await call({ steps: [{ key: "k", result: "1" }] });
   expect(await call({ steps: [{ key: "k", kind: "turn", result: "1" }] })).toMatchObject(OVER);

@@ -11,7 +11,7 @@ import {
   MAX_HEALTH_BYTES,
   WAKE_TIMEOUT_MS,
 } from "./constants";
-import { answerOf, readReport, toldIn, vAnswer, vReport, vTold, type Reply } from "./model/answers";
+import { answerOf, isHeard, readReport, toldIn, vAnswer, vReport, vTold, type Reply } from "./model/answers";
 import { answerQuestion, meetDemand, readAsked, vDemand, vQuestion } from "./model/asking";
 import * as Attending from "./model/attending";
 import { call } from "./model/calling";
@@ -133,8 +133,7 @@ export const tell = internalAction({
       timeoutMs: CONTROL_CALL_MS,
       maxBytes: MAX_HEALTH_BYTES,
     });
-    if ("failure" in reply || reply.status >= 500 || reply.status === 404 || reply.status === 429)
-      return null;
+    if (!isHeard(reply)) return null;
     await persistently(() => ctx.runMutation(internal.push.heard, { control }));
     return null;
   },

@@ -704,7 +704,12 @@ export default defineSchema({
     .index("by_endpoint", ["endpoint"]),
 
   // Ids of messages from endpoints, so that each counts once. In: callbacks. Out: the endpoint's alarm, past their tolerance.
-  endpointMessages: defineTable({ endpoint: v.id("endpoints"), message: v.string(), until: v.number() })
+  endpointMessages: defineTable({
+    endpoint: v.id("endpoints"),
+    message: v.string(),
+    until: v.number(),
+    ended: v.optional(v.literal(true)), // it brought the outcome with which its run ended
+  })
     .index("by_endpoint_and_message", ["endpoint", "message"])
     .index("by_endpoint_and_until", ["endpoint", "until"]),
 

@@ -161,6 +161,37 @@ test("what hangs together with a task is shown as far as it is of the key's queu
   expect(all.dependents.map((one) => one.task).sort()).toEqual([mine, other].sort());
 });
 
+test("no id of another queue's task is answered to who submits, tells an event or looks at a child", async () => {
+  const key = await bind("submit");
+  const template = { agent: "echo", input: "1" };
+  for (const queue of ["gpu", "default"]) {
+    const trigger = { name: queue, event: "mail", template: { ...template, queue } };
+    await at.t.mutation(api.triggers.set, { key: KEYS.submit, trigger });
+  }
+  const { tasks } = await at.t.mutation(api.events.emit, { key, event: { name: "mail", data: "1" } });
+  expect(tasks).toHaveLength(1);
+  expect((await at.task(tasks[0]!)).queue).toBe("gpu");
+  expect((await at.t.query(api.tasks.list, { key: KEYS.submit })).tasks).toHaveLength(2); // the other has begun, too
+
+  const batch = { key: "b", maxItems: 9, maxMs: 9_000 };
+  for (const more of [{}, { batch }]) {
+    const dedupKey = JSON.stringify(more);
+    await at.submit({ dedupKey, ...more });
+    const spec = { ...template, queue: "gpu", dedupKey, ...more };
+    const [answer] = await at.t.mutation(api.tasks.submit, { key, tasks: [spec] });
+    expect(answer).toMatchObject({ ok: false, code: "forbidden" });
+  }
+
+  const worker = await at.worker("w", { capacity: 1 });
+  await at.pass();
+  const { run } = await worker.begin();
+  const of = { key: KEYS.worker, session: worker.session, run, step: "s", gather: false };
+  const spawned = await at.t.mutation(api.worker.spawn, { ...of, tasks: [{ ...template, queue: "gpu" }] });
+  const links = (asked: string) => at.t.query(api.tasks.links, { key: asked, task: spawned.tasks[0]! });
+  expect((await links(key)).parent).toBeNull();
+  expect((await links(KEYS.viewer)).parent).not.toBeNull();
+});
+
 test("workers are shown that serve one of the key's queues", async () => {
   const key = await bind("viewer");
   await at.worker("both", { queues: ["default", "gpu"] });

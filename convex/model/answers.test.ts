@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { MAX_HEALTH_BYTES, MAX_RETRY_AFTER_MS, MAX_SYNC_ITEMS } from "../constants";
-import { answerOf, readReport, retryAfterMs, toldIn } from "./answers";
+import { answerOf, isHeard, readReport, retryAfterMs, toldIn } from "./answers";
 
 const NOW = Date.UTC(2026, 0, 1);
 const say = (status: number, text: string | null = "", retryAfter: string | null = null) =>
@@ -122,6 +122,22 @@ test.each([
   const said = toldIn(text);
   expect(said).toContain(line);
   expect(said).not.toContain("\n");
+});
+
+test.each([200, 204, 302, 400, 405, 409, 410])("an endpoint that answers %i has heard", (status) => {
+  expect(isHeard({ status, text: "", retryAfter: null })).toBe(true);
+});
+
+test.each([401, 403, 404, 408, 425, 429, 500, 503])("one that answers %i is told again", (status) => {
+  expect(isHeard({ status, text: "", retryAfter: null })).toBe(false);
+  expect(isHeard({ failure: "timeout", message: "m" })).toBe(false);
+});
+
+test("a run that an endpoint was sent twice is not failed for it", () => {
+  const replayed = JSON.stringify({
+    error: { code: "replayed", message: "This webhook-id was used before." },
+  });
+  expect(say(409, replayed)).toEqual({ kind: "taken" });
 });
 
 test("other code is no failure, and any other conflict is", () => {

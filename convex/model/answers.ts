@@ -205,9 +205,18 @@ export function answerOf(reply: Reply, now: number): Answer {
   }
   const error = faultIn(text, status);
   if (status === 409 && error.code === "other_version") return { kind: "other_version" };
+  // Something between has sent it twice: what came first is being played, and its result follows, or its loss is seen.
+  if (status === 409 && error.code === "replayed") return { kind: "taken" };
   const retryable = status >= 500 || status === 408 || status === 425;
   return { kind: "failed", error, retryable };
 }
+
+// It could not tell who called, does not know the run yet, or has no time now.
+const NOT_HEARD = [401, 403, 404, 408, 425, 429];
+
+/** Whether an endpoint has heard what it was told of a run: then it is not told again. */
+export const isHeard = (reply: Reply): boolean =>
+  !("failure" in reply) && reply.status < 500 && !NOT_HEARD.includes(reply.status);
 
 function resultOf(text: string | null): Answer {
   if (text === null) {

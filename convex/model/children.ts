@@ -84,6 +84,17 @@ export async function listChildren(
   return { tasks, cursor: page.isDone ? null : page.continueCursor };
 }
 
+async function parentOf(
+  ctx: QueryCtx,
+  { parent }: Doc<"tasks">,
+  queues: Queues,
+): Promise<Id<"tasks"> | null> {
+  if (parent === undefined) return null;
+  if (queues === null) return parent;
+  const row = await ctx.db.get("tasks", parent);
+  return row !== null && serves(queues, row.queue) ? parent : null;
+}
+
 /** What a task hangs together with, as far as a key of `queues` may see it. */
 export async function linksOf(ctx: QueryCtx, id: Id<"tasks">, queues: Queues): Promise<TaskLinks> {
   const task = await ctx.db.get("tasks", id);
@@ -100,7 +111,7 @@ export async function linksOf(ctx: QueryCtx, id: Id<"tasks">, queues: Queues): P
   }
   const { dependents, more } = await dependentsOf(ctx, id, queues);
   return {
-    parent: task.parent ?? null,
+    parent: await parentOf(ctx, task, queues),
     waitsFor: (await blockedOf(ctx, id))?.open ?? 0,
     after: await dependenciesOf(ctx, id, queues),
     dependents,

@@ -119,7 +119,10 @@ export async function settle(ctx: MutationCtx, id: Id<"runs">, answer: Answer, n
   }
   const current = run && (await ctx.db.get("runs", id)); // the miss may have ended it
   if (current?.state !== "running") {
-    if (run !== null && answer.kind === "report") await recordRefusal(ctx, run);
+    if (run !== null && answer.kind === "report") {
+      await paidLate(ctx, run, answer.report);
+      await recordRefusal(ctx, run);
+    }
     return;
   }
   if (answer.kind === "taken") {
@@ -220,6 +223,24 @@ async function keep(ctx: MutationCtx, run: Run, said: Reports, now: number): Pro
   return said.steps?.length && runs.live(run._id) === undefined ? "the run has ended: failed" : null;
 }
 
+/** What was paid for, and seen of models, counts whatever has become of the run. */
+async function takePaid(ctx: MutationCtx, run: Run, said: Reports): Promise<void> {
+  await takeModels(ctx, run.session, said.models ?? []);
+  await takeCalls(ctx, await Runs.of(ctx, run.session, said), said.calls ?? []);
+}
+
+/** The answer to a run that has ended meanwhile; of one that cannot be kept nothing counts, as nobody sends it again. */
+async function paidLate(ctx: MutationCtx, run: Run, report: Report): Promise<void> {
+  const said = reportsOf(ctx, run, report);
+  try {
+    checkReports(said);
+  } catch (error) {
+    console.error(`run ${run._id}: a late answer cannot be kept: ${String(error)}`);
+    return;
+  }
+  await takePaid(ctx, run, said);
+}
+
 export type Callback = { message: string; run: Id<"runs">; attempt: number; report: Report };
 /** stop: the run was cancelled; report it as such. */
 export type Called =
@@ -242,19 +263,19 @@ export async function takeCallback(
     .query("endpointMessages")
     .withIndex("by_endpoint_and_message", (q) => q.eq("endpoint", endpoint._id).eq("message", message))
     .first();
-  if (seen !== null) return { ok: false, code: "replayed", message: "This webhook-id was used before." };
-  // Beyond the tolerance the signature itself is refused; it counts from the sender's clock, which may be behind or ahead.
-  const until = now + 2 * TOLERANCE_MS;
-  await ctx.db.insert("endpointMessages", { endpoint: endpoint._id, message, until });
+  const isHeld = isLive(run) && run.attempt === attempt;
+  // Who hears "replayed" goes on, with an effect for example: that is not said of a run which is somebody else's by now.
+  if (seen !== null && (isHeld || seen.ended === true))
+    return { ok: false, code: "replayed", message: "This webhook-id was used before." };
   const said = reportsOf(ctx, run, report);
   checkReports(said);
-  if (!isLive(run) || run.attempt !== attempt) {
-    // What was paid for, and seen of models, counts all the same.
-    if (run.attempt === attempt) {
-      await takeModels(ctx, run.session, said.models ?? []);
-      await takeCalls(ctx, await Runs.of(ctx, run.session, said), said.calls ?? []);
-    }
-    if (report.outcome !== null) await recordRefusal(ctx, run);
+  // Beyond the tolerance the signature itself is refused; it counts from the sender's clock, which may be behind or ahead.
+  const until = now + 2 * TOLERANCE_MS;
+  const noted =
+    seen?._id ?? (await ctx.db.insert("endpointMessages", { endpoint: endpoint._id, message, until }));
+  if (!isHeld) {
+    if (run.attempt === attempt && seen === null) await takePaid(ctx, run, said);
+    if (report.outcome !== null && seen === null) await recordRefusal(ctx, run);
     const state = isLive(run) ? `has attempt ${run.attempt}` : `has ended: ${run.state}`;
     return { ok: false, code: "run_ended", message: `The run ${state}. Stop it; nothing of it is kept.` };
   }
@@ -263,6 +284,7 @@ export async function takeCallback(
   if (push !== null) await ctx.db.patch("pushes", push._id, { heardAt: now, takenAt: push.takenAt ?? now });
   const reason = await keep(ctx, run, said, now);
   if (reason !== null) return { ok: false, code: "run_ended", message: `Not kept: ${reason}.` };
+  if (report.outcome !== null) await ctx.db.patch("endpointMessages", noted, { ended: true });
   const task = await ctx.db.get("tasks", run.task);
   const stop = report.outcome === null && (task?.cancelRequested ?? false);
   const standing = await standingOf(ctx, run.session);

@@ -18,6 +18,7 @@ import { ofTask } from "./budgets";
 import { checkOnComplete } from "./groups";
 import { checkScope, type Caller } from "./keys";
 import { checkLinks, Followed, link as linkUp, linkedFields } from "./links";
+import { serves } from "./scope";
 import { settleLater } from "./settlements";
 import { checkJson, checkKey, checkLabels, checkName, checkNumber, checkTraceparent, keepText } from "./text";
 import { NO_USAGE } from "./usage";
@@ -72,7 +73,8 @@ export async function submit(
       const checked = await checkSpec(spec);
       const known = await duplicateOf(ctx, checked, now);
       if (known !== null) {
-        answers[i] = { ok: true, task: known, duplicate: true };
+        checkShown(caller, known);
+        answers[i] = { ok: true, task: known._id, duplicate: true };
         continue;
       }
       if (checked.wish !== null) {
@@ -80,6 +82,8 @@ export async function submit(
           throw refuse("invalid_argument", `${checked.wish.kind}: not for a child of a task.`);
         const joins = await collect.join(ctx, checked, checked.wish, now);
         if (joins !== null) {
+          if (joins.duplicate && caller !== null && caller.queues !== null)
+            checkShown(caller, await ctx.db.get("tasks", joins.task));
           answers[i] = { ok: true, ...joins };
           continue;
         }
@@ -229,14 +233,22 @@ async function duplicateOf(
   ctx: QueryCtx,
   { tenant, dedupKey }: Checked,
   now: number,
-): Promise<Id<"tasks"> | null> {
+): Promise<Doc<"tasks"> | null> {
   if (dedupKey === undefined) return null;
   const known = await ctx.db
     .query("tasks")
     .withIndex("by_tenant_and_dedupKey", (q) => q.eq("tenant", tenant).eq("dedupKey", dedupKey))
     .order("desc")
     .first();
-  return known === null || (known.dedupUntil !== undefined && known.dedupUntil <= now) ? null : known._id;
+  return known === null || (known.dedupUntil !== undefined && known.dedupUntil <= now) ? null : known;
+}
+
+/** Refuse to name the task that a dedup key names, if it is of a queue that the caller's key does not serve. */
+function checkShown(caller: Caller | null, known: Doc<"tasks"> | null): void {
+  if (caller === null || known === null || serves(caller.queues, known.queue)) return;
+  const message =
+    "dedupKey: a task of a queue that your key does not serve was submitted with it; use another.";
+  throw refuse("forbidden", message);
 }
 
 async function insert(

@@ -15,6 +15,7 @@ import type { Submitted } from "../validators";
 import { record } from "./events";
 import type { Caller } from "./keys";
 import { note, noteRefused } from "./nonces";
+import { serves, type Queues } from "./scope";
 import { submit } from "./submit";
 import { checkTemplate, checkTemplateScope, inScope, isSame } from "./templates";
 import { checkInteger, checkJson, checkKey, checkName, fitsIn, utf8Bytes } from "./text";
@@ -27,9 +28,14 @@ import { wakeWaiters } from "./waits";
  * @param event - `data` is JSON text of at most MAX_EVENT_BYTES; the same `id` within NONCE_KEEP_MS does nothing, but that the
  *   triggers whose tasks were refused are tried again
  * @param under - what is noted for `id`, in place of one that the tenant's events share
+ * @param queues - of the key that hears the answer: what goes to other queues starts all the same, and is not told
  * @throws invalid_argument or payload_too_large, naming the field. What a trigger's own task is refused for is in the answer
  */
-export async function emit(ctx: MutationCtx, event: Emitted, under?: string): Promise<Emission> {
+export async function emit(
+  ctx: MutationCtx,
+  event: Emitted,
+  { under, queues = null }: { under?: string; queues?: Queues } = {},
+): Promise<Emission> {
   const tenant = checkName("tenant", event.tenant ?? "default");
   const name = checkName("name", event.name);
   const { data, id } = event;
@@ -52,19 +58,23 @@ export async function emit(ctx: MutationCtx, event: Emitted, under?: string): Pr
     .take(MAX_TRIGGERS);
   const tasks: Id<"tasks">[] = [];
   const refused: Emission["refused"] = [];
+  const again: string[] = [];
   const fields = triggers.some((trigger) => trigger.filter.length > 0) ? fieldsOf(data) : {};
   for (const trigger of triggers) {
     if (duplicate && !left.includes(trigger.name)) continue;
     if (!trigger.enabled || !trigger.filter.every((condition) => holds(condition, fields))) continue;
     const answer = await submitFor(ctx, trigger, { name, id: id ?? null, data });
+    const told = serves(queues, trigger.template.queue ?? "default");
     if (answer.ok) {
-      tasks.push(answer.task);
+      if (told) tasks.push(answer.task);
       const about = { trigger: trigger.name, event: name, id: id ?? null };
       await record(ctx, { _id: answer.task, tenant }, "trigger_fired", null, about);
-    } else refused.push({ trigger: trigger.name, code: answer.code, message: answer.message });
+    } else {
+      again.push(trigger.name);
+      if (told) refused.push({ trigger: trigger.name, code: answer.code, message: answer.message });
+    }
     await noteError(ctx, trigger, answer);
   }
-  const again = refused.map(({ trigger }) => trigger);
   if (noted !== null && again.length + left.length > 0) await noteRefused(ctx, noted, again);
   return { duplicate, tasks, refused, woken: duplicate ? 0 : await wakeWaiters(ctx, tenant, name, data) };
 }

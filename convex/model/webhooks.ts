@@ -102,7 +102,11 @@ export async function receive(
   const nonce = `webhook:${name}:${call.id}`;
   if (target.kind === "event") {
     const event = call.kind === null ? target.event : checkName("event", `${target.event}.${call.kind}`);
-    const { duplicate, refused } = await emit(ctx, { tenant, name: event, data: call.body }, nonce);
+    const { duplicate, refused } = await emit(
+      ctx,
+      { tenant, name: event, data: call.body },
+      { under: nonce },
+    );
     for (const { trigger, message } of refused)
       console.warn(`webhook ${name}: trigger ${trigger} was refused its task: ${message}`);
     return { duplicate, again: refused.some(({ code }) => !isFinal(code)) };
