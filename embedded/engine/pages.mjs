@@ -28,6 +28,7 @@ import { valueSize } from "./values.mjs";
  */
 
 const FINGERPRINT_BYTES = 8;
+const SCAN_FIELDS = ["_creationTime"]; // also of a table that does not exist yet: its cursors are good when it does
 const AT_END = 0;
 const AFTER_KEY = 1;
 const SOFT_SHARE = 3 / 4; // of a limit, above which a page is better cut in two
@@ -44,7 +45,7 @@ export function readPage(reader, request) {
   const { query, cursor, pageSize, limits } = request;
   const source = compileSource(reader.store, reader.ts, query.source);
   const isSearch = source !== null && "textIndex" in source;
-  const print = fingerprint(query, source === null || isSearch ? [] : source.index.fields);
+  const print = fingerprint(query, isSearch ? [] : (source?.index.fields ?? SCAN_FIELDS));
   const start = cursor === null ? null : decodeCursor(print, cursor);
   const endCursor = request.endCursor ?? request.journal;
   const end = endCursor === null ? null : decodeCursor(print, endCursor);

@@ -149,6 +149,17 @@ describe("pages of five documents", () => {
   });
 });
 
+test("a page of a table that does not exist yet holds what is put in later", () => {
+  const args = { table: "later", paginationOpts: { numItems: 2, cursor: null } };
+  const { value } = engine.subscribe(1, "bag:pageOf", args);
+  const { page: rows, isDone, continueCursor } = JSON.parse(value);
+  expect([rows, isDone]).toEqual([[], true]);
+  for (const a of [1, 2, 3]) engine.call("bag:insertInto", { table: "later", value: { a } });
+  expect(engine.updates()).toMatchObject([{ value: { page: [{ a: 1 }, { a: 2 }, { a: 3 }], isDone: true } }]);
+  const behind = { table: "later", paginationOpts: { numItems: 2, cursor: continueCursor } };
+  expect(engine.call("bag:pageOf", behind)).toMatchObject({ page: [], isDone: true });
+});
+
 test("a page of 6144 documents is whole, and one more is better cut in two", () => {
   for (let i = 0; i < 6145; i += 1024) add(Array.from({ length: Math.min(1024, 6145 - i) }, (_, n) => i + n));
   expect(page({ numItems: 6144 }).pageStatus).toBeNull();

@@ -75,6 +75,8 @@ export async function serveApi(host, request, response) {
   }
 }
 
+const PLATFORM_PREFIX = "/api/v1/"; // of the deployment platform API
+
 /**
  * @param {string} pathname
  * @param {boolean} isGet
@@ -84,8 +86,13 @@ export async function serveApi(host, request, response) {
 function route(pathname, isGet, { method }) {
   const post = namesFunction(pathname) ? answerByUrl : ownRoute(POST_ROUTES, pathname);
   const get = ownRoute(GET_ROUTES, pathname);
-  if (post === undefined && get === undefined)
+  if (post === undefined && get === undefined) {
+    if (pathname.startsWith(PLATFORM_PREFIX)) {
+      const reason = `${pathname} needs Convex itself: this host meters no usage and keeps no settings of a deployment`;
+      throw new HttpError(400, "DeploymentApiUnavailable", reason); // the CLI asks six times where it is answered 404
+    }
     throw new HttpError(404, "NotFound", `No endpoint ${pathname} on this host`);
+  }
   const found = method === "POST" ? post : isGet ? get : undefined;
   if (found === undefined)
     throw new HttpError(405, "MethodNotAllowed", `${pathname} does not take ${method}`);

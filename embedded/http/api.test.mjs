@@ -197,7 +197,7 @@ test.each([
   ["args with two objects", "/api/query", { path: "m:f", args: [{}, {}] }, {}, 400, "BadJsonBody"],
   ["args with null", "/api/query", { path: "m:f", args: [null] }, {}, 400, "BadJsonBody"],
   ["an unknown format", "/api/query", { path: "m:f", format: "xml" }, {}, 400, "BadFormat"],
-  ["a component", "/api/function", { path: "m:f", componentPath: "c" }, KEY, 400, "BadJsonBody"],
+  ["a component", "/api/function", { path: "m:f", componentPath: "c" }, KEY, 400, "ComponentPathNotFound"],
   ["a wrong admin key", "/api/query", { path: "m:f" }, { authorization: "Convex nope" }, 401, "BadAdminKey"],
   [
     "a malformed token",

@@ -128,7 +128,7 @@ function readCall(request, { path, args = {}, format, componentPath = "" }) {
   const error = pathError(path);
   if (error !== null) throw new HttpError(400, "BadConvexFunctionIdentifier", error);
   if (componentPath !== "" && componentPath !== null)
-    throw badBody("'componentPath' must be empty: this host has no components");
+    throw new HttpError(400, "ComponentPathNotFound", `Component path '${componentPath}' not found`);
   const [first = {}, ...others] = Array.isArray(args) ? args : [args];
   if (typeof first !== "object" || first === null || Array.isArray(first) || others.length > 0)
     throw badBody("'args' must be an object, or an array with one object");

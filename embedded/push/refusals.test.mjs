@@ -132,6 +132,15 @@ describe("what the CLI can do with Convex alone is refused in one line", () => {
   });
 });
 
+test.each([
+  [["deployment", "usage"], "/api/v1/get_current_usage needs Convex itself: this host meters no usage"],
+  [["run", "words:word", "--component", "pool"], "Component path 'pool' not found"],
+])("%j is refused in one line", async (args, text) => {
+  const { code, stderr } = await project.run(args, running);
+  expect([code, stderr.replaceAll(/\s+/g, " ")]).toEqual([1, expect.stringContaining(text)]);
+  expect(stderr).not.toContain("Retrying");
+});
+
 test("network-test passes", async () => {
   const { code, stderr } = await project.run(["network-test"], running);
   expect([code, stderr]).toEqual([0, expect.stringContaining("Network test passed.")]);

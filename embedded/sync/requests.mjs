@@ -3,7 +3,7 @@
 import { actingIdentity } from "../auth/identity.mjs";
 import { isTooDeep } from "../json-depth.mjs";
 import { canonicalPath, pathError } from "../paths.mjs";
-import { invalidMessage } from "./ends.mjs";
+import { invalidMessage, protocolError } from "./ends.mjs";
 
 /**
  * @typedef {{ tokenType: "None" } | { tokenType: "User", value: string } | AdminCredential} Credential
@@ -67,7 +67,7 @@ export function readCall(message) {
   const { args = [{}], componentPath = "" } = message;
   if (!Array.isArray(args) || args.length > 1) throw invalidMessage("args must be an array with one object");
   if (componentPath !== "" && componentPath !== null) {
-    throw invalidMessage("componentPath must be empty: this host has no components");
+    throw protocolError("ComponentPathNotFound", `Component path '${componentPath}' not found`);
   }
   return { path: canonicalPath(path), args: JSON.stringify(args.length === 0 ? [{}] : args) };
 }

@@ -415,7 +415,7 @@ test.each([
     [{ ...mutation(1), udfPath: "../etc:fn" }],
     /is not a valid path to a Convex function/,
   ],
-  ["a component", [{ ...mutation(1), componentPath: "c" }], /componentPath/],
+  ["a component", [{ ...mutation(1), componentPath: "c" }], /Component path 'c' not found/],
   ["an unknown kind of token", [{ ...user(), tokenType: "Key" }], /tokenType/],
   ["an identity that is none", [{ ...user(), tokenType: "Admin", impersonating: {} }], /tokenIdentifier/],
   [
