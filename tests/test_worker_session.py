@@ -17,6 +17,8 @@ from worker.models import (
     AgentOffer,
     Allotment,
     Assignment,
+    Control,
+    Inbox,
     ModelReport,
     ModelState,
     RegisterRequest,
@@ -478,6 +480,26 @@ async def test_a_control_is_obeyed_once_and_acknowledged() -> None:
         assert (await control.inbox(live.id, timeout=1)).controls == []
 
 
+async def test_what_is_said_of_a_run_that_is_still_to_come_waits_for_it() -> None:
+    control, runs = FakeControlPlane(), Recorder()
+    async with session(control, runs) as (live, _):
+        task = control.submit("echo")
+        await runs.until("assigned", task.run or "")
+        (brought,) = (await control.inbox(live.id, timeout=1)).assigned
+        later = brought.model_copy(update={"run": "later"})
+        said = [
+            Control(control=kind, kind=kind, run="later", reason="", signal=None)
+            for kind in ("pause", "cancel")
+        ]
+        live.deliver(Inbox(live=True, ended=None, assigned=[], controls=said, watched=[]))
+        assert [told[0] for told in runs.told if "later" in told] == ["cancel"]  # which keeps it from coming
+        live.deliver(Inbox(live=True, ended=None, assigned=[later], controls=said, watched=[]))
+        assert [told[0] for told in runs.told if "later" in told] == ["cancel", "assigned", "pause"]
+        await live.flush()
+    acknowledged = [key for sync in control.syncs for key in sync.acknowledged]
+    assert acknowledged == ["cancel", "pause"]
+
+
 async def test_a_run_that_is_somebody_elses_by_now_is_told_so() -> None:
     control, runs = FakeControlPlane(), Recorder()
     async with session(control, runs) as (live, _):
@@ -503,6 +525,22 @@ async def test_a_call_that_the_loss_of_its_run_cuts_off_is_told_all_the_same() -
         live.call(called(run, 1))
         await live.flush()
     assert [call.run for sync in control.syncs for call in sync.calls or ()] == [run]
+
+
+async def test_calls_that_the_end_of_a_session_cuts_off_are_told_all_the_same() -> None:
+    control, runs = FakeControlPlane(), Recorder()
+    async with session(control, runs) as (live, ended):
+        run = control.submit("echo").run or ""
+        await runs.until("assigned", run)
+        control.expire(live.id)
+        live.call(called(run, 1))
+        live.hurry()
+        await ended.over.wait()
+        live.call(called(run, 2))  # it was cut off
+        control.outages.append(errors.BackendUnreachable("down"))
+        await live.tell_calls(5.0)
+    assert [call.call for sync in control.syncs for call in sync.calls or ()] == [1, 2]
+    assert len({sync.seq for sync in control.syncs}) == len(control.syncs)
 
 
 async def test_watched_text_goes_at_once_and_other_text_waits() -> None:

@@ -255,6 +255,8 @@ class Worker:
         self._runs = runs
         self._stage = [*(older for older in self._stage if older.names()), runs]
         await self._serve(session, runs, subscription)
+        if not self.leaving:
+            tasks.start_soon(_tell_calls, session, runs)
         return session.ending or Ending("signed_off", "the worker has left")
 
     async def _serve(self, session: Session, runs: SessionRuns, subscription: Subscription) -> None:
@@ -366,6 +368,13 @@ async def _first(*works: Callable[[], Awaitable[object]]) -> None:
 
         for work in works:
             race.start_soon(run, work)
+
+
+async def _tell_calls(session: Session, runs: SessionRuns) -> None:
+    """The runs of a session that is over have been cancelled in the middle of calls, which are paid for."""
+    with anyio.move_on_after(REPORT_S):
+        await runs.ended()
+    await session.tell_calls(REPORT_S)
 
 
 async def _beat(board: Board) -> None:

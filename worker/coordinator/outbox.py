@@ -253,6 +253,17 @@ class Outbox:
             self._results -= (entry.ended is not None) + len(entry.steps)
             self._note_what_is_left()
 
+    def unheard_calls(self) -> list[CallReport]:
+        """Return every call that has not been acknowledged; one that was heard all the same counts once."""
+        bodies = (self._frozen_items, *self._split)
+        taken = [item.report for items in bodies for item in items if isinstance(item, Called)]
+        return [*taken, *(call for entry in self._runs.values() for call in entry.calls)]
+
+    def calls_alone(self, calls: list[CallReport]) -> SyncRequest:
+        """Return a body of nothing but calls, for a session that is over."""
+        self._last_seq += 1
+        return self._body(self._last_seq, [Called(call.run, call, 0) for call in calls], None)
+
     # What the sync loop asks.
 
     @property

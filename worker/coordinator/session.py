@@ -64,6 +64,7 @@ DRAIN_S = 3.0  # for one attempt
 UPLOAD_S = 30.0  # for one attempt to send a large output: 8 MiB at 2 Mbit/s
 MAX_SILENT = 32  # runs in a report; the longest silent come first
 MAX_GATHERED_BYTES = 8 * 1024 * 1024  # agents wait beyond this, so a dead backend cannot fill the memory
+_OF_HELD_RUNS = {"pause", "signal", "allotment"}  # nothing else says it again; a cancelled run never comes
 _REMEMBERED = (
     20_000  # ids of runs and controls: more than can arrive within one late message of the subscription
 )
@@ -75,6 +76,9 @@ class Remembered:
     def __init__(self, limit: int = _REMEMBERED) -> None:
         self._ids: dict[str, None] = {}
         self._limit = limit
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._ids
 
     def add(self, key: str) -> bool:
         """Add `key` and return whether it is new."""
@@ -380,6 +384,25 @@ class Session:
             self.hurry()
             await self._exchanged.wait()
 
+    async def tell_calls(self, deadline_s: float) -> None:
+        """Once the session is over, tell of its calls that nobody has heard of: their cost still counts."""
+        calls = self._outbox.unheard_calls()
+        size = self.registered.max_sync_items
+        for page in (calls[i : i + size] for i in range(0, len(calls), size)):
+            body = self._outbox.calls_alone(page)
+            try:
+                await retry(
+                    lambda timeout, body=body: self._control.sync(body, timeout=timeout),  # type: ignore[misc]
+                    deadline_s=deadline_s,
+                    attempt_s=self._lease_s,
+                )
+            except BackendError as error:
+                logger.warning(
+                    "the last calls of a session could not be told",
+                    extra={"action": "calls_untold", "calls": len(calls), "reason": str(error)},
+                )
+                return
+
     # The two loops.
 
     async def _keep_lease(self) -> None:
@@ -515,7 +538,11 @@ class Session:
                     error = RunError(code="worker_error", message="The worker could not begin the run")
                     self.finish(assignment.run, Failed(error=error, retryable=True), None)
         for control in controls:
-            if self._obeyed.add(control.control):
+            # Of a large burst some runs are still to come: what is said of them stands until they are here.
+            early = (
+                control.kind in _OF_HELD_RUNS and control.run is not None and control.run not in self._seen
+            )
+            if not early and self._obeyed.add(control.control):
                 self._obey(control)
         self._watched = set(watched)
         if self._outbox.waits_for_text(self._watched):
