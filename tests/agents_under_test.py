@@ -10,8 +10,8 @@ from typing import Any
 
 import anyio
 
-from worker.client import TaskSpec
 from worker.runtime import Context, Result, agent
+from worker.specs import TaskSpec
 
 
 @agent("noop")

@@ -22,6 +22,7 @@ from worker.errors import TransportError
 from worker.models import AgentOffer, Chunk, Finished, RegisterRequest, Succeeded, SyncRequest
 
 pytestmark = pytest.mark.timeout(120)
+TASKS = 100  # that are submitted while the host is killed
 
 
 async def test_a_host_that_is_killed_again_and_again_loses_no_acknowledged_task(tmp_path: Path) -> None:
@@ -31,14 +32,13 @@ async def test_a_host_that_is_killed_again_and_again_loses_no_acknowledged_task(
         await at.know("noop", "slow")
         tasks: list[str] = []
         async with anyio.create_task_group() as group:
-            group.start_soon(kill_host_often, at)
-            for i in range(100):
+            group.start_soon(kill_host_often, at, tasks)
+            for i in range(TASKS):
                 work = at.submit("slow", {"seconds": 0.2}) if i % 4 == 0 else at.submit("noop", i)
                 tasks.append(await work)
                 await anyio.sleep(0.05)
-            group.cancel_scope.cancel()
         ended = await at.ended(tasks, within_s=60)
-        assert Counter(view.status for view in ended) == {"succeeded": 100}
+        assert Counter(view.status for view in ended) == {"succeeded": TASKS}
         for task in tasks:
             types = await at.types(task)
             assert types.count("task_submitted") == 1
@@ -48,9 +48,13 @@ async def test_a_host_that_is_killed_again_and_again_loses_no_acknowledged_task(
             assert types.count("run_assigned") == ends
 
 
-async def kill_host_often(at: Deployment) -> None:
-    while True:
-        await anyio.sleep(random.uniform(0.3, 1.0))
+async def kill_host_often(at: Deployment, acknowledged: list[str]) -> None:
+    """Kill the host about thirteen times while tasks are submitted, however fast the machine is."""
+    killed_at = 0
+    while (killed_at := killed_at + random.randint(3, 12)) < TASKS:
+        while len(acknowledged) < killed_at:
+            await anyio.sleep(0.01)
+        await anyio.sleep(random.uniform(0.0, 0.1))  # between two calls, or in one
         await anyio.to_thread.run_sync(at.host.kill)
         await anyio.to_thread.run_sync(at.host.start)
 

@@ -70,3 +70,9 @@ def test_the_start_of_a_worker_imports_nothing_of_the_extras(statement: str) -> 
     roots = {name.partition(".")[0] for name in imported_by(statement)}
     assert not roots & HEAVY
     assert {"worker", "pydantic", "httpx"} <= roots
+
+
+def test_a_worker_starts_without_the_client_whose_models_it_does_not_use() -> None:
+    imported = imported_by("import worker.cli.work")
+    assert "worker.service" in imported
+    assert "worker.client" not in imported

@@ -8,8 +8,9 @@ from typing import Any
 
 import anyio
 
-from worker.client import RetryPolicy, TaskSpec
+from worker.models import RetryPolicy
 from worker.runtime import Context, agent
+from worker.specs import TaskSpec
 
 
 def _signed(ctx: Context) -> dict[str, Any]:

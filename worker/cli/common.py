@@ -10,17 +10,19 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
 from worker.backend import Backend
 from worker.cli.commands import COMMANDS
-from worker.client import Client
 from worker.errors import SettingsError, UsageError
 from worker.local import DEVELOPMENT_ADMIN_KEY
 from worker.settings import Settings, environment
+
+if TYPE_CHECKING:
+    from worker.client import Client
 
 _FIRST_MS = 1e11  # the year 5138 in seconds, 1973 in milliseconds
 UNIT_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -103,6 +105,8 @@ def instant_ms(text: str) -> float:
 
 def client() -> Client:
     """Return a client of the deployment that the environment or `.env` names."""
+    from worker.client import Client  # noqa: PLC0415 - a worker needs none, and its models take long to import
+
     settings = Settings.from_env()
     return Client.connect(settings.convex_url, settings.key, deadline_s=_PATIENCE_S)
 
