@@ -5,9 +5,8 @@ import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { fileURLToPath } from "node:url";
 
-const MAIN = fileURLToPath(new URL("../embedded/main.mjs", import.meta.url));
+const MAIN = path.join(import.meta.dirname, "../embedded/main.mjs");
 
 /** One embedded host. The first start takes free ports and every later start the same ones, so clients can reconnect. */
 export class HostProcess {
@@ -16,13 +15,15 @@ export class HostProcess {
    * @param {string} options.functions  the functions folder
    * @param {string} [options.data]  default: a temporary folder, which `end` removes
    * @param {string[]} [options.flags]  more of the host's flags
+   * @param {Record<string, string>} [options.env]  added to the environment
    * @param {string} [options.main]  the file that starts it
    */
-  constructor({ functions, data, flags = [], main = MAIN }) {
+  constructor({ functions, data, flags = [], env = {}, main = MAIN }) {
     this.functions = functions;
     this.main = main;
     this.data = data ?? "";
     this.flags = flags;
+    this.env = env;
     this.#isTemporary = data === undefined;
   }
 
@@ -63,7 +64,7 @@ export class HostProcess {
         ...["--port", this.#ports[0], "--site-port", this.#ports[1], "--admin-key", this.adminKey],
         ...this.flags,
       ],
-      { stdio: ["ignore", "pipe", "pipe"] },
+      { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, ...this.env } },
     );
     child.stderr.setEncoding("utf8").on("data", (text) => (this.log += text));
     this.#child = child;
@@ -81,7 +82,10 @@ export class HostProcess {
     const exited = new AbortController();
     child.once("close", () => exited.abort());
     const line = await once(child.stdout, "data", { signal: exited.signal }).catch(() => null);
-    if (line === null) throw new Error(`the host did not start: ${this.log.slice(-2000)}`);
+    if (line === null) {
+      this.#child = null;
+      throw new Error(`the host did not start: ${this.log.slice(-2000)}`);
+    }
     const ready = JSON.parse(line[0]);
     this.url = ready.url;
     this.siteUrl = ready.siteUrl;

@@ -7,7 +7,7 @@ const clients = useHost({ env: { ACTIONS_USER_TIMEOUT_SECS: "4" } });
 
 /** What a host says that is started on the suite's functions with one file more. */
 const refusalOf = async (file: string, source: string) =>
-  (await failure(Host.start({ files: { [file]: source } }))).message;
+  (await failure(Host.serve({ files: { [file]: source } }))).message;
 
 section("Actions", (line) => {
   line("runQuery, runMutation, runAction (nested, repeated), scheduler", () => {

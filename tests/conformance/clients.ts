@@ -46,12 +46,12 @@ export class Clients {
   }
 
   async start(options: HostOptions): Promise<void> {
-    this.#host = await Host.start(options);
+    this.#host = await Host.serve(options);
   }
 
   async dispose(): Promise<void> {
     await Promise.all(this.#open.map((client) => client.close()));
-    await this.#host?.dispose();
+    await this.#host?.[Symbol.asyncDispose]();
   }
 
   http(logger: Lines | false = false): ConvexHttpClient {

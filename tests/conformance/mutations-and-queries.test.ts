@@ -450,13 +450,13 @@ section("Mutations and queries", (line) => {
     test("over restarts in good order and by SIGKILL", async () => {
       const group = newGroup();
       const times = () => clients.http().query(documents.creationTimes, { group }) as Promise<number[]>;
-      for (const end of ["stop", "kill"] as const) {
+      for (const signal of ["SIGTERM", "SIGKILL"] as const) {
         await filled(
           clients,
           Array.from({ length: 300 }, (_, index) => index),
           group,
         );
-        await clients.host[end]();
+        await clients.host.end(signal);
         await clients.host.start();
       }
       await filled(clients, [1, 2, 3], group);

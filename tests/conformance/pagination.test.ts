@@ -270,7 +270,7 @@ section("Pagination", (line) => {
         const args = { group, paginationOpts: { numItems: 2, cursor: null } };
         const followed = new Follower(clients.socket(), documents.page, args);
         expect(pageOf(await followed.until(() => true))).toEqual([10, 20]);
-        await clients.host.kill();
+        await clients.host.end("SIGKILL");
         await clients.host.start();
         await filled(clients, [15], group);
         expect(pageOf(await followed.until((newest) => pageOf(newest).length > 2))).toEqual([10, 15, 20]);

@@ -359,7 +359,7 @@ section("React", (line) => {
         isConnected: useConvexConnectionState().isWebSocketConnected,
       }));
       await until({ count: 0, isConnected: true });
-      await clients.host.kill();
+      await clients.host.end("SIGKILL");
       await until({ count: 0, isConnected: false });
       await clients.host.start();
       await until({ count: 0, isConnected: true });

@@ -307,7 +307,7 @@ section("Scheduler", (line) => {
         const message = await client.mutation(api.messages.send, { channel, body: "acknowledged" });
         const due = await client.mutation(jobs.schedule, { delay: 100, channel, body: "fell due" });
         const pending = await client.mutation(jobs.schedule, { delay: 60_000, channel, body: "later" });
-        await clients.host.kill();
+        await clients.host.end("SIGKILL");
         await new Promise((resolve) => setTimeout(resolve, 150)); // the job falls due while no host runs
         await clients.host.start();
         await jobWhen(due, "success");
@@ -317,7 +317,7 @@ section("Scheduler", (line) => {
           state: { kind: "pending" },
         });
         await client.mutation(api.messages.edit, { id: message, body: "the same id" });
-        await clients.host.kill();
+        await clients.host.end("SIGKILL");
         await clients.host.start();
         expect(await client.query(api.messages.list, { channel })).toEqual(["the same id", "fell due"]);
       });

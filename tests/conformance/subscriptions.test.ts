@@ -244,7 +244,7 @@ section("Subscriptions", (line) => {
         const client = clients.socket();
         const followed = new Follower(client, api.messages.list, { channel });
         await client.mutation(api.messages.send, { channel, body: "before" });
-        await clients.host.kill();
+        await clients.host.end("SIGKILL");
         await clients.host.start();
         await send(channel, "after");
         await followed.until((newest) => (newest as string[]).length === 2);
@@ -257,7 +257,7 @@ section("Subscriptions", (line) => {
         const channel = newChannel();
         const client = clients.socket();
         expect(await client.query(api.messages.count, { channel })).toBe(0);
-        await clients.host.stop();
+        await clients.host.end("SIGTERM");
         const sent = [1, 2, 3].map((body) =>
           client.mutation(api.messages.send, { channel, body: String(body) }),
         );
@@ -290,7 +290,7 @@ section("Subscriptions", (line) => {
         expect(await client.query(api.identity.ofQuery, {})).toMatchObject({
           tokenIdentifier: "https://i|u",
         });
-        await clients.host.kill();
+        await clients.host.end("SIGKILL");
         await clients.host.start();
         expect(await client.mutation(api.identity.ofMutation, {})).toMatchObject({
           tokenIdentifier: "https://i|u",
