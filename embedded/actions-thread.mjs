@@ -14,7 +14,7 @@ import { answerJsSyscall, answerRequest } from "./actions/http.mjs";
 import { runAction } from "./actions/run-action.mjs";
 import { Run, runs } from "./actions/runs.mjs";
 
-if (workerData.clock !== null) followClock(workerData.clock);
+followClock(workerData.clock);
 
 const port = /** @type {import("node:worker_threads").MessagePort} */ (parentPort);
 
@@ -47,7 +47,7 @@ port.on("message", (message) => {
     case "ping":
       return port.postMessage({ type: "pong" });
     case "load":
-      functions = new Functions(message.bundle, message.env, message.strict);
+      functions = new Functions(message.bundle, message.env, message.strict, message.imported);
       return;
     case "syscall":
       return settleSyscall(message.id, message.outcome);

@@ -43,7 +43,7 @@ import { SMALL_HEAP } from "./memory.mjs";
  * @property {Caller} caller
  * @property {string | null} journal
  * @typedef {import("./bundle.mjs").Bundle} Bundle
- * @typedef {{ functions: Record<string, FunctionInfo>, http: boolean, env: string[], auth: import("./auth/providers.mjs").AuthProvider[], variables: Record<string, string> }} Description
+ * @typedef {{ functions: Record<string, FunctionInfo>, http: boolean, env: string[], auth: import("./auth/providers.mjs").AuthProvider[], variables: Record<string, string>, imported?: import("./engine/import-phase.mjs").ImportPhase | null }} Description
  * @typedef {object} LoadOptions  happens with the activation or not at all
  * @property {{ name: string, value: string | null }[]} [changes]  of variables in the file; null: unset
  * @property {string} [pushed]  what the engine keeps in the file, for the op "stored"

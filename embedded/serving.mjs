@@ -175,8 +175,8 @@ export class Serving {
    */
   async #activate(bundle, options) {
     const { engine, actions, environment } = this.#parts;
-    const { variables } = await engine.load(bundle, environment, options);
-    actions.load(bundle ?? NO_FUNCTIONS, variables);
+    const { variables, imported } = await engine.load(bundle, environment, options);
+    actions.load(bundle ?? NO_FUNCTIONS, variables, imported);
     this.#bundle = bundle;
   }
 

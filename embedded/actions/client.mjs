@@ -82,9 +82,10 @@ export class ActionsClient {
    *
    * @param {Bundle} bundle
    * @param {Record<string, string>} env
+   * @param {import("../engine/import-phase.mjs").ImportPhase | null} [imported]  what modules see while they are evaluated; null: time goes on
    */
-  load(bundle, env) {
-    this.#threads.load({ type: "load", bundle, env, strict: this.#strict });
+  load(bundle, env, imported = null) {
+    this.#threads.load({ type: "load", bundle, env, strict: this.#strict, imported });
   }
 
   /**

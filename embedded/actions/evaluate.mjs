@@ -2,6 +2,7 @@
 
 import { compileFunction } from "node:vm";
 import { StackMapper } from "../engine/errors.mjs";
+import { importedIn } from "./clock.mjs";
 import { SHADOWS } from "./globals.mjs";
 
 const BUNDLE_NAME = "functions.js";
@@ -12,16 +13,19 @@ export class Functions {
    * @param {import("../bundle.mjs").Bundle} bundle
    * @param {Record<string, string>} env  what functions see as `process.env`
    * @param {boolean} strict  each run gets modules of its own, as in Convex; else what they hold lives on
+   * @param {import("../engine/import-phase.mjs").ImportPhase | null} [imported]  what modules see of time and chance while they are evaluated
    */
-  constructor({ code, map }, env, strict) {
+  constructor({ code, map }, env, strict, imported = null) {
     this.#code = code;
     this.#strict = strict;
+    this.#imported = imported;
     this.#process = { env: environment(env) };
     this.mapper = new StackMapper(BUNDLE_NAME, map);
   }
 
   #code;
   #strict;
+  #imported;
   #process;
   /** @type {Function | null} */
   #compiled = null;
@@ -42,7 +46,8 @@ export class Functions {
       { filename: BUNDLE_NAME },
     );
     Object.defineProperty(globalThis, "process", { value: this.#process, configurable: true });
-    this.#modules = this.#compiled(this.#process, ...Object.values(SHADOWS));
+    const compiled = this.#compiled;
+    this.#modules = importedIn(this.#imported, () => compiled(this.#process, ...Object.values(SHADOWS)));
     return /** @type {Record<string, Record<string, any>>} */ (this.#modules);
   }
 }

@@ -38,8 +38,8 @@ const REFUSALS = [CronError, ValidatorError];
  * @param {import("./runtime.mjs").Handlers} handlers
  * @param {number} now  ms since the epoch
  * @param {Store} store  holds variables too
- * @param {{ complete?: boolean, strict?: boolean }} [options]  complete: every variable that is declared must be there; strict: of the
- *   runtime
+ * @param {{ complete?: boolean, strict?: boolean, seeds?: [number, number, number] }} [options]  complete: every variable that is declared
+ *   must be there; strict and seeds: of the runtime
  * @returns {Deployment}
  * @throws {OperatorError}
  */
@@ -49,12 +49,12 @@ export function prepareDeployment(
   handlers,
   now,
   store,
-  { complete = true, strict = false } = {},
+  { complete = true, strict = false, seeds } = {},
 ) {
   try {
     const stored = readEnvironment(store);
     const everything = functionEnvironment(environment, Object.keys(environment), stored);
-    const { declared } = new Runtime(bundle, everything, handlers, now, { declares: true });
+    const { declared } = new Runtime(bundle, everything, handlers, now, { declares: true, seeds });
     refuseComponents(declared);
     checkDeclarations(declared.env);
     const env = functionEnvironment(
@@ -71,9 +71,10 @@ export function prepareDeployment(
       env: declared.env.map(([name]) => name),
       auth: parseProviders(declared.auth),
       variables: env,
+      imported: seeds === undefined ? null : { at: now, seeds },
     };
     return {
-      runtime: new Runtime(bundle, env, handlers, now, { strict }),
+      runtime: new Runtime(bundle, env, handlers, now, { strict, seeds }),
       functions,
       schema: parseSchema(declared.schema),
       crons: parseCrons(declared.crons, (path) => functions.get(path)?.kind ?? null),

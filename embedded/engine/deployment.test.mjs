@@ -45,6 +45,7 @@ test("the answer describes the functions", async () => {
     },
     http: true,
     env: [],
+    imported: { at: expect.any(Number), seeds: expect.any(Array) },
     variables: {},
     auth: [],
   });

@@ -42,7 +42,18 @@ const LOAD_LIMIT_MS = 4_000; // as long as Convex lets modules run when they are
 const TIMED_OUT = "ERR_SCRIPT_EXECUTION_TIMEOUT";
 const BUNDLE_NAME = "functions.js";
 const PRELUDE_NAME = "prelude.js";
-const REALM = ["clone", "console", "crypto", "differences", "events", "performance", "text", "wasm", "web"];
+const REALM = [
+  "clone",
+  "console",
+  "crypto",
+  "differences",
+  "events",
+  "performance",
+  "random",
+  "text",
+  "wasm",
+  "web",
+];
 const MAX_IDLE_ROUNDS = 16; // of the host's microtasks, while a function waits for one of the host's promises
 
 /** @param {string} file */
@@ -84,14 +95,16 @@ export class Runtime {
    * @param {Record<string, string>} env  what functions see as `process.env`
    * @param {Handlers} handlers
    * @param {number} now  ms since the epoch, seen by modules while they are evaluated
-   * @param {{ strict?: boolean, declares?: boolean }} [options]  strict: every call gets modules of its own, so that no state of theirs
-   *   survives; declares: it is for what the modules declare, and refuses an `auth.config` that reads a variable which is not in `env`
+   * @param {{ strict?: boolean, declares?: boolean, seeds?: [number, number, number] }} [options]  strict: every call gets modules of its
+   *   own, so that no state of theirs survives; declares: it is for what the modules declare, and refuses an `auth.config` that reads a
+   *   variable which is not in `env`; seeds: of what modules draw while they are evaluated
    * @throws {OperatorError} a module cannot be evaluated
    */
-  constructor(bundle, env, handlers, now, { strict = false, declares = false } = {}) {
+  constructor(bundle, env, handlers, now, { strict = false, declares = false, seeds = takeSeeds() } = {}) {
     this.#env = JSON.stringify(env);
     this.#handlers = handlers;
     this.#now = now;
+    this.#importSeeds = seeds;
     this.#strict = strict;
     this.#declares = declares;
     this.#checksAuthConfig = declares && bundle.modules.includes(AUTH_CONFIG);
@@ -109,7 +122,7 @@ export class Runtime {
   #declares;
   #checksAuthConfig;
   #script;
-  #importSeeds = takeSeeds(); // the same whenever the modules are evaluated, as on Convex
+  #importSeeds; // the same whenever the modules are evaluated, as on Convex
   #importing = false;
   #waiting = 0; // promises of the host, that the running function uses and that have not settled
   #moved = false; // whether that number has changed

@@ -5,6 +5,7 @@ import { functionNotFound, NO_FUNCTIONS } from "../paths.mjs";
 import { analyzePush, prepareInlineQuery, PUSHED } from "../push/ops.mjs";
 import { changeEnvironment, expectEnvironment } from "../system/environment.mjs";
 import { checkArgs, checkReturns } from "./call-values.mjs";
+import { importPhase } from "./import-phase.mjs";
 import { applySchema, prepareDeployment, requiredVariables } from "./deployment.mjs";
 import { CallError } from "./errors.mjs";
 import { actionSizeWarning } from "./limits.mjs";
@@ -71,8 +72,11 @@ export class Served {
       if (expected !== undefined) expectEnvironment(store, expected);
       if (changes.length > 0) changeEnvironment(store, changes, requiredVariables(this.#declared));
       if (pushed !== undefined) store.setMeta(PUSHED, pushed);
-      const deployment = this.#prepare(bundle ?? NO_FUNCTIONS, env, this.#handlers, this.#now(), store, {
+      const { code } = bundle ?? NO_FUNCTIONS;
+      const { at, seeds } = importPhase(store, code, this.#now());
+      const deployment = this.#prepare(bundle ?? NO_FUNCTIONS, env, this.#handlers, at, store, {
         strict: this.#strict,
+        seeds,
       });
       if (bundle !== null) applySchema(store, deployment.schema);
       const { runtime, functions, schema } = deployment;
