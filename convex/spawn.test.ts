@@ -112,3 +112,23 @@ test("an event is told once for the step, and wakes who waits for it", async () 
     { key: "ready", result: '{"name":"ready","data":{"n":1}}' },
   ]);
 });
+
+test("the history of who tells an event names the triggers that could not start their tasks", async () => {
+  const key = KEYS.operator;
+  const spec = (capabilities: string[]) => ({
+    agents: [{ name: "able", description: "", llm: LLM, capabilities }],
+  });
+  await at.t.mutation(api.agents.sync, { key, ...spec(["reply"]) });
+  const trigger = { name: "t", event: "mail", template: { capability: "reply", input: "1" } };
+  await at.t.mutation(api.triggers.set, { key, trigger });
+  await at.t.mutation(api.agents.sync, { key, ...spec([]) });
+  const { task, run } = await at.begun(worker);
+  const said = { key: KEYS.worker, session: worker.session, run, step: "emit", name: "mail", data: "1" };
+  expect(await at.t.mutation(api.worker.emit, said)).toEqual({ tasks: [], woken: 0 });
+  await at.t.mutation(api.worker.emit, said); // its answer was lost
+  const { events } = await at.t.query(api.tasks.history, { key, task });
+  const told = events.filter(({ type }) => type === "trigger_refused").map(({ data }) => data);
+  expect(told).toMatchObject([{ trigger: "t", event: "mail", code: "unknown_agent" }]);
+});
+
+const LLM = { model: null, prompt: "Write.", temperature: null, maxOutputTokens: null };

@@ -428,6 +428,7 @@ export const vEventType = v.union(
   v.literal("schedule_fired"), // what submitted it, and the next two
   v.literal("trigger_fired"),
   v.literal("webhook_received"),
+  v.literal("trigger_refused"), // its agent told an event, and a trigger could not start its task
   v.literal("task_retried"),
   v.literal("task_succeeded"),
   v.literal("task_failed"),

@@ -7,6 +7,7 @@ import { refuse, type Refusal } from "../errors";
 import type { Upstream } from "../group.validators";
 import type { Fault, TaskSpec } from "../validators";
 import { create, seal } from "./groups";
+import { record } from "./events";
 import { lineage } from "./forks";
 import { refuseSandboxed } from "./sandbox";
 import { findStep, insertStep, objection } from "./steps";
@@ -63,8 +64,10 @@ export async function emitOnce(
   if (fault !== null) throw refuse("invalid_argument", fault.message);
   if (known !== null) return JSON.parse(known.result!) as Told;
   refuseSandboxed(run, `its agent tells the event ${JSON.stringify(name.slice(0, 80))}`);
-  const { tenant } = (await ctx.db.get("tasks", run.task))!;
-  const { tasks, woken } = await emit(ctx, { tenant, name, data });
+  const task = (await ctx.db.get("tasks", run.task))!;
+  const { tasks, woken, refused } = await emit(ctx, { tenant: task.tenant, name, data });
+  for (const { trigger, code, message } of refused)
+    await record(ctx, task, "trigger_refused", run._id, { trigger, event: name, code, message });
   const told = { tasks, woken };
   const result = JSON.stringify(told); // at most MAX_TRIGGERS ids
   await insertStep(ctx, run.task, { key, kind: "step", result, resultId: null, at: null });
