@@ -29,13 +29,20 @@ ENV = {"SIGNALBOX_PUSH_SECRET": SECRET, "SIGNALBOX_PUSH_INSECURE": "1"}
 class Served:
     """`signalbox serve` as a process."""
 
-    def __init__(self, log: Path, *options: str, port: int = 0, **env: str) -> None:
+    def __init__(
+        self,
+        log: Path,
+        *options: str,
+        port: int = 0,
+        agents: str = "tests.agents_under_test",
+        **env: str,
+    ) -> None:
         self.log = log
         with log.open("ab") as said:
             self.process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "worker", "serve", "--port", str(port)),
-                    *("--agents", "tests.agents_under_test", *options),
+                    *("--agents", agents, *options),
                 ],
                 env={**os.environ, "SIGNALBOX_PUSH_SECRET": SECRET, **env},
                 cwd=REPOSITORY,

@@ -123,6 +123,11 @@ def add(table: str, like: int, **fields: Any) -> Callable[[history.Tables], None
             "lost: task T9, a child of T1, is not there",
         ),
         (change("tasks", 1, parent="T1"), "duplicated: task T1 does not know its child T2"),
+        (
+            change("tasks", 0, output='{"heard": [1, 0]}'),
+            "lost: task T1 did not hear its signals in their order: [1, 0]",
+        ),
+        (change("tasks", 0, output='{"heard": [0, 0]}'), "duplicated: task T1 heard a signal twice: [0, 0]"),
         (change("ready", 0, task="T9"), "broken: ['ready'] hold a task T9 that is not there"),
     ],
 )
@@ -131,6 +136,13 @@ def test_the_audit_finds_what_is_planted(plant: Callable[[history.Tables], None]
     plant(tables)
     problems = history.check(tables, ["T1", "T2"], settled=False).problems()
     assert any(problem.startswith(found) for problem in problems), problems
+
+
+def test_room_of_several_runs_that_dispatch_has_not_settled_counts_for_each() -> None:
+    tables = kept()
+    tables["freed"].append({"session": "S1", "runs": 2})
+    tables["loopState"][0]["inUse"] = {"S1": 2}
+    assert history.check(tables, [], settled=False).problems() == []
 
 
 def test_what_is_left_when_all_had_time_to_end_is_lost() -> None:

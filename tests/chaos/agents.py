@@ -12,15 +12,28 @@ from worker.models import RetryPolicy
 from worker.runtime import Context, agent
 from worker.specs import TaskSpec
 
+SIGNALS = 4  # that a hearer is told
 
-def _signed(ctx: Context) -> dict[str, Any]:
+
+def signed(ctx: Context) -> dict[str, Any]:
+    """Return what tells which run and attempt made a result."""
     return {"run": ctx.run, "attempt": ctx.attempt}
+
+
+async def hear(ctx: Context) -> dict[str, Any]:
+    """Tell what the signals to a task brought, in the order in which they were heard."""
+    heard: list[Any] = []
+    async for told in ctx.signals():
+        heard.append(told.data)
+        if len(heard) == SIGNALS:
+            break
+    return {**signed(ctx), "heard": heard}
 
 
 @agent("quick")
 async def quick(ctx: Context, input: Any) -> dict[str, Any]:
     """Return at once."""
-    return _signed(ctx)
+    return signed(ctx)
 
 
 @agent("steady")
@@ -29,7 +42,7 @@ async def steady(ctx: Context, input: dict[str, float]) -> dict[str, Any]:
     for i in range(max(1, round(input["seconds"] / 0.05))):
         await ctx.stream(f"{i} ")
         await anyio.sleep(0.05)
-    return _signed(ctx)
+    return signed(ctx)
 
 
 @agent("shaky")
@@ -38,18 +51,18 @@ async def shaky(ctx: Context, input: Any) -> dict[str, Any]:
     await anyio.sleep(0.02)
     if random.random() < 0.5:
         raise RuntimeError("as it happens")
-    return _signed(ctx)
+    return signed(ctx)
 
 
 @agent("stepper")
 async def stepper(ctx: Context, input: Any) -> dict[str, Any]:
     """Take three steps with a wait between them that needs no worker; tell which run took each."""
-    taken = [await ctx.step("first", _signed, ctx)]
+    taken = [await ctx.step("first", signed, ctx)]
     await ctx.sleep(input["sleep"])
-    taken.append(await ctx.step("second", _signed, ctx))
+    taken.append(await ctx.step("second", signed, ctx))
     await anyio.sleep(0.05)
-    taken.append(await ctx.step("third", _signed, ctx))
-    return {**_signed(ctx), "steps": taken}
+    taken.append(await ctx.step("third", signed, ctx))
+    return {**signed(ctx), "steps": taken}
 
 
 @agent("parent")
@@ -61,4 +74,10 @@ async def parent(ctx: Context, input: dict[str, float]) -> dict[str, Any]:
         [TaskSpec(agent=name, input=json.dumps(input), retry=retry) for name in kinds]
     )
     spawned = await ctx.spawn([TaskSpec(agent="quick", input="null", retry=retry)] * 2)
-    return {**_signed(ctx), "children": [child.task for child in gathered] + spawned}
+    return {**signed(ctx), "children": [child.task for child in gathered] + spawned}
+
+
+@agent("hearer")
+async def hearer(ctx: Context, input: Any) -> dict[str, Any]:
+    """Hear all signals."""
+    return await hear(ctx)

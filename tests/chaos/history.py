@@ -98,6 +98,7 @@ def check(tables: Tables, accepted: Sequence[str], *, settled: bool) -> Verdict:
     _check_dedup_keys(verdict, tables["tasks"])
     _check_occurrences(verdict, tables["tasks"])
     _check_children(verdict, tables["tasks"])
+    _check_signals(verdict, tables["tasks"])
     _check_owners(verdict, tables, settled=settled)
     _check_lines(verdict, tables)
     _check_counts(verdict, tables)
@@ -207,6 +208,17 @@ def _check_children(verdict: Verdict, tasks: list[Row]) -> None:
             verdict.duplicated.append(f"task {task['_id']} does not know its child {child}")
 
 
+def _check_signals(verdict: Verdict, tasks: list[Row]) -> None:
+    # A task that was told 0, 1, 2, ... tells what it heard.
+    for task in tasks:
+        output = json.loads(task.get("output") or "null")
+        heard = output.get("heard", []) if isinstance(output, dict) else []
+        if len(set(heard)) < len(heard):
+            verdict.duplicated.append(f"task {task['_id']} heard a signal twice: {heard}")
+        elif heard != list(range(len(heard))):
+            verdict.lost.append(f"task {task['_id']} did not hear its signals in their order: {heard}")
+
+
 def _check_owners(verdict: Verdict, tables: Tables, *, settled: bool) -> None:
     ended = {session["_id"]: session["ended"] for session in tables["sessions"]}
     for run in tables["runs"]:
@@ -248,7 +260,7 @@ def _check_counts(verdict: Verdict, tables: Tables) -> None:
         if run["state"] in LIVE:
             real[run["session"]] += 1
     for row in tables["freed"]:
-        real[row["session"]] += 1
+        real[row["session"]] += int(row.get("runs", 1))
     live = {session["_id"] for session in tables["sessions"] if session["ended"] is None}
     for session in live:
         said, is_so = counted.get(session, 0), real.get(session, 0)

@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import random
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import anyio
 from pydantic import SecretStr
 
 from tests.chaos import history
+from tests.chaos.agents import SIGNALS
 from tests.chaos.history import Verdict
 from tests.chaos.proxy import ChaosProxy
-from tests.deployment import Deployment, WorkerProcess, deployed
+from tests.deployment import Deployment, deployed
+from tests.push_endpoint import ENV, Served, push_to
 from worker.backend import Backend
 from worker.client import Client, RetryPolicy, TaskSpec
 from worker.errors import BackendError
@@ -23,6 +27,12 @@ from worker.groups import After
 from worker.schedules import CatchUpSpec, ScheduleSpec, Template
 
 WORKERS = 3
+WEIGHTS = {  # of the agents, among the tasks
+    **{"quick": 10, "steady": 4, "shaky": 4, "stepper": 2, "parent": 1},
+    **{"hearer": 1, "pushed": 1, "pushed_hearer": 1},
+}
+PUSHED = ("pushed", "pushed_hearer")
+HEARERS = {"hearer", "pushed_hearer"}
 TENANTS = 3
 LEASE_MS = 2000
 FAULT_RATE = 0.2
@@ -66,71 +76,100 @@ async def chaos(plan: Plan, folder: Path, say: Callable[[str], None] = lambda li
     """Run the plan in `folder` and return what the audit found."""
     chance = random.Random(plan.seed)
     async with (
-        deployed(folder, lease_ms=LEASE_MS, synchronous="normal") as at,
+        deployed(folder, lease_ms=LEASE_MS, synchronous="normal", env=ENV) as at,
         ChaosProxy(at.host.url, rate=0.0, seed=plan.seed) as proxy,
+        _Endpoint(folder / "serve.log") as endpoint,
     ):
-        workers = [_Worker(at, proxy.url, f"w{i}") for i in range(WORKERS)]
-        await at.know("quick", "steady", "shaky", "stepper", "parent")
+        players: list[_Player] = [*(_Worker(at, proxy.url, f"w{i}") for i in range(WORKERS)), endpoint]
+        await push_to(at, endpoint.url, *PUSHED, timeout_ms=2000)
+        await at.know(*WEIGHTS)
         await at.client.set_schedule(EVERY_SECOND)
         proxy.rate = FAULT_RATE
         accepted: list[str] = []
         async with anyio.create_task_group() as group:
             group.start_soon(_submit, plan, at, proxy.url, accepted, random.Random(plan.seed + 1))
             if plan.signals:
-                for number, worker in enumerate(workers):
-                    group.start_soon(_torment, worker, plan, random.Random(plan.seed + 10 + number), say)
+                for number, player in enumerate(players):
+                    group.start_soon(_torment, player, plan, random.Random(plan.seed + 10 + number), say)
                 group.start_soon(_torment_host, at, plan, chance, say)
         await at.client.remove_schedule(EVERY_SECOND.name)
         say(f"quiet: {len(accepted)} tasks, faults {dict(proxy.faults)}")
         proxy.rate = 0.0
-        for worker in workers:
-            worker.revive()
-        await _drain(at)
+        await _drain(at, players)
         # The last ends are settled by loops that run right after them.
         await anyio.sleep(2 * LEASE_MS / 1000)
         tables = await _read(at)
     return Outcome(len(tables["tasks"]), history.check(tables, accepted, settled=True), dict(proxy.faults))
 
 
-class _Worker:
+class _Player(Protocol):
     """A name under which one process after the other works."""
 
-    def __init__(self, at: Deployment, url: str, name: str) -> None:
-        self._at = at
-        self._url = url
-        self.name = name
-        self.process: WorkerProcess = self._start()
+    name: str
 
-    def _start(self) -> WorkerProcess:
-        options = ("--concurrency", "10", "--grace", "1", "--agents", "tests.chaos.agents")
-        return self._at.worker(self.name, *options, url=self._url)
-
-    def kill(self) -> None:
-        self.process.send(signal.SIGKILL)
+    def send(self, sent: signal.Signals) -> None:
+        """Send the process a signal."""
 
     def revive(self) -> None:
         """See to it that a process works under this name."""
-        if self.process.poll() is None:
-            self.process.send(signal.SIGCONT)
+
+
+class _Worker:
+    def __init__(self, at: Deployment, url: str, name: str) -> None:
+        options = ("--concurrency", "10", "--grace", "1", "--agents", "tests.chaos.agents")
+        self._start = partial(at.worker, name, *options, url=url)
+        self._process = self._start()
+        self.name = name
+
+    def send(self, sent: signal.Signals) -> None:
+        self._process.send(sent)
+
+    def revive(self) -> None:
+        if self._process.poll() is None:
+            self._process.send(signal.SIGCONT)
         else:
-            self.process = self._start()
+            self._process = self._start()
 
 
-async def _torment(worker: _Worker, plan: Plan, chance: random.Random, say: Callable[[str], None]) -> None:
+class _Endpoint:
+    def __init__(self, log: Path) -> None:
+        self._start = partial(Served, log, "--hold", "0.2", agents="tests.chaos.pushed_agents")
+        self._served = self._start()
+        self.name = "endpoint"
+        self.url = self._served.url
+
+    def send(self, sent: signal.Signals) -> None:
+        self._served.process.send_signal(sent)
+
+    def revive(self) -> None:
+        if self._served.process.poll() is None:
+            self._served.process.send_signal(signal.SIGCONT)
+        else:
+            self._served.destroy()
+            self._served = self._start(port=self._served.port)
+
+    async def __aenter__(self) -> _Endpoint:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._served.destroy()
+
+
+async def _torment(player: _Player, plan: Plan, chance: random.Random, say: Callable[[str], None]) -> None:
     over_at = anyio.current_time() + plan.seconds
     while (left := over_at - anyio.current_time()) > 0:
         await anyio.sleep(min(left, chance.uniform(1.0, 6.0)))
         what = chance.choice(("kill", "stop", "terminate"))
-        say(f"{worker.name}: {what}")
+        say(f"{player.name}: {what}")
         if what == "kill":
-            worker.kill()
+            player.send(signal.SIGKILL)
         elif what == "stop":
-            worker.process.send(signal.SIGSTOP)
+            player.send(signal.SIGSTOP)
             await anyio.sleep(chance.uniform(0.1, 3.0) * LEASE_MS / 1000)
         else:
-            worker.process.send(signal.SIGTERM)
+            player.send(signal.SIGTERM)
         await anyio.sleep(chance.uniform(0.0, 2.0))
-        worker.revive()
+        player.revive()
 
 
 async def _torment_host(
@@ -150,7 +189,10 @@ async def _submit(plan: Plan, at: Deployment, url: str, accepted: list[str], cha
     """Submit over the bad network, in bursts over three quarters of the time."""
     begun = anyio.current_time()
     left = plan.tasks
-    async with Client.connect(url, SecretStr(at.keys["operator"]), deadline_s=60.0) as client:
+    async with (
+        Client.connect(url, SecretStr(at.keys["operator"]), deadline_s=60.0) as client,
+        anyio.create_task_group() as telling,
+    ):
         while left > 0:
             numbers = range(plan.tasks - left, plan.tasks - left + min(left, 25))
             burst = [_spec(plan, number, chance, accepted[number % TENANTS :: TENANTS]) for number in numbers]
@@ -161,16 +203,24 @@ async def _submit(plan: Plan, at: Deployment, url: str, accepted: list[str], cha
                 raise refused[0]
             ids = [answer.task for answer in answers if not isinstance(answer, Exception)]
             accepted.extend(ids)
+            hearers = [task for task, spec in zip(ids, burst, strict=True) if spec.agent in HEARERS]
+            for task in hearers:
+                telling.start_soon(_tell, client, task)
             if chance.random() < 0.3:
-                await client.cancel(chance.choice(ids))
+                await client.cancel(chance.choice([task for task in ids if task not in hearers]))
             due = begun + (1 - left / plan.tasks) * plan.seconds * 0.75
             await anyio.sleep(max(0.0, due - anyio.current_time()))
 
 
+async def _tell(client: Client, task: str) -> None:
+    for n in range(SIGNALS):
+        await client.signal(task, "told", n)
+
+
 def _spec(plan: Plan, number: int, chance: random.Random, earlier: Sequence[str]) -> TaskSpec:
-    agent = chance.choices(("quick", "steady", "shaky", "stepper", "parent"), (10, 4, 4, 2, 1))[0]
+    agent = chance.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
     after = None
-    if earlier and chance.random() < 0.2:
+    if earlier and agent not in HEARERS and chance.random() < 0.2:  # one that is skipped hears nothing
         on = chance.sample(earlier, min(len(earlier), chance.randint(1, 3)))
         after = [After(on=task, on_failure=chance.choice(("run", "skip"))) for task in on]
     return TaskSpec(
@@ -185,10 +235,12 @@ def _spec(plan: Plan, number: int, chance: random.Random, earlier: Sequence[str]
     )
 
 
-async def _drain(at: Deployment) -> None:
+async def _drain(at: Deployment, players: Iterable[_Player]) -> None:
     """Wait until every task has ended, or so long that those left never will."""
     ended, since = 0, anyio.current_time()
     while anyio.current_time() - since < STILL_S:
+        for player in players:
+            player.revive()
         tasks = (await _read(at, "tasks"))["tasks"]
         now_ended = sum(task["status"] in history.ENDED for task in tasks)
         if now_ended == len(tasks):
