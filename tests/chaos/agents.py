@@ -12,7 +12,7 @@ from worker.models import RetryPolicy
 from worker.runtime import Context, agent
 from worker.specs import TaskSpec
 
-SIGNALS = 4  # that a hearer is told
+SIGNALS = 8  # that a hearer is told
 
 
 def signed(ctx: Context) -> dict[str, Any]:

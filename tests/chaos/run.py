@@ -205,7 +205,7 @@ async def _submit(plan: Plan, at: Deployment, url: str, accepted: list[str], cha
             accepted.extend(ids)
             hearers = [task for task, spec in zip(ids, burst, strict=True) if spec.agent in HEARERS]
             for task in hearers:
-                telling.start_soon(_tell, client, task)
+                telling.start_soon(_tell, at.client, task)
             if chance.random() < 0.3:
                 await client.cancel(chance.choice([task for task in ids if task not in hearers]))
             due = begun + (1 - left / plan.tasks) * plan.seconds * 0.75
@@ -213,6 +213,7 @@ async def _submit(plan: Plan, at: Deployment, url: str, accepted: list[str], cha
 
 
 async def _tell(client: Client, task: str) -> None:
+    """Tell a task its signals in quick succession, which the bad network would not let them be."""
     for n in range(SIGNALS):
         await client.signal(task, "told", n)
 
