@@ -1,6 +1,6 @@
 /** What the tests of the control plane share: keys, a worker, time. */
 import { makeFunctionReference } from "convex/server";
-import { afterEach, beforeEach, vi } from "vitest";
+import { afterEach, beforeEach, expect, vi } from "vitest";
 import { api, internal } from "./_generated/api";
 import type { CallReport, ModelReport } from "./model.validators";
 import type { Id } from "./_generated/dataModel";
@@ -155,6 +155,15 @@ export class Deployment {
 
   async submit(spec: Partial<TaskSpec> = {}): Promise<Id<"tasks">> {
     return (await this.submitAll([spec]))[0]!;
+  }
+
+  /** A task whose run `worker` is given, and nothing else, and has not begun. */
+  async assigned(worker: TestWorker, spec: Partial<TaskSpec> = {}) {
+    const task = await this.submit(spec);
+    await this.pass();
+    const { assigned } = await worker.inbox();
+    expect(assigned).toHaveLength(1);
+    return { task, run: assigned[0]!.run, assignment: assigned[0]! };
   }
 
   /** Submit tasks in one call, any of which may be refused. */
