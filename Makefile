@@ -53,12 +53,21 @@ build/sources.json: node_modules/.installed $(wildcard embedded/*.mjs embedded/*
 demo: setup  ## agents at work on this machine, streamed to the terminal; KEEP=1 leaves all of it running
 	$(PY) -m examples.demo
 
-# Most of the time of the Python tests is waiting for processes, so two of them run at once. On CI those that failed run
-# once more, alone: one that passes then is unsteady and to be mended, but what it stands beside is not to blame.
+# Python tests wait for processes half of their time, and those in a browser take one core at the most: so they go side by side,
+# one Python worker more than there are cores. On CI those that failed run once more, alone: one that passes then is unsteady
+# and to be mended, but what it stands beside is not to blame.
 test: check  ## everything that CI runs
 	@$(MAKE) --no-print-directory setup
-	$(VITEST) run $(if $(CI),--retry 1)
-	$(PY) -m pytest -n 2 --dist worksteal $(if $(CI),|| { [ $$? = 1 ] && $(PY) -m pytest --last-failed --last-failed-no-failures none; })
+	$(VITEST) run --project '!e2e' $(RETRY)
+	@$(MAKE) --no-print-directory --jobs=2 test-browser test-python
+
+RETRY := $(if $(CI),--retry 1)
+.PHONY: test-browser test-python
+test-browser:
+	$(VITEST) run --project e2e $(RETRY)
+
+test-python:
+	$(PY) -m pytest -n $$(($(CORES) + 1)) --dist worksteal $(if $(CI),|| { [ $$? = 1 ] && $(PY) -m pytest --last-failed --last-failed-no-failures none; })
 
 e2e: setup  ## the dashboard in a real browser
 	$(VITEST) run --project dashboard --project e2e
@@ -80,7 +89,8 @@ types: .venv/.node
 	@$(SIDE_BY_SIDE) $(TYPES)
 
 # One step for each core, those that take longest first; what a step says stays together, where make can do that.
-SIDE_BY_SIDE = $(MAKE) --no-print-directory --jobs=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
+CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+SIDE_BY_SIDE = $(MAKE) --no-print-directory --jobs=$(CORES) $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 ESLINT := $(NODE) node_modules/eslint/bin/eslint.js --max-warnings 0
 LINT := eslint-functions eslint-rest prettier ruff
 TYPES := tsc-dashboard tsc-convex mypy tsc-tests/apps tsc-tests/conformance tsc-embedded generated

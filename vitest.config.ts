@@ -3,8 +3,8 @@ import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
 
 const TIMEOUT_MS = 20_000; // ends what hangs; the longest tests take 4 s alone, and several times that on a loaded machine
-// One less than the cores, which is what Vitest takes, leaves one of two idle: most tests wait for a host at times.
-const WORKERS = Math.max(2, availableParallelism() - 1);
+// One more than the cores, where Vitest takes one less: most tests wait for a host, a thread or a time limit for a third of their time.
+const WORKERS = availableParallelism() + 1;
 // The files of `convex/` keep nothing in their modules, so that a worker loads the functions once and not for each file.
 const isolate = false;
 
@@ -55,7 +55,7 @@ export default defineConfig({
         },
       },
       {
-        // The built dashboard in a real Chromium, on a host process: `make e2e`.
+        // The built dashboard in a real Chromium, on a host process: `make e2e`. `make test` runs it beside the Python tests.
         test: {
           name: "e2e",
           include: ["dashboard/e2e/*.test.mjs"],
