@@ -111,6 +111,25 @@ async def test_a_result_that_is_late_is_brought_home_through_outages() -> None:
     assert message["outcome"] == {"kind": "succeeded", "output": "[1]"}
 
 
+async def test_the_result_of_a_run_that_came_twice_is_called_back() -> None:
+    at, answers = At(), []
+
+    async def post() -> None:
+        answers.append((await at.post(letter("slow", {"seconds": 0.3}), message="r1")).status_code)
+
+    async with anyio.create_task_group() as posts:
+        posts.start_soon(post)
+        while await held(at) != ["r1"]:
+            await anyio.sleep(0.01)
+        await post()
+    assert answers == [202, 202]
+    with anyio.fail_after(10):
+        while await held(at) != []:
+            await anyio.sleep(0.01)
+    assert [told["outcome"]["kind"] for told in at.control.heard if "outcome" in told] == ["succeeded"]
+    assert (await at.post(letter("slow", {"seconds": 0.3}), message="r1")).status_code == 409
+
+
 async def test_a_run_that_is_not_wanted_any_more_is_stopped_and_one_that_is_cancelled_says_so() -> None:
     at = At(hold_s=0)
     at.control.status = 409

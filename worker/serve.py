@@ -160,6 +160,7 @@ class Endpoint:
         self._starting = asyncio.Lock()
         self._runs: dict[str, PushedRun] = {}
         self._given: dict[str, float] = {}  # whose results were answered, and when
+        self._twice: set[str] = set()  # runs that came again: nobody may hear the answer to the first
         self._tasks: set[asyncio.Task[None]] = set()
         self._seen: OrderedDict[str, float] = OrderedDict()
         self._working: asyncio.Task[int] | None = None
@@ -267,7 +268,7 @@ class Endpoint:
             logger.warning("a message is refused", extra={"action": "message_refused", "reason": wrong})
             return refusal(401, "unauthorized", "The signature does not hold.")
         if not self._is_new(headers["webhook-id"]):
-            return refusal(409, "replayed", "This webhook-id was used before.")
+            return self._again(headers["webhook-id"])
         try:
             message = json.loads(body)
             kind = message["type"]
@@ -287,6 +288,14 @@ class Endpoint:
                 return refusal(
                     400, "invalid_argument", "type: expected run, cancel, pause, signal, allotment or wake."
                 )
+
+    def _again(self, message: str) -> Answer:
+        """Answer a message that has come before; a run's has the run's id."""
+        if message not in self._runs:
+            return refusal(409, "replayed", "This webhook-id was used before.")
+        # Something between has sent it twice, and may listen to the answer to this one alone.
+        self._twice.add(message)
+        return Answer(202, {"run": message})
 
     def _flaw(self, headers: dict[str, str], body: bytes) -> str | None:
         assert self._settings is not None
@@ -354,13 +363,13 @@ class Endpoint:
         hold_s = min(self._settings.hold_s, envelope.answer_within_ms / 1000 - ANSWER_MARGIN_S)
         with anyio.move_on_after(max(0.0, hold_s)):
             await run.ended.wait()
-        if run.ended.is_set():
+        if run.ended.is_set() and run.id not in self._twice:
             try:
                 result = await run.answer()
             except ConnectionLost:
                 self._spawn(self._finish(run))
                 return Answer(202, {"run": run.id})
-            self._runs.pop(run.id, None)
+            self._forget(run)
             if result is None:
                 return refusal(409, "run_ended", "The control plane has ended the run.")
             self._given[run.id] = anyio.current_time()
@@ -393,7 +402,11 @@ class Endpoint:
             await run.ended.wait()
             await run.call_back()
         finally:
-            self._runs.pop(run.id, None)  # until here it is named as held: its result may be on its way
+            self._forget(run)  # until here it is named as held: its result may be on its way
+
+    def _forget(self, run: PushedRun) -> None:
+        self._runs.pop(run.id, None)
+        self._twice.discard(run.id)
 
     def _steer(self, message: dict[str, Any]) -> Answer:
         """Tell a run something; the control plane tells one that is not here yet again."""
