@@ -4,6 +4,7 @@ import { accessSync, constants } from "node:fs";
 import { readdir, readFile, realpath } from "node:fs/promises";
 import path from "node:path";
 import { build } from "esbuild";
+import { withNames } from "./bundle-names.mjs";
 import { ENTRY_SCRIPT } from "./paths.mjs";
 
 /**
@@ -112,7 +113,8 @@ export async function buildFunctions(folder, onBegun = () => {}) {
     const building = bundleModules(root, entrySource(files, modules), modules, [SHIMS, WASM]);
     setImmediate(onBegun);
     const { bundle, inputs } = await building;
-    return { bundle, folders, files: inputs.filter((file) => !file.includes(INSTALLED)) };
+    const named = { ...bundle, code: withNames(bundle.code, bundle.map) };
+    return { bundle: named, folders, files: inputs.filter((file) => !file.includes(INSTALLED)) };
   } catch (error) {
     if (!isBuildFailure(error)) throw error;
     throw new BundleError(firstError(root, error), { folders, files: filesInQuestion(root, error) });

@@ -57,6 +57,34 @@ test("the script leaves the modules' exports behind", async () => {
   expect(JSON.parse(map).sources).toEqual(expect.arrayContaining(["a.ts", "b/c.ts"]));
 });
 
+test("what several modules call alike keeps its name, and so do its frames", async () => {
+  const module = (/** @type {string} */ own) => `
+    class NotFound extends Error { static first = new NotFound("0"); constructor(m: string) { super(m); this.name = this.constructor.name; } }
+    class Gone extends Error {}
+    function check() { throw new NotFound(${own}); }
+    const find = async () => check();
+    function step2() {}
+    export const tries = { check, find, late: () => [NotFound.name, check.name, find.name, step2.name, Gone.name] };`;
+  const { code } = await bundle({
+    "a.ts": module("1"),
+    "b.ts": module("2"),
+    "c.ts": "export function step() {}",
+  });
+  new Function(code)();
+  const { a, b } = /** @type {any} */ (globalThis).__modules;
+  delete (/** @type {any} */ (globalThis).__modules);
+  for (const { tries } of [a, b]) {
+    expect(tries.late()).toEqual(["NotFound", "check", "find", "step2", "Gone"]);
+    const { check, find } = tries;
+    expect(check).toThrow(
+      expect.objectContaining({ name: "NotFound", stack: expect.stringMatching(/at check /) }),
+    );
+    await expect(find()).rejects.toThrow(
+      expect.objectContaining({ stack: expect.stringMatching(/at find /) }),
+    );
+  }
+});
+
 test("packages of the folder's own, paths of its tsconfig and JSON files are found", async () => {
   const { code } = await bundle({
     "a.ts": `import own from "own-package"; import short from "@lib/short"; import data from "./data.json"; export const all = [own, short, data.n];`,
