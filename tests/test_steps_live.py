@@ -150,7 +150,7 @@ async def test_the_command_line_tells_a_task_something_and_shows_how_it_stands(t
         assert "waiting_event" in shown and "1 of 2 half-way" in shown and "waits for     go" in shown
         code, shown = await signalbox("show", task)
         assert "1 of 2 half-way" in shown and "task_suspended" in shown
-        assert (await signalbox("signal", task, "go", "--data", "{"))[0] == 1
+        assert (await signalbox("signal", task, "go", "--data", "{"))[0] == 2
         assert await signalbox("signal", task, "go", "--data", '"x"', "--id", "1") == (0, "told\n")
         assert await signalbox("signal", task, "go", "--id", "1") == (0, "known already\n")
         (view,) = await at.ended([task])
