@@ -95,7 +95,7 @@ async def test_people_decide_from_programs_and_from_the_command_line(
         assert code == 1 and "needs operator" in refusal and len(refusal.splitlines()) == 1
         code, refusal = await signalbox("approve", one.approval, "--hash", two.args_hash[:8])
         assert code == 1 and one.args_hash in refusal and len(refusal.splitlines()) == 1
-        assert (await signalbox("approve", one.approval, "--hash", "ab"))[0] == 1
+        assert (await signalbox("approve", one.approval, "--hash", "ab"))[0] == 2
         code, decided = await signalbox(
             *["approve", one.approval, "--hash", one.args_hash[:8], "--note", "go\u202e on"]
         )
