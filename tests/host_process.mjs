@@ -7,6 +7,8 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 
 const MAIN = path.join(import.meta.dirname, "../embedded/main.mjs");
+/** Compiling the host is a fifth of what its start costs: the first one keeps the compiled code for the others. */
+const NODE_COMPILE_CACHE = path.join(import.meta.dirname, "../node_modules/.cache/node");
 
 /** One embedded host. The first start takes free ports and every later start the same ones, so clients can reconnect. */
 export class HostProcess {
@@ -64,7 +66,7 @@ export class HostProcess {
         ...["--port", this.#ports[0], "--site-port", this.#ports[1], "--admin-key", this.adminKey],
         ...this.flags,
       ],
-      { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, ...this.env } },
+      { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, NODE_COMPILE_CACHE, ...this.env } },
     );
     child.stderr.setEncoding("utf8").on("data", (text) => (this.log += text));
     this.#child = child;
