@@ -33,8 +33,9 @@ export function withNames(code, map) {
       ({ variable, made, original }) => `[${variable}, ${JSON.stringify(made)}, ${JSON.stringify(original)}]`,
     );
   if (renamed.length === 0) return code;
+  // A function that its module has frozen keeps the bundler's name.
   const naming = `  for (const [value, made, name] of [${renamed.join(", ")}]) {
-    if (typeof value === "function" && value.name === made) Object.defineProperty(value, "name", { value: name, configurable: true });
+    if (typeof value === "function" && value.name === made) Reflect.defineProperty(value, "name", { value: name, configurable: true });
   }
 `;
   const end = code.lastIndexOf("})();");

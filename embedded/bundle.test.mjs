@@ -64,6 +64,9 @@ test("what several modules call alike keeps its name, and so do its frames", asy
     function check() { throw new NotFound(${own}); }
     const find = async () => check();
     function step2() {}
+    export const sealed = Object.freeze(function sealed() {});
+    function frozen() {}
+    Object.freeze(frozen);
     export const tries = { check, find, late: () => [NotFound.name, check.name, find.name, step2.name, Gone.name] };`;
   const { code } = await bundle({
     "a.ts": module("1"),
