@@ -51,7 +51,8 @@ import { VirtualClock } from "./virtual-clock.mjs";
  */
 
 const COUNTED_JOBS = 100_000; // in one state; what more there are is not told in metrics
-const JOBS_PER_BATCH = 32; // what was just asked for must not wait long behind a full schedule
+const JOBS_PER_ROUND = 16; // what was just asked for must not wait long behind a full schedule
+const ROUNDS_PER_BATCH = 2; // a wake-up and the work that it asks for are one commit, and what they change is told once
 const OUTCOME_LIFE_MS = 14 * 24 * 3600 * 1000; // as long as Convex remembers the requests of a WebSocket session
 const PRUNE_INTERVAL_MS = 60_000;
 
@@ -186,12 +187,15 @@ export class Engine {
     this.#store.close();
   }
 
+  /** Run what is due, and then what that has scheduled for at once. */
   #runDue() {
     if (!this.#served.isActive) return;
-    for (const work of this.#scheduler.runDue(this.#now(), JOBS_PER_BATCH)) {
-      this.#tally.batches.jobs += 1;
-      this.#running.set(work.job, work.path);
-      this.#started.push(work);
+    for (let round = 0; round < ROUNDS_PER_BATCH; round++) {
+      for (const work of this.#scheduler.runDue(this.#now(), JOBS_PER_ROUND)) {
+        this.#tally.batches.jobs += 1;
+        this.#running.set(work.job, work.path);
+        this.#started.push(work);
+      }
     }
   }
 

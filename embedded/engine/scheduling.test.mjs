@@ -47,6 +47,15 @@ describe("a scheduled mutation", () => {
     expect(engine.call("jobs:bag")).toMatchObject([{ text: "x", seen: "inProgress" }]);
   });
 
+  test("may schedule another, which runs in the same batch, and what that one schedules in the next", () => {
+    const args = { delayMs: 0, path: "jobs:record", args: { text: "x" } };
+    later(0, "jobs:later", args);
+    expect(texts()).toEqual(["x"]);
+    later(0, "jobs:later", { ...args, path: "jobs:later", args });
+    expect(texts()).toEqual(["x"]);
+    expect(texts()).toEqual(["x", "x"]);
+  });
+
   test("that fails is undone, and its job tells why", () => {
     const id = later(0, "jobs:fail", {});
     expect(texts()).toEqual([]);
