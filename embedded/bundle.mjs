@@ -48,6 +48,8 @@ const NODE_DIRECTIVE = /^(?:\s|\/\/.*|\/\*[^]*?\*\/)*(["'])use node\1/;
 const AUTH_CONFIG = "auth.config"; // its name has a dot, and so has convex.config
 const APP_CONFIG = "convex.config";
 const INSTALLED = `${path.sep}node_modules${path.sep}`;
+/** Of the bundler's process: its garbage is collected less often, and as often as ever once there is much of it. */
+const COLLECTOR = { GOGC: "400", GOMEMLIMIT: "256MiB" };
 
 /** Imports that Convex's bundler answers itself. @type {Plugin} */
 const SHIMS = {
@@ -170,30 +172,49 @@ export function beginBuild(folder) {
  * @throws {import("esbuild").BuildFailure}
  */
 export async function bundleModules(root, contents, modules, plugins) {
-  const result = await build({
-    stdin: { contents, resolveDir: root, sourcefile: ENTRY_SCRIPT, loader: "js" },
-    absWorkingDir: root,
-    outfile: path.join(root, "functions.js"),
-    write: false,
-    bundle: true,
-    format: "iife",
-    platform: "browser",
-    target: "esnext",
-    conditions: ["convex", "module"],
-    sourcemap: "external",
-    sourcesContent: false,
-    metafile: true,
-    jsx: "automatic",
-    logLevel: "silent",
-    define: { "process.env.NODE_ENV": '"production"' },
-    plugins,
-  });
+  const building = withVariables(COLLECTOR, () =>
+    build({
+      stdin: { contents, resolveDir: root, sourcefile: ENTRY_SCRIPT, loader: "js" },
+      absWorkingDir: root,
+      outfile: path.join(root, "functions.js"),
+      write: false,
+      bundle: true,
+      format: "iife",
+      platform: "browser",
+      target: "esnext",
+      conditions: ["convex", "module"],
+      sourcemap: "external",
+      sourcesContent: false,
+      metafile: true,
+      jsx: "automatic",
+      logLevel: "silent",
+      define: { "process.env.NODE_ENV": '"production"' },
+      plugins,
+    }),
+  );
+  const result = await building;
   const text = (/** @type {string} */ ending) =>
     result.outputFiles.find((output) => output.path.endsWith(ending))?.text ?? "";
   const inputs = Object.keys(result.metafile.inputs)
     .filter((input) => !/^[\w-]+:/.test(input)) // of a plugin
     .map((input) => path.resolve(root, input));
   return { bundle: { code: text(".js"), map: text(".map"), modules }, inputs };
+}
+
+/**
+ * @template T
+ * @param {Record<string, string>} variables  of a process that `start` starts, where they are not set
+ * @param {() => T} start
+ * @returns {T}
+ */
+function withVariables(variables, start) {
+  const missing = Object.keys(variables).filter((name) => process.env[name] === undefined);
+  for (const name of missing) process.env[name] = variables[name];
+  try {
+    return start();
+  } finally {
+    for (const name of missing) delete process.env[name];
+  }
 }
 
 /**
