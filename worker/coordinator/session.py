@@ -65,6 +65,7 @@ UPLOAD_S = 30.0  # for one attempt to send a large output: 8 MiB at 2 Mbit/s
 MAX_SILENT = 32  # runs in a report; the longest silent come first
 MAX_GATHERED_BYTES = 8 * 1024 * 1024  # agents wait beyond this, so a dead backend cannot fill the memory
 _OF_HELD_RUNS = {"pause", "signal", "allotment"}  # nothing else says it again; a cancelled run never comes
+EARLY_S = 30.0  # for a run that is still to come: twice the time in which it must be accepted
 _REMEMBERED = (
     20_000  # ids of runs and controls: more than can arrive within one late message of the subscription
 )
@@ -203,6 +204,7 @@ class Session:
         self._watched: set[str] = set()
         self._seen = Remembered()
         self._obeyed = Remembered()
+        self._early: dict[str, float] = {}  # controls of runs that are still to come, and since when
         self._due = opened.sent_at  # when the next sync goes, as far as the loop knows
         self._nudged = anyio.Event()
         self._exchanged = anyio.Event()
@@ -538,16 +540,23 @@ class Session:
                     error = RunError(code="worker_error", message="The worker could not begin the run")
                     self.finish(assignment.run, Failed(error=error, retryable=True), None)
         for control in controls:
-            # Of a large burst some runs are still to come: what is said of them stands until they are here.
-            early = (
-                control.kind in _OF_HELD_RUNS and control.run is not None and control.run not in self._seen
-            )
-            if not early and self._obeyed.add(control.control):
+            if not self._is_early(control, now) and self._obeyed.add(control.control):
                 self._obey(control)
         self._watched = set(watched)
         if self._outbox.waits_for_text(self._watched):
             self._nudged.set()
         return news
+
+    def _is_early(self, control: Control, now: float) -> bool:
+        """Of a large burst some runs are still to come: what is said of them stands until they are here."""
+        run = control.run
+        is_known = run is None or run in self._active or run in self._seen
+        if control.kind in _OF_HELD_RUNS and not is_known:
+            since = self._early.setdefault(control.control, now)
+            if now - since < EARLY_S:
+                return True
+        self._early.pop(control.control, None)
+        return False
 
     def _obey(self, control: Control) -> None:
         if control.kind == "drain":
