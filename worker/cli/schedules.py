@@ -138,7 +138,7 @@ def spec_of(arguments: argparse.Namespace) -> ScheduleSpec:
     """Return the schedule that the options describe.
 
     Raises:
-        SettingsError: The input is not JSON.
+        UsageError: The input is not JSON.
     """
     catch_up = CatchUpSpec(policy=arguments.catch_up, window_ms=arguments.window)
     return ScheduleSpec(

@@ -45,7 +45,7 @@ def event_template_of(arguments: argparse.Namespace) -> EventTemplate:
     """Return the template that the options of `add_to_event` describe.
 
     Raises:
-        SettingsError: The input is not JSON, or --debounce or --batch is given wrong.
+        UsageError: The input is not JSON, or --debounce or --batch is given wrong.
     """
     plain = template_of(arguments)
     return EventTemplate(
@@ -57,7 +57,7 @@ def template_of(arguments: argparse.Namespace) -> Template:
     """Return the template that the options describe.
 
     Raises:
-        SettingsError: The input is not JSON.
+        UsageError: The input is not JSON.
     """
     attempts = arguments.max_attempts
     return Template(
