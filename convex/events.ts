@@ -5,5 +5,5 @@ import { vEmission, vEmitted } from "./trigger.validators";
 export const emit = submitMutation({
   args: { event: vEmitted },
   returns: vEmission,
-  handler: (ctx, { event }) => Triggers.emit(ctx, event, ctx.caller),
+  handler: (ctx, { event }) => Triggers.emit(ctx, event, { queues: ctx.caller.queues }),
 });

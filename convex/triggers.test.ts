@@ -133,13 +133,14 @@ test("a filter holds fields of the event's data against values", async () => {
   expect(await set({ filter: many.slice(1) })).toEqual({ changed: true });
 });
 
+const WRITER = {
+  name: "writer",
+  description: "",
+  llm: { model: null, prompt: "Write.", temperature: null, maxOutputTokens: null },
+};
+
 test("a trigger whose task is refused says so, and holds up no other", async () => {
-  const spec = {
-    name: "writer",
-    description: "",
-    llm: { model: null, prompt: "Write.", temperature: null, maxOutputTokens: null },
-  };
-  await at.t.mutation(api.agents.sync, { key: KEYS.operator, agents: [spec] });
+  await at.t.mutation(api.agents.sync, { key: KEYS.operator, agents: [WRITER] });
   await set({ name: "a", template: { ...template, agent: "writer" } });
   await set({ name: "b" });
   await at.t.mutation(probe.removeAgent, { name: "writer" });
@@ -148,25 +149,20 @@ test("a trigger whose task is refused says so, and holds up no other", async () 
     { name: "a", lastError: { code: "unknown_agent" } },
     { name: "b", lastError: null },
   ]);
-  await at.t.mutation(api.agents.sync, { key: KEYS.operator, agents: [spec] });
+  await at.t.mutation(api.agents.sync, { key: KEYS.operator, agents: [WRITER] });
   expect((await emit()).tasks).toHaveLength(2);
   expect(await list()).toMatchObject([{ lastError: null }, { lastError: null }]);
 });
 
 test("an event that comes again under its id starts what was refused before, and nothing else", async () => {
-  const spec = {
-    name: "writer",
-    description: "",
-    llm: { model: null, prompt: "W", temperature: null, maxOutputTokens: null },
-  };
-  await at.t.mutation(api.agents.sync, { key: KEYS.operator, agents: [spec] });
+  await at.t.mutation(api.agents.sync, { key: KEYS.operator, agents: [WRITER] });
   await set({ name: "a", template: { ...template, agent: "writer" } });
   await set({ name: "b" });
   await at.t.mutation(probe.removeAgent, { name: "writer" });
   const refused = [{ trigger: "a", code: "unknown_agent" }];
   expect(await emit({ id: "1" })).toMatchObject({ duplicate: false, tasks: [{}], refused });
   expect(await emit({ id: "1" })).toMatchObject({ duplicate: true, tasks: [], refused });
-  await at.t.mutation(api.agents.sync, { key: KEYS.operator, agents: [spec] });
+  await at.t.mutation(api.agents.sync, { key: KEYS.operator, agents: [WRITER] });
   await set({ name: "c" }); // it was not there when the event came
   const again = await emit({ id: "1", data: '{"n":1}' });
   expect(again).toMatchObject({ duplicate: true, refused: [], woken: 0 });
