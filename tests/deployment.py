@@ -43,7 +43,7 @@ class WorkerProcess:
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "worker", "worker", "--name", name, *options],
-                env={**os.environ, **env},
+                env={**os.environ, "PYTHONFAULTHANDLER": "1", **env},
                 cwd=REPOSITORY,
                 stdout=output,
                 stderr=output,
@@ -88,6 +88,12 @@ class WorkerProcess:
                 await anyio.sleep(0.02)
         return code
 
+    async def abort(self) -> None:
+        """End it, with the stacks of its threads in its log."""
+        if self._process.poll() is None:
+            self.send(signal.SIGABRT)
+            await self.ended(10)
+
     def destroy(self) -> None:
         for listener in self._frozen:
             with contextlib.suppress(ProcessLookupError):
@@ -129,10 +135,17 @@ class Deployment:
         return [worker for worker in self._workers if worker.name == name]
 
     async def know(self, *agents: str) -> None:
-        """Wait until workers have brought these agents."""
-        with anyio.fail_after(15):
-            while not set(agents) <= {agent.name for agent in await self.client.agents()}:
+        """Wait until workers have brought these agents; those that have not say where they stand."""
+        looks, known = 0, set[str]()
+        with anyio.move_on_after(15):
+            while not set(agents) <= known:
+                known = {agent.name for agent in await self.client.agents()}
+                looks += 1
                 await anyio.sleep(0.05)
+        if not set(agents) <= known:
+            for worker in self._workers:
+                await worker.abort()
+            raise AssertionError(f"after 15 s and {looks} looks only {known} are known:\n{self.logs()}")
 
     async def with_writer(self) -> None:
         """Enter the agent `writer`, which no worker plays: its tasks wait."""
