@@ -11,7 +11,7 @@ from tests.recorded_session import LEASE_S, Recorder, session
 from tests.simulated_worker import called
 from worker import errors
 from worker.coordinator import Session
-from worker.coordinator.session import MAX_GATHERED_BYTES, Remembered
+from worker.coordinator.session import MAX_GATHERED_BYTES
 from worker.models import (
     Control,
     Inbox,
@@ -139,33 +139,6 @@ async def test_what_is_said_of_a_run_that_is_still_to_come_waits_for_it() -> Non
     assert acknowledged == ["cancel", "pause"]
 
 
-async def test_what_is_said_of_a_run_that_never_comes_is_acknowledged_in_the_end(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    control, runs = FakeControlPlane(), Recorder()
-    said = [Control(control="c", kind="pause", run="never", reason="", signal=None)]
-    inbox = Inbox(live=True, ended=None, assigned=[], controls=said, watched=[])
-    async with session(control, runs) as (live, _):
-        live.deliver(inbox)
-        await live.flush()
-        assert [key for sync in control.syncs for key in sync.acknowledged] == []
-        monkeypatch.setattr("worker.coordinator.session.EARLY_S", 0.0)
-        live.deliver(inbox)
-        await live.flush()
-    assert [key for sync in control.syncs for key in sync.acknowledged] == ["c"]
-
-
-async def test_a_run_hears_what_is_said_of_it_however_many_came_after_it() -> None:
-    control, runs = FakeControlPlane(), Recorder()
-    async with session(control, runs) as (live, _):
-        run = control.submit("echo").run or ""
-        await runs.until("assigned", run)
-        live._seen = Remembered()  # of so many it remembers the last
-        said = [Control(control="c", kind="pause", run=run, reason="", signal=None)]
-        live.deliver(Inbox(live=True, ended=None, assigned=[], controls=said, watched=[]))
-        assert runs.told[-1][0] == "pause"
-
-
 async def test_a_run_that_is_somebody_elses_by_now_is_told_so() -> None:
     control, runs = FakeControlPlane(), Recorder()
     async with session(control, runs) as (live, _):
@@ -283,11 +256,3 @@ async def test_a_large_input_is_fetched() -> None:
         await runs.until("assigned", task.run or "")
         control.outages.append(errors.BackendUnreachable("down"))
         assert await live.input(task.run or "") == task.input
-
-
-def test_memory_of_ids_is_bounded_and_forgets_the_oldest() -> None:
-    memory = Remembered(limit=2)
-    assert [memory.add(key) for key in "abab"] == [True, True, False, False]
-    assert memory.add("c")
-    assert not memory.add("b")
-    assert memory.add("a")

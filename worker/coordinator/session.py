@@ -12,6 +12,7 @@ from typing import Any, ParamSpec
 import anyio
 
 from worker.backend import Backoff, retry
+from worker.coordinator.heard import Heard
 from worker.coordinator.lease import Lease
 from worker.coordinator.outbox import Accepted, Outbox, Stepped
 from worker.coordinator.pace import WATCHED_S, Pace
@@ -64,31 +65,6 @@ DRAIN_S = 3.0  # for one attempt
 UPLOAD_S = 30.0  # for one attempt to send a large output: 8 MiB at 2 Mbit/s
 MAX_SILENT = 32  # runs in a report; the longest silent come first
 MAX_GATHERED_BYTES = 8 * 1024 * 1024  # agents wait beyond this, so a dead backend cannot fill the memory
-_OF_HELD_RUNS = {"pause", "signal", "allotment"}  # nothing else says it again; a cancelled run never comes
-EARLY_S = 30.0  # for a run that is still to come: twice the time in which it must be accepted
-_REMEMBERED = (
-    20_000  # ids of runs and controls: more than can arrive within one late message of the subscription
-)
-
-
-class Remembered:
-    """A bounded set: it forgets the oldest."""
-
-    def __init__(self, limit: int = _REMEMBERED) -> None:
-        self._ids: dict[str, None] = {}
-        self._limit = limit
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._ids
-
-    def add(self, key: str) -> bool:
-        """Add `key` and return whether it is new."""
-        if key in self._ids:
-            return False
-        self._ids[key] = None
-        if len(self._ids) > self._limit:
-            del self._ids[next(iter(self._ids))]
-        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,9 +178,7 @@ class Session:
         self._active: set[str] = set()
         self._unconfirmed: set[str] = set()
         self._watched: set[str] = set()
-        self._seen = Remembered()
-        self._obeyed = Remembered()
-        self._early: dict[str, float] = {}  # controls of runs that are still to come, and since when
+        self._heard = Heard()
         self._due = opened.sent_at  # when the next sync goes, as far as the loop knows
         self._nudged = anyio.Event()
         self._exchanged = anyio.Event()
@@ -531,7 +505,7 @@ class Session:
         for assignment in assigned:
             if self._lease.expired(now):
                 break  # whoever owns the run by now, it may not be us
-            if self._seen.add(assignment.run):
+            if self._heard.is_new(assignment.run):
                 news = True
                 self._lease.shorten(self._lease_s, now)
                 self._active.add(assignment.run)
@@ -540,23 +514,12 @@ class Session:
                     error = RunError(code="worker_error", message="The worker could not begin the run")
                     self.finish(assignment.run, Failed(error=error, retryable=True), None)
         for control in controls:
-            if not self._is_early(control, now) and self._obeyed.add(control.control):
+            if self._heard.is_due(control, self._active, now):
                 self._obey(control)
         self._watched = set(watched)
         if self._outbox.waits_for_text(self._watched):
             self._nudged.set()
         return news
-
-    def _is_early(self, control: Control, now: float) -> bool:
-        """Of a large burst some runs are still to come: what is said of them stands until they are here."""
-        run = control.run
-        is_known = run is None or run in self._active or run in self._seen
-        if control.kind in _OF_HELD_RUNS and not is_known:
-            since = self._early.setdefault(control.control, now)
-            if now - since < EARLY_S:
-                return True
-        self._early.pop(control.control, None)
-        return False
 
     def _obey(self, control: Control) -> None:
         if control.kind == "drain":
