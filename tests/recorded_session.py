@@ -8,7 +8,7 @@ from typing import Any
 
 import anyio
 
-from worker.coordinator import Session, register
+from worker.coordinator import ControlPlane, Session, register
 from worker.models import (
     AgentOffer,
     Allotment,
@@ -21,7 +21,6 @@ from worker.models import (
     Silence,
     Spending,
 )
-from worker.testing import FakeControlPlane
 
 LEASE_S = 0.6  # short enough to see one run out, long enough for a busy machine to renew it
 
@@ -80,6 +79,12 @@ class Recorder:
     def drain(self, reason: str) -> None:
         self._note("drain")
 
+    async def until_any(self, what: str) -> tuple[str, ...]:
+        """Return the first that it is told of this kind, once it is."""
+        while not (found := [told for told in self.told if told[0] == what]):
+            await self.changed.wait()
+        return found[0]
+
     async def until(self, *what: str) -> None:
         while what not in self.told:
             await self.changed.wait()
@@ -108,7 +113,7 @@ class Endings:
 
 @asynccontextmanager
 async def session(
-    control: FakeControlPlane, runs: Recorder, **options: Any
+    control: ControlPlane, runs: Recorder, **options: Any
 ) -> AsyncIterator[tuple[Session, Endings]]:
     opened = await register(control, introduction(), deadline_s=5)
     made, ended = Session(control, opened, runs, draw=lambda: 0.5, **options), Endings()

@@ -10,16 +10,19 @@ from pathlib import Path
 
 import anyio
 import pytest
+from pydantic import SecretStr
 
 from tests.command_line import call, invoke
 from tests.deployment import REPOSITORY, Deployment, deployed
+from tests.recorded_session import Recorder, session
 from tests.scripted_model import scripted_model
 from tests.simulated_worker import SimulatedWorker
+from worker.api import Api
 from worker.backend import Backend
 from worker.budgets import Balance, BudgetKind, BudgetSpec, TaskBudget
 from worker.client import RetryPolicy, Submitted, TaskSpec
 from worker.llm import ChatRequest
-from worker.models import TaskStatus
+from worker.models import Amounts, Progress, Spending, TaskStatus
 from worker.router.tokens import need_of, size_of
 
 pytestmark = pytest.mark.timeout(120)
@@ -156,6 +159,37 @@ async def test_a_killed_worker_gives_back_what_it_held_but_for_the_call_under_wa
     assert spent.calls == 1
     assert 8 * 2 <= spent.micros < held.micros, "as much as was reserved: the prompt and eight tokens, at $2"
     assert spent.micros == 2 * spent.tokens
+
+
+class Spender(Recorder):
+    """Runs that have spent something and say so once, as a run does whose spending stays as it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.news: list[Spending] = []
+
+    def spending(self) -> list[Spending]:
+        news, self.news = self.news, []
+        return news
+
+
+async def test_what_was_told_in_a_sync_that_is_refused_counts_all_the_same(tmp_path: Path) -> None:
+    async with deployed(tmp_path) as at, Backend(at.host.url) as backend:
+        await at.client.budgets.set(BudgetSpec(kind="all", caps={"calls": 10}))
+        runs = Spender()
+        async with session(Api(backend, SecretStr(at.keys["worker"])), runs) as (live, _):
+            await at.submit("echo")
+            run = (await runs.until_any("assigned"))[1]
+            live.accept(run)
+            runs.news = [Spending(run=run, spent=Amounts(calls=3), reserved=Amounts(), want=None)]
+            live.tell(run, Progress(done=1e300, total=None, message="more than anybody can have done"), None)
+            await live.flush()
+            assert runs.news == []
+            await live.drain(final=True, deadline_s=5)
+        with anyio.fail_after(10):
+            while (stands := await balance(at)).held.calls:
+                await anyio.sleep(0.02)
+        assert stands.spent.calls == 3
 
 
 async def test_a_spent_budget_asks_a_person_who_lets_the_run_go_on(tmp_path: Path) -> None:

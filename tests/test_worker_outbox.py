@@ -12,7 +12,7 @@ from tests.simulated_worker import called
 from worker.coordinator.lease import Lease
 from worker.coordinator.outbox import MAX_CHUNK_BYTES, Outbox
 from worker.coordinator.pace import ACCEPT_S, POLL_S, WATCHED_S, Pace
-from worker.models import Cancelled, Outcome, Succeeded, SyncRequest
+from worker.models import Amounts, Cancelled, Outcome, Spending, Succeeded, SyncRequest
 
 
 def outbox(max_items: int = 256, max_bytes: int = 1_000_000) -> Outbox:
@@ -214,6 +214,57 @@ def test_a_refused_body_is_halved_until_the_item_to_blame_stands_alone() -> None
             taken.update({f.run: f.outcome.kind for f in body.finished})
             box.acknowledged()
     assert taken == {f"r{n}": "failed" if n == 5 else "succeeded" for n in range(8)}
+
+
+def spent(run: str, calls: int) -> Spending:
+    return Spending(run=run, spent=Amounts(calls=calls), reserved=Amounts(), want=None)
+
+
+def test_what_runs_have_spent_is_told_again_after_a_body_that_was_refused() -> None:
+    box = outbox()
+    box.finish("bad", done(), None)
+    box.accept("r1", 0)
+    news = [[spent("r1", 1), spent("r2", 2)], [spent("r1", 3)]]
+    told: list[Spending] = []
+    for _ in range(20):
+        body = box.take(spending=lambda: news.pop(0) if news else [])
+        if any(f.outcome.kind == "succeeded" for f in body.finished):
+            box.refused("x", "no", surely=True)
+        else:
+            told += body.spending or ()
+            box.acknowledged()
+    assert told == [spent("r1", 1), spent("r2", 2), spent("r1", 3)], "each once, and the newest last"
+    assert box.empty
+
+
+def test_spending_that_is_refused_alone_is_given_up_and_keeps_nothing_else() -> None:
+    box = outbox()
+    box.finish("r1", done(), None)
+    bad, kinds = spent("r1", 1), []
+    news = [[bad]]
+    for _ in range(10):
+        body = box.take(spending=lambda: news.pop() if news else [])
+        if bad in (body.spending or ()):
+            box.refused("x", "no", surely=True)
+        else:
+            kinds += [f.outcome.kind for f in body.finished]
+            box.acknowledged()
+    assert kinds == ["succeeded"]
+    assert box.empty
+
+
+def test_a_result_that_is_refused_leaves_what_its_run_has_spent() -> None:
+    box = outbox()
+    box.finish("r1", done(), None, spent("r1", 5))
+    said: list[tuple[list[Spending] | None, list[str]]] = []
+    while not box.empty:
+        body = box.take()
+        if any(f.outcome.kind == "succeeded" for f in body.finished):
+            box.refused("x", "no", surely=True)
+        else:
+            said.append((body.spending, [f.outcome.kind for f in body.finished]))
+            box.acknowledged()
+    assert said == [(None, []), ([spent("r1", 5)], []), (None, ["failed"])]
 
 
 def test_a_result_that_is_refused_twice_is_given_up() -> None:

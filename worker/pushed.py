@@ -387,8 +387,8 @@ class PushedRun:
 
     def _refused(self, body: SyncRequest, error: FunctionFailed) -> None:
         self._under_way = None
-        said = body.chunks or body.steps or body.calls or body.models or body.progress or body.finished
-        if not said:
+        said = body.chunks or body.steps or body.calls or body.models or body.progress or body.spending
+        if not (said or body.finished):
             self._lose(str(error))  # it said nothing that could be to blame
             return
         item = self._outbox.refused(error.code or "callback_refused", str(error), surely=True)

@@ -82,6 +82,14 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
+class Spent:
+    """What a run has spent so far."""
+
+    spending: Spending
+    bytes: int = 2 * _ITEM_BYTES
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """A run's result."""
 
@@ -98,7 +106,7 @@ class Acknowledged:
     bytes: int = _ITEM_BYTES
 
 
-Item = Accepted | Streamed | Stepped | Called | Modelled | Told | Ended | Acknowledged
+Item = Accepted | Streamed | Stepped | Called | Modelled | Told | Spent | Ended | Acknowledged
 
 
 @dataclass(slots=True)
@@ -295,15 +303,16 @@ class Outbox:
 
         Args:
             clocks: How the worker stands; a body that is sent again keeps what it said.
-            spending: Asked for a new body alone: what runs have spent since it was last asked.
+            spending: Asked for a new body alone, and not for a part of one that was refused: what runs have
+                spent since it was last asked.
         """
         if self._heartbeat_first:
             self._heartbeat = self._body(self._seq, [], clocks)
             return self._heartbeat
         if self._frozen is None:
-            self._frozen_items = self._split.popleft() if self._split else self._gather()
+            self._frozen_items = self._split.popleft() if self._split else self._gather(spending())
             self._last_seq += 1
-            self._frozen = self._body(self._last_seq, self._frozen_items, clocks, spending())
+            self._frozen = self._body(self._last_seq, self._frozen_items, clocks)
             self._refusals = 0
         return self._frozen
 
@@ -325,8 +334,9 @@ class Outbox:
         """The body that was taken last was refused, so nothing of it was kept: find the item to blame.
 
         The body is halved and the halves go on their own, behind a heartbeat. An item that is refused alone
-        is given up: a result becomes a failure that says why, anything else is dropped. A heartbeat holds
-        nothing that could be to blame, so its refusal is a failure like any other.
+        is given up: a result becomes a failure that says why, ahead of which goes what its run has spent;
+        anything else is dropped. A heartbeat holds nothing that could be to blame, so its refusal is a
+        failure like any other.
 
         Args:
             code: Of the failure that replaces a result.
@@ -357,6 +367,9 @@ class Outbox:
             outcome = Failed(error=error, retryable=False)
             finished = Finished(run=item.run, outcome=outcome, usage=None)
             self._split.appendleft([Ended(item.run, finished, _ITEM_BYTES + _size(outcome))])
+            if item.finished.spending is not None:
+                # It counts all the same, and has to be told before the run ends, which settles its budgets.
+                self._split.appendleft([Spent(item.finished.spending)])
         return item
 
     # How a body is made.
@@ -366,9 +379,7 @@ class Outbox:
         entry.gone = False
         return entry
 
-    def _body(
-        self, seq: int, items: list[Item], clocks: Clocks | None, spending: list[Spending] | None = None
-    ) -> SyncRequest:
+    def _body(self, seq: int, items: list[Item], clocks: Clocks | None) -> SyncRequest:
         return SyncRequest.model_construct(
             session=self._session,
             seq=seq,
@@ -381,10 +392,10 @@ class Outbox:
             clocks=clocks,
             calls=[item.report for item in items if isinstance(item, Called)] or None,
             models=[item.report for item in items if isinstance(item, Modelled)] or None,
-            spending=spending or None,
+            spending=[item.spending for item in items if isinstance(item, Spent)] or None,
         )
 
-    def _gather(self) -> list[Item]:
+    def _gather(self, spending: list[Spending]) -> list[Item]:
         items: list[Item] = []
         room = self._max_bytes
         while self._controls and len(items) < self._max_items:
@@ -408,7 +419,8 @@ class Outbox:
             if len(items) >= self._max_items or room <= 0:
                 break
         self._note_what_is_left()
-        return items
+        # They have a bound of their own, and are asked for once: whatever else there is, they go with it.
+        return [*map(Spent, spending), *items]
 
     def _advance(self, run: str, entry: _Run, item: Item) -> None:
         """Take from a run's queue what has just gone into a body."""
