@@ -66,7 +66,6 @@ async def test_fifty_runs_against_one_budget_never_pass_it(tmp_path: Path) -> No
     assert set(states) <= {"succeeded", "failed", "delayed"}
     failures = [view.error for view in views if view.status == "failed"]
     assert all(error is not None and error.code == "budget_exceeded" for error in failures)
-    assert states.count("succeeded") >= 1
     assert not waits or f"{cap} calls of {cap} calls" in told
 
 
