@@ -63,7 +63,7 @@ export function prepareDeployment(
       stored,
     );
     if (complete) checkEnvironment(declared.env, env);
-    const facts = { apiSpec: () => apiSpec(declared), environment: env };
+    const facts = { apiSpec: () => apiSpec(declared), schema: declared.schema, environment: env };
     const functions = new FunctionTable(declared.functions, systemFunctions(facts));
     const description = {
       functions: functions.describe(),

@@ -131,7 +131,7 @@ async function inMemory(modules, entries, functions) {
     const { bundle } = await bundleModules(ROOT, entrySource(entries, names), names, [
       fromMemory(modules, functions),
     ]);
-    return bundle;
+    return { ...bundle, map: bundle.map.replaceAll(`"${NAMESPACE}:`, '"') }; // the sources of modules without a map of their own
   } catch (error) {
     if (!isBuildFailure(error)) throw error;
     throw refused(firstError(ROOT, error).replace(`${NAMESPACE}:`, ""));

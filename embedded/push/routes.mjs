@@ -75,6 +75,7 @@ export const PUSH_GET_ROUTES = {
     await requireAdmin(host, request.headers.authorization);
     return JSON.stringify({ success: true });
   },
+  "/api/shapes2": describeShapes,
   "/api/stream_function_logs": streamLogs,
   "/api/stream_udf_execution": streamLogs,
 };
@@ -226,6 +227,29 @@ async function updateEnvironment(host, request) {
 function isChange(change) {
   return (
     typeof change?.name === "string" && (typeof change.value === "string" || (change.value ?? null) === null)
+  );
+}
+
+/**
+ * The tables that `npx convex mcp` names beside the declared ones. The shapes of their documents are what Convex
+ * answers as long as it has not inferred them: a host that reads every document for that would stand still.
+ *
+ * @type {Route}
+ */
+async function describeShapes(host, request) {
+  await requireAdmin(host, request.headers.authorization);
+  const args = JSON.stringify([{ paginationOpts: { cursor: null, numItems: 1 } }]);
+  const caller = { admin: true, identity: null };
+  const reply = await host.serving.ask({
+    op: "call",
+    kind: "query",
+    path: "_system/cli/tables:default",
+    args,
+    caller,
+  });
+  const { page } = JSON.parse(reply.value);
+  return JSON.stringify(
+    Object.fromEntries(page.map((/** @type {{ name: string }} */ { name }) => [name, { type: "Unknown" }])),
   );
 }
 

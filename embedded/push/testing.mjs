@@ -63,9 +63,9 @@ export class Project {
 
   /**
    * @param {string[]} args
-   * @param {{ url: string, byFlags?: boolean, key?: string, stdin?: string }} deployment  byFlags: named by --url and --admin-key, not by the environment
+   * @param {{ url: string, byFlags?: boolean, key?: string, stdin?: string, env?: Record<string, string> }} deployment  byFlags: named by --url and --admin-key, not by the environment
    */
-  start(args, { url, byFlags = false, key = ADMIN_KEY }) {
+  start(args, { url, byFlags = false, key = ADMIN_KEY, env = {} }) {
     const flags = byFlags ? ["--url", url, "--admin-key", key] : [];
     // Outside of CI a failing command reports to a server on the internet before it ends.
     const environment = byFlags ? {} : { CONVEX_SELF_HOSTED_URL: url, CONVEX_SELF_HOSTED_ADMIN_KEY: key };
@@ -78,6 +78,7 @@ export class Project {
         CI: "1",
         NODE_COMPILE_CACHE,
         ...environment,
+        ...env,
       },
     });
   }

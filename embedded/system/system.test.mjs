@@ -75,6 +75,35 @@ describe("system functions", () => {
     expect(() => engine.call("_system/cli/tableSize:default", {})).toThrow("ArgumentValidationError");
   });
 
+  test("tell the schema that is served, tables by name and with all that Convex tells of them", async () => {
+    const schemas = () => engine.call("_system/frontend/getSchemas:default", { componentId: null });
+    expect(schemas()).toEqual({});
+    const folder = writeFunctions(root, {
+      "schema.ts": `import { defineSchema, defineTable } from "convex/server"; import { v } from "convex/values";
+        export default defineSchema({ b: defineTable(v.any()), a: defineTable({ t: v.string() }).searchIndex("by_t", { searchField: "t" }) });`,
+    });
+    const { bundleFunctions } = await import("../bundle.mjs");
+    engine.subscribe(1, "_system/frontend/getSchemas:default", {});
+    engine.send({ ...load, bundle: await bundleFunctions(folder) });
+    const updates = engine.updates();
+    const none = { indexes: [], stagedDbIndexes: [], searchIndexes: [], stagedSearchIndexes: [] };
+    const lists = { ...none, vectorIndexes: [], stagedVectorIndexes: [] };
+    const t = { fieldType: { type: "string" }, optional: false };
+    const searchIndexes = [{ indexDescriptor: "by_t", searchField: "t", filterFields: [] }];
+    const { active, ...others } = schemas();
+    expect([JSON.parse(active), others]).toEqual([
+      {
+        tables: [
+          { tableName: "a", ...lists, searchIndexes, documentType: { type: "object", value: { t } } },
+          { tableName: "b", ...lists, documentType: { type: "any" } },
+        ],
+        schemaValidation: true,
+      },
+      {},
+    ]);
+    expect(updates).toEqual([{ sub: 1, value: { active } }]);
+  });
+
   test("are no functions of the app", () => {
     const { functions } = engine.send(load);
     expect(Object.keys(functions)).toEqual(["rows:add", "rows:peek", "rows:variable"]);
