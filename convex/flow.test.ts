@@ -335,6 +335,31 @@ describe("deadlines and labels", () => {
     expect(await at.task(task)).toMatchObject({ status: "running" });
   });
 
+  test("a run that is accepted by its result alone has begun, unless it was handed back", async () => {
+    const worker = await at.worker();
+    const failed = {
+      kind: "failed",
+      error: { code: "e", message: "no" },
+      retryable: true,
+      notBeforeMs: 9_000,
+    } as const;
+    const ways = [
+      failed,
+      { kind: "suspended", step: "nap", until: { ms: 9_000 } },
+      { kind: "released", notBeforeMs: 9_000 },
+    ] as const;
+    const tasks = [];
+    for (const outcome of ways) {
+      const { task, run } = await at.assigned(worker, { startWithinMs: 5_000 });
+      await worker.finish(run, outcome);
+      tasks.push(task);
+    }
+    await at.pass(6_000);
+    const [tried, sleeps, back] = await Promise.all(tasks.map((task) => at.task(task)));
+    expect([tried!.status, sleeps!.status]).toEqual(["delayed", "sleeping"]);
+    expect(back).toMatchObject({ status: "failed", error: { code: "start_deadline" } });
+  });
+
   test("a task that is not over in time fails, whether it waits or runs", async () => {
     const waits = await at.submit({ delayMs: 60_000, endWithinMs: 5_000 });
     const worker = await at.worker();

@@ -22,7 +22,7 @@ import { checkModelName, checkModelReport, keepCalls, reportLater } from "./mode
 import { checkNumbers } from "./numbers";
 import { keepProgress } from "./progress";
 import { Room } from "./room";
-import { accept, end, isLive } from "./runs";
+import { accept, asBegun, end, isLive } from "./runs";
 import { objectionTo } from "./sandbox";
 import { settleLater } from "./settlements";
 import { submitNext } from "./spawn";
@@ -190,7 +190,7 @@ async function takeSteps(
     const { change, fault } = await keepSteps(ctx, run, its);
     runs.changed(run, change);
     if (fault === null) continue;
-    await end(ctx, { ...run, ...change }, unretryable(fault), null, now, room);
+    await end(ctx, asBegun({ ...run, ...change }), unretryable(fault), null, now, room);
     runs.ended({ ...run, ...change }, "failed");
     await wakeIfStarved(ctx);
   }
@@ -231,7 +231,8 @@ async function finish(
           : null;
     if (fault !== null) kept = unretryable(fault);
     if (spending !== undefined) await keepSpending(ctx, run, spending);
-    await end(ctx, run, kept, usage, now, room);
+    // A short run is accepted by its result alone; one that is handed back may never have begun.
+    await end(ctx, kept.kind === "released" ? run : asBegun(run), kept, usage, now, room);
     runs.ended(run, kept.kind);
     if (fault !== null) return `the run has ended: ${kept.kind}`;
   }

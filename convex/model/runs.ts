@@ -109,6 +109,11 @@ export async function accept(ctx: MutationCtx, run: Doc<"runs">, now: number): P
   if (deadlineAt > 0) await wakeTimersBy(ctx, deadlineAt);
 }
 
+/** A run of which its worker tells for the first time what it did: it has begun, at the earliest when it was given. */
+export function asBegun(run: Doc<"runs">): Doc<"runs"> {
+  return { ...run, startedAt: run.startedAt ?? run.assignedAt };
+}
+
 /**
  * End a live run and settle what follows, in one transaction: the failure and the next attempt commit together, and so do
  * the result and the end of the task. The caller tells dispatch of the room, once for all the runs that it ends.
@@ -127,7 +132,7 @@ export async function end(
   const usage = told ?? run.usage;
   const error = "error" in ending ? shortened(ending.error) : null;
   const state: RunState = ending.kind; // the states in which a run ends are the ways in which it can
-  await ctx.db.patch("runs", run._id, { state, endedAt: now, usage, error });
+  await ctx.db.patch("runs", run._id, { state, startedAt: run.startedAt, endedAt: now, usage, error });
   const freed = room ?? new Room();
   freed.note(run);
   if (room === undefined) await freed.leave(ctx);
