@@ -111,7 +111,7 @@ export const wake = internalAction({
     // One that is still at it has been woken.
     const busy = "failure" in reply && reply.failure === "timeout";
     const error = busy ? null : trouble(reply, isFine);
-    const answered = { endpoint, asked, ok: error === null, error };
+    const answered = { endpoint, asked, ok: error === null, error, done: saysDone(reply) };
     await persistently(() => ctx.runMutation(internal.push.woken, answered));
     return null;
   },
@@ -138,6 +138,12 @@ export const tell = internalAction({
     return null;
   },
 });
+
+/** Whether an answer to a wake-up call says that a worker has come and gone. */
+function saysDone(reply: Reply): boolean {
+  const value = "text" in reply && isFine(reply.status) && reply.text !== null ? jsonOf(reply.text) : null;
+  return typeof value === "object" && value !== null && "done" in value && value.done === true;
+}
 
 const isFine = (status: number) => status >= 200 && status < 300;
 
@@ -388,10 +394,11 @@ export const checked = internalMutation({
 });
 
 export const woken = internalMutation({
-  args: { endpoint: v.id("endpoints"), ...vAnswered },
+  // done: a worker has come and gone; not told by actions of older code, which may be waiting for an answer still
+  args: { endpoint: v.id("endpoints"), ...vAnswered, done: v.optional(v.boolean()) },
   returns: v.null(),
-  handler: async (ctx, { endpoint, ...answered }) => {
-    await Attending.woken(ctx, endpoint, answered, Date.now());
+  handler: async (ctx, { endpoint, done = false, ...answered }) => {
+    await Attending.woken(ctx, endpoint, answered, done, Date.now());
     return null;
   },
 });

@@ -6,13 +6,14 @@ import json
 import signal
 import textwrap
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import anyio
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from tests.deployment import Deployment, deployed
 from tests.push_endpoint import (
@@ -29,7 +30,12 @@ from tests.push_endpoint import (
 from worker.client import AgentSpec
 from worker.endpoints import EndpointSpec, Http
 from worker.errors import InvalidArgument
+from worker.serve import Endpoint, ServeSettings
+from worker.service import run_worker
+from worker.settings import Settings
 from worker.signing import secrets_of, signed
+
+AGENTS = "tests.agents_under_test"
 
 pytestmark = pytest.mark.timeout(60)  # several processes start in each test
 
@@ -345,6 +351,43 @@ async def test_a_wake_up_call_brings_a_worker_that_leaves_when_nothing_is_left(
             await until_alone(at)
     finally:
         served.destroy()
+
+
+async def test_work_that_comes_while_a_woken_worker_leaves_has_another_come_behind_it(at: Deployment) -> None:
+    first = at.worker("first")
+    await at.know("noop")
+    first.send(signal.SIGTERM)
+    await first.ended(15)
+    leaves, may_go, working = anyio.Event(), anyio.Event(), []
+    settings = Settings(
+        convex_url=at.host.url, key=SecretStr(at.keys["worker"]), worker="woken", agents=(AGENTS,)
+    )
+
+    async def wake(idle_s: float, on_leave: Callable[[], None]) -> int:
+        working.append("comes")
+
+        def tell() -> None:
+            on_leave()
+            leaves.set()
+
+        code = await run_worker(settings, idle_s=idle_s, on_leave=tell)
+        await may_go.wait()
+        working.append("gone")
+        return code
+
+    endpoint = Endpoint(ServeSettings(secret=SecretStr(SECRET), idle_s=0.1), wake=wake)
+    async with answering(endpoint) as url:
+        spec = EndpointSpec(name="wake", url=url, mode="wake", secret_variable="SIGNALBOX_PUSH_SECRET")
+        await at.client.set_endpoint(spec)
+        early = await at.submit("noop")
+        await leaves.wait()
+        late = await at.submit("noop")
+        await until_alone(at)
+        may_go.set()
+        views = await at.ended([early, late])
+        await at.client.remove_endpoint("wake")
+    assert [view.status for view in views] == ["succeeded", "succeeded"]
+    assert working[:3] == ["comes", "gone", "comes"], "one behind the other"
 
 
 async def until_alone(at: Deployment) -> None:

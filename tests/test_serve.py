@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -58,7 +59,9 @@ class At:
     def __init__(self, **settings: Any) -> None:
         self.control = Control()
         given = {"secret": SecretStr(SECRET), "agents": ("tests.agents_under_test",), "hold_s": 5, **settings}
-        self.woken = 0
+        self.woken = self.working = 0
+        self.leaving = anyio.Event()
+        self.gone: anyio.Event | None = None  # of the worker that it starts: until then it is leaving
         self.endpoint = Endpoint(
             ServeSettings(**given), transport=httpx.MockTransport(self.control), wake=self._wake
         )
@@ -67,9 +70,16 @@ class At:
         )
         self._ids = 0
 
-    async def _wake(self, idle_s: float) -> int:
+    async def _wake(self, idle_s: float, on_leave: Callable[[], None]) -> int:
         self.woken += 1
+        self.working += 1
+        assert self.working == 1
         await anyio.sleep(0.05)
+        if self.gone is not None:
+            on_leave()
+            self.leaving.set()
+            await self.gone.wait()
+        self.working -= 1
         return 0
 
     async def post(
@@ -316,6 +326,20 @@ async def test_calls_that_come_while_it_works_wait_for_the_same_end() -> None:
         for _ in range(3):
             calls.start_soon(at.post, {"type": "wake"})
     assert at.woken == 1
+
+
+async def test_a_call_that_meets_a_leaving_worker_starts_another_once_that_has_gone() -> None:
+    at = At()
+    at.gone = anyio.Event()
+    async with anyio.create_task_group() as calls:
+        calls.start_soon(at.post, {"type": "wake"})
+        await at.leaving.wait()
+        for _ in range(2):
+            calls.start_soon(at.post, {"type": "wake"})
+        await anyio.sleep(0.1)
+        assert at.woken == 1
+        at.gone.set()
+    assert at.woken == 2, "one for both, and none beside the first"
 
 
 async def test_beyond_its_concurrency_it_says_when_to_come_again() -> None:

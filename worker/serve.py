@@ -137,7 +137,8 @@ class Endpoint:
     Args:
         settings: Of this process; by default those of the environment, read at the first request.
         transport: Replaces the network to the control plane in tests.
-        wake: Works as a worker until nothing is left to do; by default with the settings of the environment.
+        wake: Works as a worker until for so many seconds nothing is left to do, and calls what it is given
+            once it takes no more; by default with the settings of the environment.
         clock: Seconds since the epoch.
     """
 
@@ -146,7 +147,7 @@ class Endpoint:
         settings: ServeSettings | None = None,
         *,
         transport: httpx.AsyncBaseTransport | None = None,
-        wake: Callable[[float], Awaitable[int]] | None = None,
+        wake: Callable[[float, Callable[[], None]], Awaitable[int]] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
@@ -164,6 +165,7 @@ class Endpoint:
         self._tasks: set[asyncio.Task[None]] = set()
         self._seen: OrderedDict[str, float] = OrderedDict()
         self._working: asyncio.Task[int] | None = None
+        self._takes_no_more = anyio.Event()  # the worker that works
         self._leaving = False
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -440,14 +442,20 @@ class Endpoint:
     # Wake-up calls.
 
     async def _work(self) -> Answer:
-        """Work as a worker until nothing is left; a call that comes meanwhile waits for the same end."""
+        """Work as a worker until nothing is left; a call that comes meanwhile waits for the same end.
+
+        One that comes while the worker leaves is of work that it does not take: another begins once it has
+        gone.
+        """
         assert self._settings is not None
+        if self._working is not None and self._takes_no_more.is_set():
+            await asyncio.wait([self._working])
         if self._leaving:
             return refusal(503, "leaving", "This endpoint is about to end.")
         if self._working is None or self._working.done():
-            self._working = asyncio.get_running_loop().create_task(
-                _plainly(self._wake(self._settings.idle_s))
-            )
+            self._takes_no_more = anyio.Event()
+            work = self._wake(self._settings.idle_s, self._takes_no_more.set)
+            self._working = asyncio.get_running_loop().create_task(_plainly(work))
         try:
             code = await asyncio.shield(self._working)
         except SignalboxError as error:
@@ -460,8 +468,8 @@ async def _plainly(work: Awaitable[int]) -> int:
     return await work
 
 
-async def _as_worker(idle_s: float) -> int:
-    return await run_worker(Settings.from_env(), idle_s=idle_s)
+async def _as_worker(idle_s: float, on_leave: Callable[[], None]) -> int:
+    return await run_worker(Settings.from_env(), idle_s=idle_s, on_leave=on_leave)
 
 
 async def _body(receive: Receive) -> bytes | None:

@@ -102,6 +102,7 @@ class Worker:
         grace_s: How long runs may go on once the worker is to leave.
         subscribe: Starts the subscription of a session; without one, the worker polls.
         rekey: Reads the key again once it is refused, and returns whether it is another by now.
+        on_leave: Called once, when the worker is told to leave.
         start_s: Seconds for the first registration.
         exit_now: Ends the process when something refuses to end.
         clock: Monotonic seconds.
@@ -117,6 +118,7 @@ class Worker:
         grace_s: float = 30.0,
         subscribe: Subscribe = lambda session, deliver: Polling(),  # noqa: ARG005 - a stand-in
         rekey: Callable[[], bool] = lambda: False,
+        on_leave: Callable[[], None] = lambda: None,
         start_s: float = START_S,
         exit_now: Callable[[int], NoReturn] = os._exit,
         clock: Callable[[], float] = time.monotonic,
@@ -128,6 +130,7 @@ class Worker:
         self._grace_s = grace_s
         self._subscribe = subscribe
         self._rekey = rekey
+        self._on_leave = on_leave
         self._start_s = start_s
         self._exit_now = exit_now
         self._clock = clock
@@ -151,6 +154,7 @@ class Worker:
         if not self._leaving.is_set():
             logger.info("leaving", extra={"action": "worker_leaving", "reason": reason})
             self._leaving.set()
+            self._on_leave()
             if self._runs is not None:
                 self._runs.draining = True
 
@@ -429,6 +433,7 @@ async def run_worker(
     settings: Settings,
     *,
     idle_s: float | None = None,
+    on_leave: Callable[[], None] = lambda: None,
     start_s: float = START_S,
     reread: Callable[[], SecretStr | None] = key_now,
 ) -> int:
@@ -437,6 +442,7 @@ async def run_worker(
     Args:
         settings: What to work with.
         idle_s: Leave after so many seconds without a run, and pay no heed to signals; None stays.
+        on_leave: Called once, when it takes no more runs.
         start_s: Seconds for the first registration.
         reread: Returns the key as it is by now: one that was rotated is taken up when the old one is refused.
 
@@ -484,6 +490,7 @@ async def run_worker(
             ),
             grace_s=settings.grace_s,
             rekey=rekey,
+            on_leave=on_leave,
             start_s=start_s,
             subscribe=lambda session, deliver: Wake(
                 url=settings.convex_url, key=api.key, session=session, board=board, deliver=deliver

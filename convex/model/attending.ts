@@ -100,12 +100,15 @@ async function wake(ctx: MutationCtx, endpoint: Endpoint, state: State, now: num
     await ctx.db.patch("endpointStates", state._id, { misses: 0 });
     return;
   }
-  const again = Math.min(MAX_WAKE_AGAIN_MS, WAKE_AGAIN_MS * 2 ** Math.min(10, state.misses));
-  await setAlarm(ctx, "endpoint", endpoint._id, now + again);
+  await setAlarm(ctx, "endpoint", endpoint._id, now + wakeAgainMs(state));
   if (state.asked > state.answered) return; // it has not answered yet: it is at it
   const asked = await countAsked(ctx, state, now);
   await ctx.scheduler.runAfter(0, internal.push.wake, { endpoint: endpoint._id, asked });
 }
+
+/** How long after one wake-up call the next one comes at the earliest. */
+const wakeAgainMs = ({ misses }: State): number =>
+  Math.min(MAX_WAKE_AGAIN_MS, WAKE_AGAIN_MS * 2 ** Math.min(10, misses));
 
 /**
  * What a health check brought. An endpoint that answers is well; of what cannot be kept of its answer nothing is, and the list
@@ -164,21 +167,31 @@ async function keepTold(
   return null;
 }
 
-/** What a wake-up call brought. That it was answered is no success yet: the alarm sees whether the work was taken. */
+/**
+ * What a wake-up call brought. That it was answered is no success yet: only that no work waits any more is. Else there is another
+ * call, no sooner than it would have been without an answer; that is at once when the worker that came was at work for long, and
+ * was leaving when work came.
+ *
+ * @param done - the worker that the call has brought is gone again: the first time that is reason enough for the next call, as
+ *   none will come of this one
+ */
 export async function woken(
   ctx: MutationCtx,
   id: Id<"endpoints">,
   answer: Answered,
+  done: boolean,
   now: number,
 ): Promise<void> {
   const state = await findState(ctx, id);
   if (state === null || answer.asked <= state.answered) return;
   const { asked, ok, error } = answer;
-  const misses = state.misses + 1;
+  const isOver = ok && !(await isAwaited(ctx, id));
+  const misses = isOver ? 0 : state.misses + 1;
   await ctx.db.patch("endpointStates", state._id, { misses, answered: asked, error: ok ? null : error });
-  if (ok) return;
-  const again = Math.min(MAX_WAKE_AGAIN_MS, 1_000 * 2 ** Math.min(10, misses - 1));
-  await setAlarm(ctx, "endpoint", id, now + again);
+  const again = Math.min(MAX_WAKE_AGAIN_MS, 1_000 * 2 ** Math.min(10, state.misses));
+  const spaced = ok ? Math.max(now, state.askedAt + wakeAgainMs(state)) : now + again;
+  // The alarm rings also when nothing waits: work that came since this looked has found it standing, and set none.
+  await setAlarm(ctx, "endpoint", id, isOver || (done && state.misses === 0) ? now : spaced);
 }
 
 /** It did not answer. After some times in a row its session ends, and what it holds goes elsewhere. */
