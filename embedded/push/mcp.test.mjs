@@ -90,7 +90,7 @@ test("tables: those that are declared, as they are declared, and those that are 
     tasks: {
       schema: {
         tableName: "tasks",
-        indexes: [{ indexDescriptor: "by_text", fields: ["text"] }],
+        indexes: [{ indexDescriptor: "by_text", fields: ["text", "_creationTime"] }],
         searchIndexes: [],
         vectorIndexes: [],
         documentType: {

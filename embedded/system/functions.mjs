@@ -7,6 +7,7 @@
 import { TABLE_OF_TABLES } from "../engine/reads.mjs";
 import { answerSyscall } from "../engine/syscalls/index.mjs";
 import { compileValidator } from "../engine/validators.mjs";
+import { describeSchema } from "./schema-description.mjs";
 import { ENVIRONMENT_TABLE, readEnvironment } from "./environment.mjs";
 
 /**
@@ -51,9 +52,13 @@ export function systemFunctions(facts) {
     native("cli/convexUrl:cloudUrl", {}, () => JSON.stringify(facts.environment.CONVEX_CLOUD_URL ?? null)),
     native("cli/queryImport:list", {}, () => "[]"), // none is under way, as the CLI wants to know first
     native("frontend/components:list", {}, () => "[]"),
-    native("frontend/getSchemas:default", { componentId: ANY }, () => describeSchema(facts.schema), [
-      "componentId",
-    ]),
+    native(
+      "frontend/getSchemas:default",
+      { componentId: ANY },
+      // None is ever in progress: a push validates and activates its schema at once.
+      () => JSON.stringify(facts.schema === null ? {} : { active: describeSchema(facts.schema) }),
+      ["componentId"],
+    ),
   ];
 }
 
@@ -76,34 +81,6 @@ function native(name, args, run, optional = []) {
     args: compileValidator({ type: "object", value: Object.fromEntries(fields) }),
     returns: null,
     native: run,
-  };
-}
-
-/**
- * Of the schema that is served; there never is one in progress, since a push validates and activates at once.
- *
- * @param {string | null} schema
- */
-function describeSchema(schema) {
-  if (schema === null) return "{}";
-  const { tables, schemaValidation = false } = JSON.parse(schema);
-  const byName = tables.sort((/** @type {any} */ one, /** @type {any} */ other) =>
-    one.tableName < other.tableName ? -1 : 1,
-  );
-  return JSON.stringify({ active: JSON.stringify({ tables: byName.map(completeTable), schemaValidation }) });
-}
-
-/** Every list is there, also those that older versions of npm `convex` do not declare. @param {any} table */
-function completeTable(table) {
-  return {
-    tableName: table.tableName,
-    indexes: table.indexes,
-    stagedDbIndexes: table.stagedDbIndexes ?? [],
-    searchIndexes: table.searchIndexes ?? [],
-    stagedSearchIndexes: table.stagedSearchIndexes ?? [],
-    vectorIndexes: table.vectorIndexes ?? [],
-    stagedVectorIndexes: table.stagedVectorIndexes ?? [],
-    documentType: table.documentType ?? null,
   };
 }
 

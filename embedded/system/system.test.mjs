@@ -80,7 +80,13 @@ describe("system functions", () => {
     expect(schemas()).toEqual({});
     const folder = writeFunctions(root, {
       "schema.ts": `import { defineSchema, defineTable } from "convex/server"; import { v } from "convex/values";
-        export default defineSchema({ b: defineTable(v.any()), a: defineTable({ t: v.string() }).searchIndex("by_t", { searchField: "t" }) });`,
+        export default defineSchema({
+          b: defineTable(v.any()),
+          a: defineTable({ t: v.string(), e: v.array(v.number()) })
+            .index("second", ["t"]).index("first", ["e", "t"])
+            .searchIndex("by_t", { searchField: "t", filterFields: ["t", "e"] })
+            .vectorIndex("by_e", { vectorField: "e", dimensions: 2, filterFields: ["t"] }),
+        });`,
     });
     const { bundleFunctions } = await import("../bundle.mjs");
     engine.subscribe(1, "_system/frontend/getSchemas:default", {});
@@ -89,12 +95,22 @@ describe("system functions", () => {
     const none = { indexes: [], stagedDbIndexes: [], searchIndexes: [], stagedSearchIndexes: [] };
     const lists = { ...none, vectorIndexes: [], stagedVectorIndexes: [] };
     const t = { fieldType: { type: "string" }, optional: false };
-    const searchIndexes = [{ indexDescriptor: "by_t", searchField: "t", filterFields: [] }];
+    const e = { fieldType: { type: "array", value: { type: "number" } }, optional: false };
+    const filled = {
+      indexes: [
+        { indexDescriptor: "first", fields: ["e", "t", "_creationTime"] },
+        { indexDescriptor: "second", fields: ["t", "_creationTime"] },
+      ],
+      searchIndexes: [{ indexDescriptor: "by_t", searchField: "t", filterFields: ["e", "t"] }],
+      vectorIndexes: [
+        { indexDescriptor: "by_e", vectorField: "e", dimensions: 2, dimension: null, filterFields: ["t"] },
+      ],
+    };
     const { active, ...others } = schemas();
     expect([JSON.parse(active), others]).toEqual([
       {
         tables: [
-          { tableName: "a", ...lists, searchIndexes, documentType: { type: "object", value: { t } } },
+          { tableName: "a", ...lists, ...filled, documentType: { type: "object", value: { t, e } } },
           { tableName: "b", ...lists, documentType: { type: "any" } },
         ],
         schemaValidation: true,
