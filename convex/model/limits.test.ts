@@ -124,10 +124,25 @@ describe("the ledger", () => {
     const ledger = new Ledger(NOW, limits, counters);
     expect(ledger.blocks(lane())).toEqual([
       { code: "limit", scope: { kind: "queue", name: "q" }, inUse: 2, limit: 2 },
-      { code: "paused", scope: { kind: "tenant", name: "t" } },
+      {
+        code: "paused",
+        scope: { kind: "tenant", name: "t" },
+        by: [{ kind: "tenant", name: "t" }],
+        zero: false,
+      },
     ]);
     ledger.release(lane(), 1);
     expect(ledger.blocks(lane()).map(({ code }) => code)).toEqual(["paused"]);
+  });
+
+  test("tells a pause from a limit of 0, and a scope's own from the default", () => {
+    const scope = { kind: "key", name: "k" } as const;
+    const held = (...limits: Limit[]) => new Ledger(NOW, limits, []).blocks(lane({ key: "k" }));
+    expect(held(rule("key", "k", { limit: 0 }))).toEqual([{ code: "paused", scope, by: [], zero: true }]);
+    expect(held(rule("key", "*", { paused: true }), rule("key", "k", { limit: 0, paused: true }))).toEqual([
+      { code: "paused", scope, by: [scope, { kind: "key", name: "*" }], zero: true },
+    ]);
+    expect(held(rule("key", "*", { limit: 0 }), rule("key", "k", { limit: 1 }))).toEqual([]);
   });
 
   test("takes a name's own rule field by field before the default", () => {

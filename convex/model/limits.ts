@@ -10,9 +10,12 @@ export type Limit = Pick<
 >;
 export type Counter = Pick<Doc<"counters">, "kind" | "name" | "inUse" | "tokens" | "tokensAt" | "restsAt">;
 
-/** Why a lane may start nothing now. `at`: when the next token comes, in milliseconds since the epoch. */
+/**
+ * Why a lane may start nothing now. `by`: the rules that are paused, the scope's own or the default; `zero`: the limit is 0.
+ * `at`: when the next token comes, in milliseconds since the epoch.
+ */
 export type Block =
-  | { code: "paused"; scope: Scope }
+  | { code: "paused"; scope: Scope; by: Scope[]; zero: boolean }
   | { code: "counting"; scope: Scope }
   | { code: "limit"; scope: Scope; inUse: number; limit: number }
   | { code: "rate"; scope: Scope; rate: Rate; at: number };
@@ -70,7 +73,7 @@ type Gate = {
   limit: number | null;
   rate: Rate | null;
   weight: number;
-  paused: boolean;
+  pausedBy: Scope[];
   counted: boolean; // its runs are counted, since it had a limit or by a census
   inUse: number;
   bucket: Bucket | null; // null: full
@@ -141,8 +144,9 @@ export class Ledger {
   /** Everything that keeps a run of the lane from starting now, the widest scope first. */
   blocks(lane: string): Block[] {
     return this.#gatesOf(lane).flatMap((gate): Block[] => {
-      const { scope } = gate;
-      if (gate.paused || gate.limit === 0) return [{ code: "paused", scope }];
+      const { scope, pausedBy: by } = gate;
+      const zero = gate.limit === 0;
+      if (by.length > 0 || zero) return [{ code: "paused", scope, by, zero }];
       const blocks: Block[] = [];
       if (gate.limit !== null) {
         if (!gate.counted) blocks.push({ code: "counting", scope });
@@ -238,7 +242,7 @@ export class Ledger {
             limit: first(rules.map((rule) => rule.limit)),
             rate: first(rules.map((rule) => rule.rate)),
             weight: first(rules.map((rule) => rule.weight)) ?? 1,
-            paused: rules.some((rule) => rule.paused),
+            pausedBy: rules.filter((rule) => rule.paused).map(({ kind, name }) => ({ kind, name })),
             counted: rules.some((rule) => rule.limit !== null && isCounted(rule, scope.name)),
             inUse: counter?.inUse ?? 0,
             bucket: counter?.tokens == null ? null : { tokens: counter.tokens, tokensAt: counter.tokensAt },

@@ -131,7 +131,7 @@ describe("why", () => {
       {
         dead: ["dispatch", "timers"],
         blocks: [
-          { code: "paused", scope: system },
+          { code: "paused", scope: system, by: [system], zero: false },
           { code: "counting", scope: queue },
           { code: "limit", scope: queue, inUse: 2, limit: 2 },
           { code: "rate", scope: queue, rate, at: NOW + 3 },
@@ -161,7 +161,7 @@ describe("why", () => {
       {
         task: { status: "delayed" },
         delayed: { dueAt: NOW + 9, setAside: null },
-        blocks: [{ code: "paused", scope: queue }],
+        blocks: [{ code: "paused", scope: queue, by: [queue], zero: false }],
       },
       [
         ["delayed", /./, NOW + 9],
@@ -249,5 +249,21 @@ describe("why", () => {
       expect(found[i]!.at).toBe(at);
       expect(found[i]!.clears).not.toBe("");
     }
+  });
+
+  test.each([
+    [[system], system, false, "The system is paused.", "signalbox resume."],
+    [[queue], queue, false, 'The queue "q" is paused.', "signalbox resume --queue q."],
+    [[], queue, true, 'The queue "q" has a limit of 0.', "A higher limit."],
+    [
+      [queue, { kind: "queue", name: "*" }],
+      queue,
+      true,
+      'The queue "q" is paused and is paused with all of its kind and has a limit of 0.',
+      'signalbox resume --queue q, and signalbox resume --queue "*", and a higher limit.',
+    ],
+  ] as const)("says what lets go what is held back: %j %j %j", (by, scope, zero, message, clears) => {
+    const [found] = reasons(facts({ blocks: [{ code: "paused", scope, by: [...by], zero }] }));
+    expect(found).toEqual({ code: "scope_paused", message, clears, at: null });
   });
 });

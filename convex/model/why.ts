@@ -2,7 +2,7 @@
 import type { Doc } from "../_generated/dataModel";
 import type { ApprovalWhy } from "../approval.validators";
 import type { Reason } from "../limit.validators";
-import type { Block, Scope } from "./limits";
+import { EACH, type Block, type Scope } from "./limits";
 import { canRun } from "./plan";
 import { short, waysOut } from "./versions";
 
@@ -206,11 +206,22 @@ function loopFor({ task: { status, preparing }, delayed }: Facts): Loop | null {
 const nameOf = ({ kind, name }: Scope): string =>
   kind === "system" ? "The system" : `The ${kind} ${JSON.stringify(name)}`;
 
+/** How the command line names a scope. */
+const optionOf = ({ kind, name }: Scope): string =>
+  kind === "system" ? "" : ` --${kind} ${/^[\w.:/-]+$/.test(name) ? name : JSON.stringify(name)}`;
+
 function block(held: Block): Reason {
   const scope = nameOf(held.scope);
   switch (held.code) {
-    case "paused":
-      return reason("scope_paused", `${scope} is paused.`, "resume, or a limit above 0.");
+    case "paused": {
+      const said = [
+        ...held.by.map(({ name }) => (name === EACH ? "is paused with all of its kind" : "is paused")),
+        ...(held.zero ? ["has a limit of 0"] : []),
+      ];
+      const clears = held.by.map((rule) => `signalbox resume${optionOf(rule)}`);
+      if (held.zero) clears.push(clears.length === 0 ? "A higher limit" : "a higher limit");
+      return reason("scope_paused", `${scope} ${said.join(" and ")}.`, `${clears.join(", and ")}.`);
+    }
     case "counting":
       return reason(
         "scope_counting",
