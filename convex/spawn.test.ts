@@ -46,6 +46,14 @@ test("a run that gathers waits without a worker until its children have ended, a
   const { tasks, group } = await spawn(run, [child(), child()], true);
   await worker.finish(run, { kind: "suspended", step: "wait", until: { group: group! } });
   expect((await at.task(task)).status).toBe("waiting_event");
+  const { reasons } = await at.t.query(api.tasks.why, { key: KEYS.submit, task });
+  expect(reasons).toMatchObject([
+    {
+      message: `It waits for the tasks that it has submitted (group ${group!}).`,
+      clears: "The end of these tasks.",
+    },
+  ]);
+  expect((await at.state(task)).waitsFor).toBe(`the tasks that it has submitted (group ${group!})`);
   await at.pass(10);
   for (const { run: theirs } of (await worker.inbox()).assigned) {
     await worker.finish(theirs, { kind: "succeeded", output: '"done"' });

@@ -14,7 +14,7 @@ import { clocksOf } from "./progress";
 import { isLive } from "./runs";
 import { serves, type Queues } from "./scope";
 import { laneOf, versionOf } from "./waiting";
-import { waitOf } from "./waits";
+import { groupOf, waitOf } from "./waits";
 import { reasons, type Facts } from "./why";
 
 export async function why(ctx: QueryCtx, id: Id<"tasks">, now: number): Promise<Why> {
@@ -136,7 +136,7 @@ async function eventOf(ctx: QueryCtx, task: Doc<"tasks">): Promise<Facts["wait"]
   const wait = await waitOf(ctx, task);
   if (wait === null) return null;
   const step = await ctx.db.get("steps", wait.step);
-  return { event: wait.event, until: step?.at ?? null };
+  return { event: wait.event, until: step?.at ?? null, group: groupOf(wait) };
 }
 
 /** The limits of a lane, the workers and the loops, as the next pass will find them. */

@@ -8,7 +8,7 @@ import type { Clocks, ProgressReport, TaskState } from "../validators";
 import { isLive } from "./runs";
 import { beatAt, heartbeatOf } from "./sessions";
 import { fitsIn } from "./text";
-import { waitOf } from "./waits";
+import { groupOf, waitOf } from "./waits";
 
 /** Keep the newest that a live run says of itself: one row for each run. A state that is too large is left out. */
 export async function keepProgress(ctx: MutationCtx, report: ProgressReport, now: number): Promise<void> {
@@ -52,7 +52,12 @@ export async function stateOf(ctx: QueryCtx, id: Id<"tasks">, clocks: boolean): 
 }
 
 async function waitedFor(ctx: QueryCtx, task: Doc<"tasks">): Promise<string | null> {
-  if (task.status !== "waiting_approval") return (await waitOf(ctx, task))?.event ?? null;
+  if (task.status !== "waiting_approval") {
+    const wait = await waitOf(ctx, task);
+    return (
+      wait && (groupOf(wait) === null ? wait.event : `the tasks that it has submitted (group ${wait.event})`)
+    );
+  }
   const open = await openOf(ctx, task._id);
   return open.map(({ _id, tool }) => `approval of ${tool} (${_id})`).join(", ") || null;
 }

@@ -19,6 +19,10 @@ const TIMED_OUT = '{"timeout":true}';
 /** Groups have a tenant of their own, whose name no tenant can have. */
 const groupTenant = (group: string) => `group/${group}`;
 
+/** The group for which a task waits; null when it waits for an event. */
+export const groupOf = ({ tenant, event }: Doc<"waits">): string | null =>
+  tenant === groupTenant(event) ? event : null;
+
 /** What a task waits for that has no questions for people. */
 type Until = Exclude<Suspension["until"], { approvals: unknown }>;
 

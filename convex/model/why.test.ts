@@ -30,6 +30,9 @@ function facts({ task, ...more }: More = {}): Facts {
       cancelRequested: false,
       error: null,
       endedAt: null,
+      attempt: 0,
+      failures: 0,
+      retry: { maxAttempts: 3, initialMs: 1_000, base: 2, maxMs: 300_000 },
       ...task,
     },
     version: undefined,
@@ -63,6 +66,30 @@ describe("why", () => {
       [["delayed", /due later/, NOW + 9]],
     ],
     [
+      "to be tried again",
+      {
+        task: {
+          status: "delayed",
+          error: { code: "boom", message: "" },
+          failures: 1,
+          attempt: 1,
+          gathers: true,
+        },
+        delayed: { dueAt: NOW + 9, setAside: null },
+      },
+      [["delayed", /ended with boom, and it is tried again: 1 of 3 attempts/, NOW + 9]],
+    ],
+    [
+      "gathering a batch",
+      { task: { status: "delayed", gathers: true }, delayed: { dueAt: NOW + 9, setAside: null } },
+      [["delayed", /gathers a batch/, NOW + 9]],
+    ],
+    [
+      "for its children",
+      { task: { status: "waiting_event" }, wait: { event: "g1", until: null, group: "g1" } },
+      [["waiting_event", /tasks that it has submitted \(group g1\)/]],
+    ],
+    [
       "set aside",
       { task: { status: "delayed" }, delayed: { dueAt: NOW + 9, setAside: "boom" } },
       [["set_aside", /boom/, NOW + 9]],
@@ -74,7 +101,7 @@ describe("why", () => {
     ],
     [
       "for an event",
-      { task: { status: "waiting_event" }, wait: { event: "paid", until: NOW + 9 } },
+      { task: { status: "waiting_event" }, wait: { event: "paid", until: NOW + 9, group: null } },
       [["waiting_event", /"paid"/, NOW + 9]],
     ],
     [
@@ -120,7 +147,10 @@ describe("why", () => {
     ],
     [
       "waiting, and to be paused",
-      { task: { status: "waiting_event", pauseRequested: true }, wait: { event: "x", until: null } },
+      {
+        task: { status: "waiting_event", pauseRequested: true },
+        wait: { event: "x", until: null, group: null },
+      },
       [
         ["pause_requested", /pause/],
         ["waiting_event", /"x"/],

@@ -23,6 +23,10 @@ export type Facts = {
     | "preparing"
     | "redo"
     | "fork"
+    | "attempt"
+    | "gathers"
+    | "failures"
+    | "retry"
   > & { _id: Doc<"tasks">["_id"] };
   /** The version of its agent that a worker must have. */
   version: string | undefined;
@@ -35,7 +39,8 @@ export type Facts = {
   budget?: { message: string; held: boolean; until: number | null } | null;
   /** What it comes after and has not ended. */
   after: { tasks: string[]; more: boolean; mode: "all" | "any" } | null;
-  wait: { event: string; until: number | null } | null;
+  /** The event that it waits for; of a task that waits for its children, their group. */
+  wait: { event: string; until: number | null; group: string | null } | null;
   /** What people are asked. */
   asked: { approval: string; tool: string; why: ApprovalWhy; expiresAt: number }[];
   run: {
@@ -123,11 +128,14 @@ function own({ task, delayed, after, wait, asked }: Facts): Reason[] {
         return [reason("set_aside", message, "Time, or mending what it says.", at)];
       }
       if (delayed?.budget === true) return [];
-      return task.status === "delayed"
-        ? [reason("delayed", "It is due later.", "Time.", at)]
-        : [reason("sleeping", "It sleeps between two runs.", "Time.", at)];
+      if (task.status === "sleeping") return [reason("sleeping", "It sleeps between two runs.", "Time.", at)];
+      return [dueLater(task, at)];
     }
     case "waiting_event": {
+      if (wait?.group != null) {
+        const message = `It waits for the tasks that it has submitted (group ${wait.group}).`;
+        return [reason("waiting_event", message, "The end of these tasks.")];
+      }
       const event = wait === null ? "an event" : `the event ${JSON.stringify(wait.event)}`;
       return [
         reason(
@@ -159,6 +167,19 @@ function own({ task, delayed, after, wait, asked }: Facts): Reason[] {
     default:
       return [];
   }
+}
+
+function dueLater(
+  { attempt, error, failures, gathers, retry: { maxAttempts } }: Facts["task"],
+  at: number | null,
+): Reason {
+  if (error !== null) {
+    const message = `Its last run ended with ${error.code}, and it is tried again: ${failures} of ${maxAttempts} attempts are used up.`;
+    return reason("delayed", message, "Time.", at);
+  }
+  return gathers === true && attempt === 0
+    ? reason("delayed", "It gathers a batch.", "Time, or the submit that fills the batch.", at)
+    : reason("delayed", "It is due later.", "Time.", at);
 }
 
 function preparing(what: "restart" | "fork"): Reason {
