@@ -21,6 +21,40 @@ test("what a queue wants is what runs and what waits, whoever else serves or wai
   expect(await read("nowhere")).toMatchObject({ waiting: 0, running: 0, slots: 0, wanted: 0 });
 });
 
+test("nothing is wanted for runs that have ended, though dispatch sleeps since", async () => {
+  const worker = await at.worker();
+  await at.submitAll([{}, {}, {}]);
+  await at.pass(1_000);
+  expect(await read("default")).toMatchObject({ running: 3, wanted: 3 });
+  await worker.finishAll();
+  expect(await read("default")).toMatchObject({ waiting: 0, running: 0, wanted: 0 });
+});
+
+test("what a pause or a limit holds back is not wanted, and what a rate holds back is", async () => {
+  const set = (
+    kind: "queue" | "key",
+    name: string,
+    bound: { limit: number | null } | { rate: { count: number; perMs: number; burst: number } },
+  ) => at.t.mutation(api.limits.set, { key: KEYS.operator, kind, name, ...bound });
+  await at.submitAll([...Array(6).keys()].map((i) => ({ key: `k${i % 2}` })));
+  await set("key", "k0", { limit: 0 });
+  expect(await read("default")).toMatchObject({ waiting: 6, wanted: 3 });
+  await set("key", "k0", { limit: 1 });
+  await set("queue", "default", { limit: 3 });
+  await at.pass(1_000); // what runs is counted
+  expect(await read("default")).toMatchObject({ waiting: 6, wanted: 3 });
+  await at.worker("w", { capacity: 1 });
+  await at.pass(1_000);
+  expect(await read("default")).toMatchObject({ waiting: 5, running: 1, wanted: 3 });
+  await at.t.mutation(api.limits.pause, { key: KEYS.operator, kind: "system" });
+  expect(await read("default")).toMatchObject({ waiting: 5, running: 1, wanted: 1 });
+  await at.t.mutation(api.limits.resume, { key: KEYS.operator, kind: "system" });
+  await set("queue", "default", { limit: null });
+  await set("queue", "default", { rate: { count: 1, perMs: 60_000, burst: 1 } });
+  await set("key", "k0", { limit: null });
+  expect(await read("default")).toMatchObject({ waiting: 5, running: 1, wanted: 6 });
+});
+
 test("a key of other queues is refused, and so is a name that is none", async () => {
   const hash = await sha256("sbs_gpu");
   await at.t.mutation(internal.operator.createKey, { hash, role: "submit", label: "gpu", queues: ["gpu"] });

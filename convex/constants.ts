@@ -108,6 +108,7 @@ export const FORGET_MODEL_MS = 90 * 24 * 3_600_000; // how a model did that nobo
 export const AHEAD_SHOWN = 100; // tasks counted before one in its lane
 export const BACKLOG_ROWS = 10_000; // tasks counted over all queues: a third of what a query may read
 export const BACKLOG_QUEUES = 100;
+export const DEMAND_LANES = 200; // whose limits are looked at, at most 20 rows for each
 export const LAG_RUNS = 100; // the last runs, whose waiting is told
 
 // What the dashboard is shown in one query; each runs again with every change in what it has read.

@@ -32,6 +32,6 @@ export const vDemand = v.object({
   oldestWaitingMs: v.number(), // of those that were counted
   running: v.number(), // runs that the workers hold which serve the queue
   slots: v.number(), // of these workers, all together
-  wanted: v.number(), // slots with which nothing would wait
+  wanted: v.number(), // slots with which nothing would wait for one
 });
 export type Demand = Infer<typeof vDemand>;

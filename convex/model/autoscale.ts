@@ -1,12 +1,17 @@
 /** What a queue could use, for whoever starts and stops workers. */
+import type { Doc } from "../_generated/dataModel";
 import type { QueryCtx } from "../_generated/server";
-import { BACKLOG_ROWS } from "../constants";
+import { BACKLOG_ROWS, DEMAND_LANES } from "../constants";
 import type { Demand } from "../upkeep.validators";
 import { checkScope, type Caller } from "./keys";
-import { liveWorkers } from "./look";
+import type { Ledger } from "./limits";
+import { Books, freedFrom, liveWorkers, settled } from "./look";
 import { checkName } from "./text";
 
-/** Bounded reads: what waits is counted up to BACKLOG_ROWS, and `more` says that it is at least that. */
+/**
+ * Bounded reads: what waits is counted up to BACKLOG_ROWS, and `more` says that it is at least that. The limits of
+ * DEMAND_LANES lanes are looked at; those behind them are held to what they share with these.
+ */
 export async function demandOf(ctx: QueryCtx, caller: Caller, name: string, now: number): Promise<Demand> {
   const queue = checkName("queue", name);
   checkScope(caller, queue);
@@ -18,7 +23,9 @@ export async function demandOf(ctx: QueryCtx, caller: Caller, name: string, now:
   const serving = (await liveWorkers(ctx)).filter(
     ({ session, draining, queues }) => session !== null && !draining && queues.includes(queue),
   );
-  const inUse = await runsHeld(ctx);
+  const lanes = new Map<string, number>();
+  for (const { lane } of counted) lanes.set(lane, (lanes.get(lane) ?? 0) + 1);
+  const { inUse, ledger } = await standing(ctx, [...lanes.keys()].slice(0, DEMAND_LANES), now);
   const running = serving.reduce((sum, worker) => sum + (inUse[worker.session!] ?? 0), 0);
   return {
     queue,
@@ -27,15 +34,36 @@ export async function demandOf(ctx: QueryCtx, caller: Caller, name: string, now:
     oldestWaitingMs: counted.reduce((oldest, row) => Math.max(oldest, now - row._creationTime), 0),
     running,
     slots: serving.reduce((sum, worker) => sum + worker.capacity, 0),
-    wanted: running + counted.length,
+    wanted: running + startable(ledger, lanes),
   };
 }
 
-/** How many runs each session holds, as dispatch counted them in its last pass. */
-async function runsHeld(ctx: QueryCtx): Promise<Record<string, number>> {
+/** How many runs each session holds and what each limit has in use, without what has ended since the last pass of dispatch. */
+async function standing(ctx: QueryCtx, lanes: readonly string[], now: number) {
   const loop = await ctx.db
     .query("loops")
     .withIndex("by_name", (q) => q.eq("name", "dispatch"))
     .unique();
-  return (loop && (await ctx.db.get("loopState", loop.state)))?.inUse ?? {};
+  const state: Doc<"loopState"> | null = loop && (await ctx.db.get("loopState", loop.state));
+  const freed = await freedFrom(ctx, state?.freedFrom ?? 0n, BACKLOG_ROWS);
+  const books = await Books.open(ctx, { limited: loop?.limited ?? false, now });
+  for (const lane of lanes) await books.learn(lane);
+  for (const { lane, runs } of freed) books.ledger.release(lane, runs);
+  return { inUse: settled(state?.inUse ?? {}, freed), ledger: books.ledger };
+}
+
+/**
+ * How many of the tasks in each lane could run beside what runs: pauses and limits count. A rate does not: what it holds back
+ * now starts with its next token, and a worker that went meanwhile would have to come again.
+ */
+function startable(ledger: Ledger, lanes: ReadonlyMap<string, number>): number {
+  let total = 0;
+  for (const [lane, waiting] of lanes) {
+    for (let i = 0; i < waiting; i++) {
+      if (ledger.blocks(lane).some(({ code }) => code !== "rate")) break;
+      ledger.take(lane);
+      total += 1;
+    }
+  }
+  return total;
 }
