@@ -28,6 +28,13 @@ async def slow(ctx: Context, input: dict[str, float]) -> str:
     return f"attempt {ctx.attempt}"
 
 
+@agent("wordy")
+async def wordy(ctx: Context, letters: int) -> int:
+    """Stream so many letters at once."""
+    await ctx.stream("x" * letters)
+    return letters
+
+
 @agent("poison")
 async def poison(ctx: Context, input: Any) -> None:
     os._exit(3)

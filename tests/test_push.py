@@ -30,6 +30,7 @@ from tests.push_endpoint import (
 from worker.client import AgentSpec
 from worker.endpoints import EndpointSpec, Http
 from worker.errors import InvalidArgument
+from worker.http.server import Message, Receive, Send
 from worker.serve import Endpoint, ServeSettings
 from worker.service import run_worker
 from worker.settings import Settings
@@ -325,6 +326,42 @@ async def test_callbacks_count_only_when_signed_in_time_once_and_while_the_run_i
         with anyio.fail_after(5):
             while [letter.get("input") for letter in heard].count("2") != 1:
                 await anyio.sleep(0.02)
+
+
+async def test_a_run_that_comes_again_is_answered_as_it_was_before(shared: Deployment) -> None:
+    """Something between sends a post again whose answer it has lost."""
+    endpoint = Endpoint(ServeSettings(secret=SecretStr(SECRET), agents=(AGENTS,), concurrency=1))
+    lost: list[int] = []
+
+    async def doubling(scope: Message, receive: Receive, send: Send) -> None:
+        parts: list[Message] = []
+        while scope["method"] == "POST" and (not parts or parts[-1]["more_body"]):
+            parts.append(await receive())
+
+        def given() -> Receive:
+            left = iter(parts)
+
+            async def part() -> Message:
+                return next(left)
+
+            return part
+
+        async def lose(message: Message) -> None:
+            lost.append(message.get("status", 0))
+
+        if parts:
+            await endpoint(scope, given(), lose)
+        await endpoint(scope, given(), send)
+
+    async with answering(doubling) as url:
+        await push_to(shared, url, "noop", "slow", name="doubled")
+        task = await shared.submit("noop", 1, attempts=1)
+        (view,) = await shared.ended([task])
+        assert (view.status, view.output, view.attempt) == ("succeeded", "1", 1)
+        tasks = [await shared.submit("slow", {"seconds": 0.5}, attempts=1) for _ in range(3)]
+        views = await shared.ended(tasks)
+        assert {view.status for view in views} == {"succeeded"}
+    assert 429 in lost, "it had no room, for two at the least"
 
 
 async def test_a_wake_up_call_brings_a_worker_that_leaves_when_nothing_is_left(

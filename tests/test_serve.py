@@ -14,6 +14,7 @@ import pytest
 from pydantic import SecretStr
 
 from tests.scripted_model import scripted_model
+from worker import given
 from worker.coordinator.session import MAX_SILENT
 from worker.errors import SettingsError
 from worker.pushed import SHARE_PAUSES_S
@@ -35,10 +36,15 @@ class Control:
         self.status = 200
         self.refuses = ""
         self.standing: dict[str, Any] | None = None  # of models, as callbacks are answered
+        self.gate: anyio.Event | None = None  # until then it is silent
+        self.asked = anyio.Event()
         self.later: dict[str, Any] | None = None  # the same for who asks
 
     async def __call__(self, request: httpx.Request) -> httpx.Response:
         assert flaw(secrets_of(SECRET), request.headers, request.content, time.time()) is None
+        self.asked.set()
+        if self.gate is not None:
+            await self.gate.wait()
         if self.outages:
             self.outages -= 1
             raise httpx.ConnectError("down")
@@ -138,6 +144,58 @@ async def test_the_result_of_a_run_that_came_twice_is_called_back() -> None:
             await anyio.sleep(0.01)
     assert [told["outcome"]["kind"] for told in at.control.heard if "outcome" in told] == ["succeeded"]
     assert (await at.post(letter("slow", {"seconds": 0.3}), message="r1")).status_code == 409
+
+
+async def test_a_run_that_comes_again_is_answered_as_before_for_as_long_as_it_is_named() -> None:
+    at = At(concurrency=1, hold_s=1)
+    first = await at.post(letter("noop", 1), message="r1")
+    assert first.json()["outcome"]["output"] == "1"
+    again = await at.post(letter("noop", 1), message="r1")
+    assert (again.status_code, again.content) == (200, first.content)
+    assert (await at.post(letter("stubborn", run="r2"), message="r2")).status_code == 202
+    for _ in range(2):
+        full = await at.post(letter("noop", 1, run="r3"), message="r3")
+        assert (full.status_code, full.headers["retry-after"]) == (429, "1"), "also when there is room again"
+        await at.post({"type": "cancel", "run": "r2", "reason": "no"})
+        while await held(at) != ["r1"]:
+            await anyio.sleep(0.01)
+    assert [told["run"] for told in at.control.heard if "outcome" in told] == ["r2"]
+
+
+def test_results_are_kept_up_to_a_bound_in_bytes_and_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(given, "MAX_GIVEN_BYTES", 10)
+    results = given.GivenResults()
+    results.add("a", b"12345", 0)
+    results.add("b", b"67890", 1)
+    assert [results.result(run, 1) for run in "ab"] == [b"12345", b"67890"], "at the bound"
+    results.add("c", b"1", 2)
+    assert [results.result(run, 2) for run in "abc"] == [None, b"67890", b"1"], "above it the oldest goes"
+    assert results.names(2) == ["a", "b", "c"]
+    late = given.GIVEN_S + 1
+    assert results.names(late - 0.1) == ["b", "c"]
+    assert results.names(late) == ["c"]
+    results.add("d", b"123456789", late)
+    assert [results.result(run, late) for run in "cd"] == [b"1", b"123456789"], "what is gone counts no more"
+
+
+async def test_a_run_that_comes_again_while_its_result_is_made_ready_has_it_called_back() -> None:
+    at, answers = At(), []
+    at.control.gate = anyio.Event()
+
+    async def post() -> None:
+        answers.append((await at.post(letter("wordy", 2_000_000), message="r1")).status_code)
+
+    async with anyio.create_task_group() as posts:
+        posts.start_soon(post)
+        await at.control.asked.wait()  # what has no room beside the result goes before it
+        await post()
+        at.control.gate.set()
+    assert answers == [202, 202]
+    with anyio.fail_after(10):
+        while await held(at) != []:
+            await anyio.sleep(0.01)
+    assert [told["outcome"]["kind"] for told in at.control.heard if "outcome" in told] == ["succeeded"]
+    assert sum(len(c["text"]) for told in at.control.heard for c in told.get("chunks", [])) == 2_000_000
 
 
 async def test_a_run_that_is_not_wanted_any_more_is_stopped_and_one_that_is_cancelled_says_so() -> None:

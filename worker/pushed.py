@@ -264,10 +264,11 @@ class PushedRun:
                 self._outbox.finish(self.id, report.outcome, report.usage, report.spending)
             self.ended.set()
 
-    async def answer(self) -> dict[str, Any] | None:
+    async def answer(self) -> bytes | None:
         """Return the result of a run that has ended, for the request that waits; None if nobody wants it.
 
-        What has no room beside the result goes before it, by callbacks.
+        What has no room beside the result goes before it, by callbacks. Unless `given` is called then, the
+        result is to be called back.
 
         Raises:
             ConnectionLost: These could not be brought home in time; the result is to be called back.
@@ -276,13 +277,15 @@ class PushedRun:
             while self._wanted:
                 body, message = self._next()
                 if body.finished:
-                    self._answered = True
-                    self.settled.set()
-                    found: dict[str, Any] = json.loads(message.body)
-                    return found
+                    return message.body
                 await self._post(body, message, CALL_S)
         self.settled.set()
         return None
+
+    def given(self) -> None:
+        """Take the result for told: the request that waited is answered with it."""
+        self._answered = True
+        self.settled.set()
 
     async def call_back(self) -> None:
         """Bring the result of a run that has ended to the control plane."""

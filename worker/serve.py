@@ -25,6 +25,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, Va
 
 from worker.coordinator.session import MAX_SILENT
 from worker.errors import ConnectionLost, SettingsError, SignalboxError
+from worker.given import GivenResults
 from worker.http.server import Message, Receive, Send
 from worker.logs import LogFormat, Redactor
 from worker.models import Allotment, Signal
@@ -42,7 +43,6 @@ logger = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 2 * 1024 * 1024  # a letter holds at most 256 KB of input
 ANSWER_MARGIN_S = 2.0  # for an answer to travel, of the time in which it must come
-GIVEN_S = 30.0  # a run is named as held for so long behind its answer, which may be on its way
 RETRY_AFTER_S = 1  # said to the control plane when there is no room
 _REMEMBERED = 20_000  # message ids: more than can come within the tolerance of their signatures
 
@@ -119,11 +119,17 @@ VARIABLES = {
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a request is answered."""
+    """What a request is answered: a value, or its JSON text."""
 
     status: int
-    value: dict[str, Any]
+    value: dict[str, Any] | bytes
     headers: tuple[tuple[bytes, bytes], ...] = ()
+
+    def body(self) -> bytes:
+        """Return the JSON text."""
+        if isinstance(self.value, bytes):
+            return self.value
+        return json.dumps(self.value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def refusal(status: int, code: str, message: str) -> Answer:
@@ -160,10 +166,11 @@ class Endpoint:
         self._models: PushedModels | None = None
         self._starting = asyncio.Lock()
         self._runs: dict[str, PushedRun] = {}
-        self._given: dict[str, float] = {}  # whose results were answered, and when
+        self._given = GivenResults()
         self._twice: set[str] = set()  # runs that came again: nobody may hear the answer to the first
         self._tasks: set[asyncio.Task[None]] = set()
         self._seen: OrderedDict[str, float] = OrderedDict()
+        self._turned: dict[str, Answer] = {}  # of these, the runs that were not taken, and what was said
         self._working: asyncio.Task[int] | None = None
         self._takes_no_more = anyio.Event()  # the worker that works
         self._leaving = False
@@ -174,7 +181,7 @@ class Endpoint:
             await self._lifespan(receive, send)
         elif scope["type"] == "http":
             answer = await self._answer(scope, receive)
-            body = json.dumps(answer.value, ensure_ascii=False, separators=(",", ":")).encode()
+            body = answer.body()
             headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
             await send(
                 {
@@ -252,7 +259,7 @@ class Endpoint:
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
-    async def _answer(self, scope: Message, receive: Receive) -> Answer:  # noqa: PLR0911 - a row of gates
+    async def _answer(self, scope: Message, receive: Receive) -> Answer:  # noqa: PLR0911, PLR0912 - gates
         try:
             await self.start()
         except SignalboxError as error:
@@ -278,7 +285,10 @@ class Endpoint:
             return refusal(400, "invalid_argument", "The body is no JSON object with a type.")
         match kind:
             case "run":
-                return await self._play(message)
+                answer = await self._play(message)
+                if answer.status >= HTTPStatus.BAD_REQUEST:
+                    self._turned[headers["webhook-id"]] = answer
+                return answer
             case "cancel" | "pause" | "signal" | "allotment":
                 answer = self._steer(message)
                 if answer.status == HTTPStatus.NOT_FOUND:
@@ -292,12 +302,16 @@ class Endpoint:
                 )
 
     def _again(self, message: str) -> Answer:
-        """Answer a message that has come before; a run's has the run's id."""
-        if message not in self._runs:
-            return refusal(409, "replayed", "This webhook-id was used before.")
-        # Something between has sent it twice, and may listen to the answer to this one alone.
-        self._twice.add(message)
-        return Answer(202, {"run": message})
+        """Answer a message that has come before; a run's has the run's id.
+
+        Something between has sent it twice, and may listen to the answer to this one alone.
+        """
+        if message in self._runs:
+            self._twice.add(message)
+            return Answer(202, {"run": message})
+        if (result := self._given.result(message, anyio.current_time())) is not None:
+            return Answer(200, result)
+        return self._turned.get(message) or refusal(409, "replayed", "This webhook-id was used before.")
 
     def _flaw(self, headers: dict[str, str], body: bytes) -> str | None:
         assert self._settings is not None
@@ -308,7 +322,7 @@ class Endpoint:
         while self._seen and (
             len(self._seen) > _REMEMBERED or next(iter(self._seen.values())) < now - 2 * TOLERANCE_S
         ):
-            self._seen.popitem(last=False)
+            self._turned.pop(self._seen.popitem(last=False)[0], None)
         if message in self._seen:
             return False
         self._seen[message] = now
@@ -321,14 +335,13 @@ class Endpoint:
         if self._flaw(headers, b"") is not None:
             return refusal(401, "unauthorized", "The signature does not hold.")
         now = anyio.current_time()
-        self._given = {run: at for run, at in self._given.items() if now - at < GIVEN_S}
         silent = [told for run in self._runs.values() if (told := run.silence()) is not None]
         silent.sort(key=lambda told: -told.ms)
         return Answer(
             200,
             {
                 "status": "ok",
-                "runs": [*self._runs, *self._given],
+                "runs": [*self._runs, *self._given.names(now)],
                 "silent": [told.model_dump(by_alias=True) for told in silent[:MAX_SILENT]],
                 "agents": self._versions(),
                 "forks": True,
@@ -371,11 +384,14 @@ class Endpoint:
             except ConnectionLost:
                 self._spawn(self._finish(run))
                 return Answer(202, {"run": run.id})
-            self._forget(run)
             if result is None:
+                self._forget(run)
                 return refusal(409, "run_ended", "The control plane has ended the run.")
-            self._given[run.id] = anyio.current_time()
-            return Answer(200, result)
+            if run.id not in self._twice:
+                run.given()
+                self._forget(run)
+                self._given.add(run.id, result, anyio.current_time())
+                return Answer(200, result)
         self._spawn(self._finish(run))
         return Answer(202, {"run": run.id})
 
