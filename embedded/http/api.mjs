@@ -2,8 +2,8 @@
 
 import { requestId } from "../failures.mjs";
 import { AIDS_GET, AIDS_POST } from "./aids.mjs";
-import { readBody } from "./body.mjs";
 import { clientVersion, deprecation } from "./client-version.mjs";
+import { echo } from "./echo.mjs";
 import { asHttpError, HttpError } from "./errors.mjs";
 import { answerByUrl, CALL_GET, CALL_POST, namesFunction } from "./function-calls.mjs";
 import { PUSH_GET_ROUTES, PUSH_POST_ROUTES } from "../push/routes.mjs";
@@ -62,8 +62,7 @@ export async function serveApi(host, request, response) {
     const isGet = request.method === "GET" || request.method === "HEAD";
     const text = TEXT_ROUTES[url.pathname];
     if (text !== undefined && isGet) return send(response, 200, "text/plain; charset=utf-8", text);
-    if (url.pathname === "/echo" && request.method === "POST")
-      return send(response, 200, "application/octet-stream", await readBody(request)); // `npx convex network-test`
+    if (url.pathname === "/echo" && request.method === "POST") return await echo(request, response);
     if (url.pathname === "/metrics" && isGet) {
       if (!isLocal(request) && !host.authenticator.fromHeader(request.headers.authorization).admin)
         throw new HttpError(403, "Forbidden", "/metrics is for this machine and for the admin key");
