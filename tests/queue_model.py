@@ -13,7 +13,7 @@ LEASE_MS = 15_000
 IDLE_LEASE_MS = 150_000
 ACCEPT_MS = 15_000
 CANCEL_GRACE_MS = 30_000
-SLACK_MS = 2_000  # an assignment is seen that much after it was made, at the latest
+SLACK_MS = 1  # times are told to the millisecond
 AGEING_MS = 10_000
 MAX_LOSSES = 20
 
@@ -85,6 +85,7 @@ class Seen:
     attempt: int
     run: str | None
     due_at: float
+    given_at: float | None = None  # when the live run was given out
 
 
 @dataclass
@@ -265,8 +266,10 @@ class QueueModel:
             raise ImpossibleError(f"{task} waits, and is {seen}")
         if seen.run not in holders:
             raise ImpossibleError(f"{task} runs as {seen.run}, and no live worker has that")
+        if seen.given_at is None or not task.due_at - SLACK_MS <= seen.given_at <= now + SLACK_MS:
+            raise ImpossibleError(f"{task} was given out at {seen.given_at}, and now is {now}")
         task.attempt += 1
-        task.run, task.holder, task.accept_by = seen.run, holders[seen.run], now + ACCEPT_MS
+        task.run, task.holder, task.accept_by = seen.run, holders[seen.run], seen.given_at + ACCEPT_MS
 
     @staticmethod
     def _check_order(begun: list[Task], waiting: list[Task]) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import os
 import uuid
 from contextlib import ExitStack
@@ -70,6 +71,7 @@ class Story(RuleBasedStateMachine):
         self.workers: dict[str, SimulatedWorker] = {}
         self.ghosts: list[SimulatedWorker] = []
         self.steps: list[str] = []
+        self.given: dict[str, float] = {}  # runs, and when they were given out
         self.kills = 0
         self.now = self.stage.clock()
 
@@ -232,14 +234,16 @@ class Story(RuleBasedStateMachine):
     @invariant()
     def look(self) -> None:
         self.now = self.stage.clock(0)
-        for left in range(LATE_MS // HOP_MS, -1, -1):
+        late = self.now + LATE_MS
+        while True:
             try:
                 self.compare()
                 return
             except NotYetError as error:  # a loop met a conflict, and comes again
-                if left == 0:
+                if self.now >= late:
                     self.tell(error)
-                self.go_on(HOP_MS)
+                # No hop crosses an event: what a loop did just before it must be seen.
+                self.go_on(min(HOP_MS, self.model.next_event(self.now) - self.now - 1))
             except ImpossibleError as error:
                 self.tell(error)
 
@@ -248,9 +252,9 @@ class Story(RuleBasedStateMachine):
         raise error
 
     def go_on(self, ms: float) -> None:
-        """Let time go on, to the next thing that the model knows of at most."""
-        until = min(self.now + ms, self.model.next_event(self.now))
-        self.now = self.stage.clock(until - self.now)
+        """Let time go on for so long, or a millisecond, to the next thing that the model knows of at most."""
+        until = min(self.now + max(1, ms), self.model.next_event(self.now))
+        self.now = self.stage.clock(math.ceil(until - self.now))
         self.model.passed(self.now)
 
     def compare(self) -> None:
@@ -304,10 +308,20 @@ class Story(RuleBasedStateMachine):
         cursor: str | None = None
         while True:
             page = self.stage.call(self.stage.at.client.tasks, tenant=self.name, limit=100, cursor=cursor)
-            found |= {t.task: Seen(t.status, t.attempt, t.run, t.due_at) for t in page.tasks}
+            for t in page.tasks:
+                given_at = self.given_at(t.task, t.run) if t.status == "running" and t.run else None
+                found[t.task] = Seen(t.status, t.attempt, t.run, t.due_at, given_at)
             cursor = page.cursor
             if cursor is None:
                 return found
+
+    def given_at(self, task: str, run: str) -> float:
+        """Return when a run was given to its worker, which may have been between two looks."""
+        if run not in self.given:
+            arguments = {"key": self.stage.at.keys["operator"], "task": task}
+            found = self.stage.call(self.stage.backend.query, "dashboard:attempts", arguments, timeout=30)
+            self.given |= {attempt["run"]: attempt["assignedAt"] for attempt in found["attempts"]}
+        return self.given[run]
 
 
 def test_the_queue_does_only_what_its_model_allows(tmp_path: Path) -> None:
