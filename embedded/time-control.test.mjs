@@ -120,6 +120,14 @@ test("scheduled functions run in order, each at its own time", async () => {
   ]);
 });
 
+test("a function that is due between two milliseconds runs at the later one", async () => {
+  await start();
+  await call("mutation", "beats:later", { ms: 1000.25, text: "between" });
+  expect(await advance({ advanceMs: 1000 })).toMatchObject({ now: START_MS + 1000, ran: 0 });
+  expect(await advance({ advanceMs: 1000 })).toMatchObject({ now: START_MS + 2000, ran: 1 });
+  expect((await call("query", "beats:notes"))[0].at).toBe(START_MS + 1001);
+});
+
 test("two advances at once add up", async () => {
   await start();
   const answers = await Promise.all([advance({ advanceMs: 1000 }), advance({ advanceMs: 2000 })]);

@@ -26,9 +26,13 @@ export class VirtualClock {
     this.publish();
   }
 
-  /** @param {number} to  ms; a time that is past changes nothing */
+  /**
+   * It stands at whole milliseconds, as what functions see of a clock: what is due between two of them is due at the later one.
+   *
+   * @param {number} to  ms; a time that is past changes nothing
+   */
   advance(to) {
-    this.#now = Math.max(this.#now, to);
+    this.#now = Math.max(this.#now, Math.ceil(to));
   }
 
   /** Write down the time that was reached, as part of the open batch. @param {import("./store.mjs").Store} store */
