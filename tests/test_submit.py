@@ -115,6 +115,13 @@ async def test_lines_that_are_refused_are_named(deployment: Deployment) -> None:
     first, second = ran.err.splitlines()
     assert first.startswith('line 1: No agent named "ghost"')
     assert second.startswith("line 2: ")
+    ran = await cli(deployment, "submit", "ghost", "--each", "-", stdin="1\n" * 20)
+    assert [line.split(":")[0] for line in ran.err.splitlines()] == [f"line {i}" for i in range(1, 21)]
+    ran = await cli(deployment, "submit", "ghost", "--each", "-", stdin="1\n" * 22)
+    assert ran.out == "submitted 0, duplicates 0, refused 22\n"
+    assert ran.err.splitlines()[20:] == ["and 2 more lines (--json names each)"]
+    ran = await cli(deployment, "submit", "ghost", "--each", "-", "--json", stdin="1\n" * 22)
+    assert len(ran.out.splitlines()) == 22
     ran = await cli(deployment, "submit", "writer", "--each", "no-such-file")
     assert (ran.code, len(ran.err.splitlines())) == (1, 1)
     assert "no-such-file" in ran.err

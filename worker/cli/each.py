@@ -14,6 +14,8 @@ from worker.cli.common import print_json
 from worker.client import Client, Submitted, TaskSpec
 from worker.errors import FunctionFailed, TransportError
 
+_NAMED = 20  # refused lines that people are shown; with --json each is
+
 
 @dataclass(slots=True)
 class Tally:
@@ -29,7 +31,7 @@ class Tally:
         self.refused += 1
         if as_json:
             print_json({"line": line, "code": code, "message": message})
-        else:
+        elif self.refused <= _NAMED:
             print(f"line {line}: {message}", file=sys.stderr, flush=True)
 
     def take(self, line: int, answer: Submitted | Exception, *, as_json: bool) -> None:
@@ -46,6 +48,10 @@ class Tally:
     def end(self, *, as_json: bool) -> int:
         """Say how many lines became what; return the exit code."""
         if not as_json:
+            if self.refused > _NAMED:
+                print(
+                    f"and {self.refused - _NAMED} more lines (--json names each)", file=sys.stderr, flush=True
+                )
             print(f"submitted {self.submitted}, duplicates {self.duplicates}, refused {self.refused}")
         return 1 if self.refused else 0
 
