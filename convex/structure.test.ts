@@ -331,6 +331,19 @@ describe("refused", () => {
     expect(await at.t.query(probe.countTasks, {})).toBe(reasons.filter((reason) => reason === null).length);
   });
 
+  test("one task that two refs name is told from a name that is given twice", async () => {
+    const after = [{ on: "#a" }, { on: "#b" }];
+    const [, , third] = await at.answersTo([
+      { ref: "a", dedupKey: "d" },
+      { ref: "b", dedupKey: "d" },
+      { after },
+    ]);
+    expect(third).toMatchObject({
+      ok: false,
+      message: "after[1].on: #b is the same task as #a; name one of them.",
+    });
+  });
+
   test(`${MAX_AFTER} dependencies are taken and ${MAX_AFTER + 1} are not`, async () => {
     const tasks = await submit(...Array.from({ length: MAX_AFTER + 1 }, () => ({})));
     const [more, most] = await at.answersTo([

@@ -68,8 +68,11 @@ export async function checkLinks(
       inCall === null ? idOf(ctx, field, on) : taken(field, inCall, given(inCall)),
     );
     if (task === null) throw refuse("not_found", `${field}: no task ${JSON.stringify(on.slice(0, 80))}.`);
-    if (edges.some((edge) => edge.on._id === task._id)) {
-      throw refuse("invalid_argument", `${field}: ${on} is given twice.`);
+    const known = edges.findIndex((edge) => edge.on._id === task._id);
+    if (known >= 0) {
+      const same = after[known]!.on; // what was batched, debounced or deduplicated has several refs
+      const why = same === on ? "is given twice" : `is the same task as ${same}; name one of them`;
+      throw refuse("invalid_argument", `${field}: ${on} ${why}.`);
     }
     if (name !== null && edges.some((edge) => edge.ref === name)) {
       throw refuse("invalid_argument", `after[${i}].ref: ${JSON.stringify(name)} is given twice.`);
