@@ -75,6 +75,7 @@ export async function serveApi(host, request, response) {
 }
 
 const PLATFORM_PREFIX = "/api/v1/"; // of the deployment platform API
+const STORAGE_PREFIX = "/api/storage/";
 
 /**
  * @param {string} pathname
@@ -89,6 +90,10 @@ function route(pathname, isGet, { method }) {
     if (pathname.startsWith(PLATFORM_PREFIX)) {
       const reason = `${pathname} needs Convex itself: this host meters no usage and keeps no settings of a deployment`;
       throw new HttpError(400, "DeploymentApiUnavailable", reason); // the CLI asks six times where it is answered 404
+    }
+    if (pathname.startsWith(STORAGE_PREFIX)) {
+      const reason = "File storage needs Convex itself, this host has no file storage";
+      throw new HttpError(400, "FileStorageUnavailable", reason);
     }
     throw new HttpError(404, "NotFound", `No endpoint ${pathname} on this host`);
   }
