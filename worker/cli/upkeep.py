@@ -27,8 +27,9 @@ def add_to(commands: Commands) -> None:
     archive = top_command(
         commands,
         "archive",
-        "An existing file goes on behind its last line. Then the deployment knows how far the archive has "
-        "come: with SIGNALBOX_ARCHIVE_FIRST=1 nothing else is deleted. It needs an operator key.",
+        "What ended in the last minute is left for the next time. An existing file goes on behind its last "
+        "line. Then the deployment knows how far the archive has come: with SIGNALBOX_ARCHIVE_FIRST=1 "
+        "nothing else is deleted. It needs an operator key.",
     )
     archive.add_argument(
         "file", metavar="FILE", help="where to; - prints it, and tells the deployment nothing"
