@@ -122,6 +122,9 @@ async def test_lines_that_are_refused_are_named(deployment: Deployment) -> None:
     assert ran.err.splitlines()[20:] == ["and 2 more lines (--json names each)"]
     ran = await cli(deployment, "submit", "ghost", "--each", "-", "--json", stdin="1\n" * 22)
     assert len(ran.out.splitlines()) == 22
+    ran = await cli(deployment, "submit", "writer", "--each", "-", "--dedup-for", "5", stdin="1\n")
+    assert (ran.code, ran.out) == (1, "submitted 0, duplicates 0, refused 1\n")
+    assert "dedupForMs: it says how long a dedupKey counts; give that too." in ran.err
     ran = await cli(deployment, "submit", "writer", "--each", "no-such-file")
     assert (ran.code, len(ran.err.splitlines())) == (1, 1)
     assert "no-such-file" in ran.err

@@ -114,10 +114,11 @@ def _answer(told: dict[str, Any]) -> Submitted | Exception:
 
 
 def _with_dedup_key(spec: TaskSpec) -> TaskSpec:
-    # A lost answer is asked for again: without a key of its own the second try would make a second task.
-    return (
-        spec if spec.dedup_key is not None else spec.model_copy(update={"dedup_key": f"call-{uuid.uuid4()}"})
-    )
+    # A lost answer is asked for again: without a key of its own the second try would make a second task. One
+    # that says how long its key counts, and has none, is refused by the control plane.
+    if spec.dedup_key is not None or spec.dedup_for_ms is not None:
+        return spec
+    return spec.model_copy(update={"dedup_key": f"call-{uuid.uuid4()}"})
 
 
 def _too_large(spec: TaskSpec) -> PayloadTooLarge | None:
