@@ -88,7 +88,7 @@ describe("sleep", () => {
     const task = (await at.t.query(api.tasks.list, { key: KEYS.submit })).tasks[0]!.task;
     await at.pause(task);
     await at.pass(20_000);
-    expect(await at.resume(task)).toBe("delayed");
+    expect(await at.resume(task)).toBe("sleeping");
     await at.t.mutation(probe.hurry, { task });
     await at.pass(10);
     const second = await worker.begin();

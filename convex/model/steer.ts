@@ -67,11 +67,17 @@ export async function resume(ctx: MutationCtx, task: Task, now: number): Promise
   }
   if (task.preparing !== undefined) throw refuse("invalid_argument", `task: ${task._id} is being prepared.`);
   const dueAt = task.resumeAt ?? task.dueAt;
-  const status = await putInLine(ctx, task, dueAt, now, task.dueAt);
+  const inLine = await putInLine(ctx, task, dueAt, now, task.dueAt);
+  const status = inLine === "delayed" && (await isAsleep(ctx, task)) ? "sleeping" : inLine;
   await ctx.db.patch("tasks", task._id, { status, resumeAt: undefined, updated: ctx.db.vars.commitTs });
   await record(ctx, task, "task_resumed", null, {});
   await wakeFor(ctx, [dueAt], now);
   return status;
+}
+
+/** Whether the time that a task waits for is one that its last run sleeps until. */
+async function isAsleep(ctx: MutationCtx, { run }: Task): Promise<boolean> {
+  return run !== null && (await ctx.db.get("runs", run))?.state === "suspended";
 }
 
 export const RETRYABLE: readonly TaskStatus[] = ["failed", "cancelled", "skipped"];
