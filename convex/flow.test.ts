@@ -1,4 +1,4 @@
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { api, internal } from "./_generated/api";
 import { ACCEPT_MS, CANCEL_GRACE_MS, IDLE_LEASE_MS, INBOX_BYTES, LEASE_MS } from "./constants";
 import { KEYS, useDeployment } from "./setup.testing";
@@ -182,16 +182,58 @@ describe("when things go wrong", () => {
     expect(again).toMatchObject({ task, attempt: 2 });
   });
 
-  test("a worker that registers again ends its old session at once", async () => {
-    const old = await at.worker("w", { incarnation: "1" });
+  test("a worker that registers again ends its old session with its first word", async () => {
+    const old = await at.worker("w", { incarnation: "1", silent: true });
     const { task } = await at.assigned(old);
-    const young = await at.worker("w", { incarnation: "2" });
+    const young = await at.worker("w", { incarnation: "2", silent: true });
+    expect(await old.inbox()).toMatchObject({ live: true });
+    expect(await young.sync()).toMatchObject({ live: true });
     expect(await old.inbox()).toMatchObject({ live: false, ended: "replaced" });
     expect(await old.sync()).toMatchObject({ live: false, ended: "replaced" });
     await at.pass(1_100);
     expect((await young.inbox()).assigned).toMatchObject([{ task, attempt: 2 }]);
-    const repeated = await at.worker("w", { incarnation: "2" });
+    const repeated = await at.worker("w", { incarnation: "2", silent: true });
     expect(repeated.session).toBe(young.session);
+  });
+
+  test("a registration that comes when its process has gone takes nothing from a newer one", async () => {
+    const old = await at.worker("w", { incarnation: "1", silent: true });
+    const young = await at.worker("w", { incarnation: "3", silent: true });
+    await young.sync();
+    const { task, run } = await at.begun(young);
+    const late = await at.worker("w", { incarnation: "2", silent: true, queues: ["other"] });
+    await at.leap(LEASE_MS / 2);
+    expect(await young.sync()).toMatchObject({ live: true });
+    await at.assigned(young); // and it is given more
+    expect(await young.finish(run)).toMatchObject({ live: true });
+    expect((await at.task(task)).status).toBe("succeeded");
+    expect(await old.inbox()).toMatchObject({ ended: "replaced" });
+    await at.leap(IDLE_LEASE_MS);
+    expect(await late.inbox()).toMatchObject({ live: false, ended: "heartbeat_timeout" }); // nobody holds it
+  });
+
+  test("the first word of a session takes nothing from one that registered after it", async () => {
+    const first = await at.worker("w", { incarnation: "1", silent: true });
+    const second = await at.worker("w", { incarnation: "2", silent: true });
+    vi.advanceTimersByTime(1);
+    const third = await at.worker("w", { incarnation: "3", silent: true, queues: ["other"] });
+    expect(await third.drain(false)).toEqual({ live: true });
+    expect(await second.sync()).toMatchObject({ live: false, ended: "replaced" });
+    expect(await second.drain(false)).toEqual({ live: false });
+    expect(await first.sync()).toMatchObject({ live: false, ended: "replaced" });
+    expect(await third.sync()).toMatchObject({ live: true });
+    const { workers } = await at.t.query(api.dashboard.workers, { key: KEYS.viewer });
+    expect(workers.filter(({ name }) => name === "w")).toMatchObject([
+      { live: true, draining: true, queues: ["other"] },
+    ]);
+  });
+
+  test("a session takes over a worker whose holder has gone meanwhile", async () => {
+    const first = await at.worker("w", { incarnation: "1", silent: true });
+    const second = await at.worker("w", { incarnation: "2", silent: true });
+    await first.drain();
+    await second.sync();
+    await at.assigned(second);
   });
 
   test("a run that takes its process down is isolated and ends after its attempts; its neighbours lose none", async () => {

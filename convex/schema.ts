@@ -54,6 +54,18 @@ const waiting = {
 const vCounts = v.object({ requests: v.number(), failures: v.number(), tokens: v.number() });
 const vTurn = v.object({ lane: v.string(), used: v.number() }); // used: tasks taken in a turn that is not over, else 0
 
+// What a worker tells of itself when it registers.
+const workerProfile = {
+  queues: v.array(v.string()),
+  agents: v.array(v.string()),
+  versions: v.optional(v.record(v.string(), vVersion)), // of its agents, where it tells
+  forks: v.optional(v.boolean()), // it keeps forks from effects
+  labels: v.array(v.string()),
+  llm: v.boolean(),
+  capacity: v.number(),
+  version: v.string(),
+};
+
 export default defineSchema({
   // Written by: the operator. Only the SHA-256 of a key is stored.
   keys: defineTable({
@@ -281,17 +293,10 @@ export default defineSchema({
     inUse: v.record(v.string(), v.number()), // dispatch: session -> runs it holds
   }),
 
-  // Written by: register, drain, and the end of a session (rare).
+  // Written by: register, the first sync of a session that takes the worker over, drain, the end of a session (all rare).
   workers: defineTable({
     name: v.string(),
-    queues: v.array(v.string()),
-    agents: v.array(v.string()),
-    versions: v.optional(v.record(v.string(), vVersion)), // of its agents, where it tells
-    forks: v.optional(v.boolean()), // it keeps forks from effects
-    labels: v.array(v.string()),
-    llm: v.boolean(),
-    capacity: v.number(),
-    version: v.string(),
+    ...workerProfile,
     session: v.union(v.id("sessions"), v.null()),
     live: v.boolean(),
     draining: v.boolean(),
@@ -300,13 +305,15 @@ export default defineSchema({
     .index("by_name", ["name"])
     .index("by_live", ["live"]),
 
-  // One incarnation of a worker. Written by: register, and once when it ends. The worker's open inbox reads it, so its
-  // heartbeat stands apart.
+  // One incarnation of a worker. Written by: register, and once when it takes its worker over and when it ends. The worker's
+  // open inbox reads it, so its heartbeat stands apart.
   sessions: defineTable({
     worker: v.id("workers"),
     incarnation: v.string(),
     key: v.union(v.id("keys"), v.null()), // only its holder speaks for the session; null: nobody, it is an endpoint's
     ended: v.union(v.string(), v.null()), // the reason
+    // It registered while another session held the worker, which that one holds until this one is heard.
+    announced: v.optional(v.object(workerProfile)),
   }).index("by_worker_and_incarnation", ["worker", "incarnation"]),
 
   // Written by: that worker's sync only, until the session is ended; an endpoint's alarm and checks.

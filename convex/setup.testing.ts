@@ -230,7 +230,8 @@ export class Deployment {
     name = "w",
     more: {
       capacity?: number;
-      incarnation?: string;
+      incarnation?: string; // other than the first, it speaks at once, which takes the worker over
+      silent?: boolean; // it does not speak
       llm?: boolean;
       brings?: string[];
       can?: string[];
@@ -259,7 +260,9 @@ export class Deployment {
       forks: more.forks ?? true,
       version: "test",
     });
-    return new TestWorker(this.t, registered.session);
+    const worker = new TestWorker(this.t, registered.session);
+    if (more.incarnation !== undefined && !more.silent) await worker.sync();
+    return worker;
   }
 }
 

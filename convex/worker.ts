@@ -10,6 +10,7 @@ import { rootOf } from "./model/forks";
 import type { Caller } from "./model/keys";
 import { readInput, uploadOutput } from "./model/outputs";
 import { blameLate, isLive } from "./model/runs";
+import * as Registration from "./model/registration";
 import * as Sessions from "./model/sessions";
 import { emitOnce, outcomesOf, spawn as spawnOnce } from "./model/spawn";
 import { readSteps } from "./model/steps";
@@ -44,7 +45,7 @@ export const register = workerMutation({
   },
   returns: vRegistered,
   handler: async (ctx, args) => ({
-    session: await Sessions.register(ctx, ctx.caller, args),
+    session: await Registration.register(ctx, ctx.caller, args),
     ...Sessions.limits(),
   }),
 });
@@ -176,9 +177,13 @@ export const drain = workerMutation({
   handler: async (ctx, { session: id, final }) => {
     const session = await Sessions.sessionOf(ctx, ctx.caller, id);
     if (session.ended !== null) return { live: false };
-    if (final) await Sessions.endSession(ctx, id, null, null);
-    else await Sessions.drain(ctx, session);
-    return { live: !final };
+    if (final) {
+      await Sessions.endSession(ctx, id, null, null);
+      return { live: false };
+    }
+    const { ended } = await Registration.heard(ctx, ctx.caller, session);
+    if (ended === null) await Sessions.drain(ctx, session);
+    return { live: ended === null };
   },
 });
 

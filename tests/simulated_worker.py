@@ -63,8 +63,9 @@ class SimulatedWorker:
         queues: Iterable[str] = ("default",),
         agents: Iterable[str] = ("noop",),
         labels: Iterable[str] = (),
+        replaces: bool = False,
     ) -> SimulatedWorker:
-        """Begin a session."""
+        """Begin a session. `replaces`: take the worker over from the one that holds it, with a first word."""
         worker = cls(Api(backend, SecretStr(key)), name)
         request = RegisterRequest(
             worker=name,
@@ -77,6 +78,11 @@ class SimulatedWorker:
             version="simulated",
         )
         worker.session = (await worker.api.register(request, timeout=_CALL_S)).session
+        if replaces:
+            word = SyncRequest(
+                session=worker.session, seq=0, accepted=[], chunks=[], finished=[], acknowledged=[]
+            )
+            await worker.api.sync(word, timeout=_CALL_S)
         return worker
 
     async def sync(

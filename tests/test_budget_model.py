@@ -73,10 +73,10 @@ class Story(RuleBasedStateMachine):
             self.stage.call(self.stage.at.client.budgets.set, spec)
         self.worker = self.register()
 
-    def register(self) -> SimulatedWorker:
-        key = self.stage.at.keys["worker"]
+    def register(self, *, replaces: bool = False) -> SimulatedWorker:
+        key, queues = self.stage.at.keys["worker"], [self.name]
         register = SimulatedWorker.register
-        return self.stage.call(register, self.stage.backend, key, self.name, queues=[self.name])
+        return self.stage.call(register, self.stage.backend, key, self.name, queues=queues, replaces=replaces)
 
     @rule(own=st.booleans())
     def submit(self, own: bool) -> None:
@@ -117,7 +117,7 @@ class Story(RuleBasedStateMachine):
     def die(self) -> None:
         self.gone += sum(play.spent + sum(play.reserved) for play in self.plays.values())
         self.plays = {}
-        self.worker = self.register()
+        self.worker = self.register(replaces=True)
 
     def able(self) -> list[str]:
         return sorted(run for run, play in self.plays.items() if play.need is None and not play.over)

@@ -115,6 +115,7 @@ class Story(RuleBasedStateMachine):
 
     def register(self, name: str, capacity: int) -> None:
         self.steps.append(f"{self.now:.3f} register {name} with room for {capacity}")
+        replaces = name in self.workers and self.model.workers[name].live
         if name in self.workers:
             self.ghosts.append(self.workers[name])
         self.workers[name] = self.stage.call(
@@ -124,6 +125,7 @@ class Story(RuleBasedStateMachine):
             f"{self.name}-{name}",
             capacity=capacity,
             queues=[self.name],
+            replaces=replaces,
         )
         self.model.registered(name, capacity, self.now)
 

@@ -85,6 +85,7 @@ import type * as model_progress from "../model/progress.js";
 import type * as model_purse from "../model/purse.js";
 import type * as model_push from "../model/push.js";
 import type * as model_redo from "../model/redo.js";
+import type * as model_registration from "../model/registration.js";
 import type * as model_reports from "../model/reports.js";
 import type * as model_restart from "../model/restart.js";
 import type * as model_retention from "../model/retention.js";
@@ -219,6 +220,7 @@ declare const fullApi: ApiFromModules<{
   "model/purse": typeof model_purse;
   "model/push": typeof model_push;
   "model/redo": typeof model_redo;
+  "model/registration": typeof model_registration;
   "model/reports": typeof model_reports;
   "model/restart": typeof model_restart;
   "model/retention": typeof model_retention;

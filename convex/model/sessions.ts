@@ -1,4 +1,4 @@
-/** A worker's session: registration, lease, sync, end. */
+/** A worker's session: its lease, its inbox, its end; see registration.ts for its beginning. */
 import { internal } from "../_generated/api";
 import type { Doc, Id } from "../_generated/dataModel";
 import { env, type MutationCtx, type QueryCtx } from "../_generated/server";
@@ -12,9 +12,6 @@ import {
   INBOX_RUNS,
   INBOX_WATCHES,
   LEASE_MS,
-  MAX_CAPACITY,
-  MAX_LIVE_WORKERS,
-  MAX_QUEUES,
   MAX_SYNC_BYTES,
   MAX_SYNC_ITEMS,
   MAX_PAYLOAD_BYTES,
@@ -22,17 +19,13 @@ import {
   SET_ASIDE_MS,
 } from "../constants";
 import { refuse } from "../errors";
-import type { AgentOffer, Clocks, Fault, Inbox } from "../validators";
-import { bringAgents } from "./agents";
+import type { Clocks, Fault, Inbox } from "../validators";
 import { clearAlarm, setAlarm } from "./alarms";
 import { controlView } from "./controls";
-import { STAND_IN } from "./endpoints";
-import { checkScope, type Caller } from "./keys";
+import type { Caller } from "./keys";
 import { wakeIfStarved, wakeTimersBy } from "./loops";
 import { leaveShares, statesFor } from "./models";
 import { assignment, end, isLive, lose } from "./runs";
-import { checkInteger, checkLabels, checkName } from "./text";
-import { versionsOf } from "./versions";
 
 /** How long a busy worker may be silent: the deployment's setting, or the default where that is no use. */
 export function leaseMs(): number {
@@ -40,16 +33,7 @@ export function leaseMs(): number {
   return isLease(ms) ? ms : LEASE_MS;
 }
 
-const isLease = (ms: number) => ms >= MIN_LEASE_MS && ms <= IDLE_LEASE_MS;
-
-/** Said when a worker comes, not to those at work: they would take it for a fault of what they report. */
-function checkLease(): void {
-  const set = env.SIGNALBOX_LEASE_MS ?? "";
-  if (set !== "" && !isLease(Number(set))) {
-    const bounds = `${MIN_LEASE_MS} to ${IDLE_LEASE_MS}`;
-    throw refuse("invalid_argument", `SIGNALBOX_LEASE_MS of the deployment: ${set} is outside ${bounds}.`);
-  }
-}
+export const isLease = (ms: number) => ms >= MIN_LEASE_MS && ms <= IDLE_LEASE_MS;
 
 /** The session, if `caller` may speak for it: only the key that opened it may. */
 export async function sessionOf(ctx: QueryCtx, caller: Caller, id: Id<"sessions">): Promise<Doc<"sessions">> {
@@ -60,101 +44,6 @@ export async function sessionOf(ctx: QueryCtx, caller: Caller, id: Id<"sessions"
 }
 
 export const heartbeatMs = () => Math.floor(leaseMs() / HEARTBEATS_PER_LEASE);
-
-export type Registration = {
-  worker: string;
-  incarnation: string;
-  queues: string[];
-  agents: AgentOffer[];
-  labels: string[];
-  llm: boolean;
-  capacity: number;
-  version: string;
-  forks?: boolean;
-};
-
-/**
- * Begin a session for a worker, once for each incarnation: a repeat finds the session that the first call made.
- * An older session under the same name ends now, and its runs go back.
- */
-export async function register(
-  ctx: MutationCtx,
-  caller: Caller,
-  given: Registration,
-): Promise<Id<"sessions">> {
-  const now = Date.now();
-  checkLease();
-  const name = checkName("worker", given.worker);
-  if (name.startsWith(STAND_IN)) {
-    throw refuse("invalid_argument", `worker: names that begin with ${STAND_IN} are those of endpoints.`);
-  }
-  checkName("incarnation", given.incarnation);
-  checkInteger("capacity", given.capacity, 1, MAX_CAPACITY);
-  if (given.queues.length < 1 || given.queues.length > MAX_QUEUES) {
-    throw refuse(
-      "invalid_argument",
-      `queues: ${given.queues.length} given; a worker serves 1 to ${MAX_QUEUES}.`,
-    );
-  }
-  const labels = checkLabels("labels", given.labels);
-  for (const queue of given.queues) checkScope(caller, checkName("queues", queue));
-  const known = await ctx.db
-    .query("workers")
-    .withIndex("by_name", (q) => q.eq("name", name))
-    .unique();
-  const again =
-    known &&
-    (await ctx.db
-      .query("sessions")
-      .withIndex("by_worker_and_incarnation", (q) =>
-        q.eq("worker", known._id).eq("incarnation", given.incarnation),
-      )
-      .unique());
-  if (again) return (await sessionOf(ctx, caller, again._id))._id;
-  for (const queue of known?.queues ?? []) checkScope(caller, queue); // nobody takes over a worker beyond its scope
-  if (known?.session)
-    await endSession(
-      ctx,
-      known.session,
-      fault("replaced", "another process registered as this worker"),
-      null,
-    );
-  else await refuseTooMany(ctx);
-
-  const profile = {
-    name,
-    queues: given.queues,
-    agents: await bringAgents(ctx, given.agents),
-    versions: versionsOf(given.agents),
-    forks: given.forks === true,
-    labels,
-    llm: given.llm,
-    capacity: given.capacity,
-    version: given.version.slice(0, 100),
-    live: true,
-    draining: false,
-  };
-  const worker = known?._id ?? (await ctx.db.insert("workers", { ...profile, session: null }));
-  const { incarnation } = given;
-  const session = await ctx.db.insert("sessions", { worker, incarnation, key: caller.key, ended: null });
-  await ctx.db.insert("heartbeats", { session, seq: 0, state: "idle", expiresAt: now + IDLE_LEASE_MS });
-  await ctx.db.patch("workers", worker, { ...profile, session });
-  await wakeIfStarved(ctx);
-  return session;
-}
-
-async function refuseTooMany(ctx: MutationCtx): Promise<void> {
-  const live = await ctx.db
-    .query("workers")
-    .withIndex("by_live", (q) => q.eq("live", true))
-    .take(MAX_LIVE_WORKERS);
-  if (live.length >= MAX_LIVE_WORKERS) {
-    throw refuse(
-      "too_many_workers",
-      `${MAX_LIVE_WORKERS} workers are live, the most that one deployment dispatches to.`,
-    );
-  }
-}
 
 export function limits() {
   return {

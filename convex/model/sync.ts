@@ -17,6 +17,7 @@ import {
   takeCalls,
   type Reports,
 } from "./reports";
+import { heard } from "./registration";
 import { beat, heartbeatMs, heartbeatOf, sessionOf } from "./sessions";
 
 export type Body = Reports & {
@@ -36,8 +37,8 @@ export type Body = Reports & {
  */
 export async function sync(ctx: MutationCtx, caller: Caller, body: Body): Promise<Synced> {
   checkBody(body);
+  const session = await heard(ctx, caller, await sessionOf(ctx, caller, body.session));
   leaveLoopsAlone(ctx);
-  const session = await sessionOf(ctx, caller, body.session);
   const heartbeat = await heartbeatOf(ctx, session._id);
   const fresh = body.seq > heartbeat.seq;
   if (session.ended !== null) return refuseAll(ctx, heartbeat, body, fresh, session.ended);

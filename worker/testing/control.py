@@ -59,7 +59,7 @@ class FakeControlPlane(People):
     # For workers: the wire.
 
     async def register(self, request: RegisterRequest, *, timeout: float) -> Registered:
-        """Begin a session; the worker's older one ends."""
+        """Begin a session; the worker's older one ends at once, and not with the new one's first sync."""
         await self._arrive(timeout)
         session = next(
             (
