@@ -19,8 +19,8 @@ import { CronExpressionError, nextOccurrence, parseCronExpression } from "./cron
  */
 
 const SECOND_MS = 1000;
-/** @type {Map<string, number>} */
-const WEEKDAYS = new Map(
+/** Their numbers, from Sunday's 0. @type {ReadonlyMap<string, number>} */
+export const WEEKDAYS = new Map(
   ["sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday"].map((day, i) => [day, i]),
 );
 
@@ -132,8 +132,8 @@ export function nextRunSkipping(schedule, previousMs, nowMs) {
   return previousMs + (Math.floor((nowMs - previousMs) / period) + 1) * period;
 }
 
-/** @param {Extract<Schedule, { type: "interval" }>} schedule @returns {number} ms */
-function intervalMs({ seconds, minutes, hours }) {
+/** @param {Extract<Schedule, { type: "interval" }>} schedule @returns {number} ms @throws {CronError} */
+export function intervalMs({ seconds, minutes, hours }) {
   const given = [seconds, minutes, hours].filter((amount) => amount !== undefined);
   if (given.length !== 1) throw new CronError("Exactly one of (seconds, minutes, hours) should be specified");
   const [amount] = given;

@@ -12,7 +12,7 @@ import { compileValidator, ValidatorError } from "./validators.mjs";
  * @property {"public" | "internal"} visibility
  * @property {Validator | null} args  null: anything
  * @property {Validator | null} returns
- * @property {import("../system/functions.mjs").Native} [native]  answers in place of code of the app
+ * @property {import("../system/native.mjs").Native} [native]  answers in place of code of the app
  */
 
 export class FunctionTable {

@@ -5,26 +5,19 @@
  */
 
 import { TABLE_OF_TABLES } from "../engine/reads.mjs";
-import { answerSyscall } from "../engine/syscalls/index.mjs";
-import { compileValidator } from "../engine/validators.mjs";
-import { describeSchema } from "./schema-description.mjs";
+import { dashboardFunctions } from "./dashboard-functions.mjs";
 import { ENVIRONMENT_TABLE, readEnvironment } from "./environment.mjs";
+import { ANY, countTable, native, PAGE_LIMITS, readTablePage, STRING } from "./native.mjs";
+import { describeSchema } from "./schema-description.mjs";
 
 /**
- * @typedef {import("../engine/call.mjs").Call} Call
  * @typedef {import("../engine/functions.mjs").FunctionEntry} FunctionEntry
- * @typedef {(call: Call, args: any) => string} Native  answers with JSON text
+ * @typedef {import("./native.mjs").Native} Native
  * @typedef {object} Facts  what they tell of the functions that are served
  * @property {() => Record<string, unknown>[]} apiSpec  one entry for each function and route, as Convex describes them
  * @property {string | null} schema  what `schema.default.export()` returned
  * @property {Record<string, string>} environment  what functions see
  */
-
-/** Convex's: below its limits, since a page must never fail. */
-const PAGE_LIMITS = { maximumRowsRead: 10_000, maximumBytesRead: 5_000_000 };
-
-const STRING = { type: "string" };
-const ANY = { type: "any" };
 
 /**
  * @param {Facts} facts
@@ -46,9 +39,9 @@ export function systemFunctions(facts) {
       const value = facts.environment[name];
       return JSON.stringify(value === undefined ? null : { name, value });
     }),
-    native("cli/modules:apiSpec", { componentId: ANY }, () => JSON.stringify(facts.apiSpec()), [
-      "componentId",
-    ]),
+    native("cli/modules:apiSpec", { componentId: ANY }, () => JSON.stringify(facts.apiSpec()), {
+      optional: ["componentId"],
+    }),
     native("cli/convexUrl:cloudUrl", {}, () => JSON.stringify(facts.environment.CONVEX_CLOUD_URL ?? null)),
     native("cli/queryImport:list", {}, () => "[]"), // none is under way, as the CLI wants to know first
     native("frontend/components:list", {}, () => "[]"),
@@ -57,31 +50,10 @@ export function systemFunctions(facts) {
       { componentId: ANY },
       // None is ever in progress: a push validates and activates its schema at once.
       () => JSON.stringify(facts.schema === null ? {} : { active: describeSchema(facts.schema) }),
-      ["componentId"],
+      { optional: ["componentId"] },
     ),
+    ...dashboardFunctions(),
   ];
-}
-
-/**
- * @param {string} name
- * @param {Record<string, { type: string }>} args
- * @param {Native} run
- * @param {string[]} [optional]
- * @returns {FunctionEntry}
- */
-function native(name, args, run, optional = []) {
-  const fields = Object.entries(args).map(([field, fieldType]) => [
-    field,
-    { fieldType, optional: optional.includes(field) },
-  ]);
-  return {
-    path: `_system/${name}`,
-    kind: "query",
-    visibility: "internal",
-    args: compileValidator({ type: "object", value: Object.fromEntries(fields) }),
-    returns: null,
-    native: run,
-  };
 }
 
 /** @type {Native} */
@@ -95,16 +67,8 @@ function listTables(call) {
 }
 
 /** @type {Native} */
-function tablePage(call, { table: tableName, order, paginationOpts }) {
-  const { cursor = null, endCursor = null, numItems } = paginationOpts;
-  const query = { source: { type: "FullTableScan", tableName, order }, operators: [] };
-  const request = { query, cursor, endCursor, pageSize: numItems, ...PAGE_LIMITS, version: null };
-  return answerSyscall(call, "1.0/queryPage", JSON.stringify(request));
-}
-
-/** @param {Call} call @param {string} table */
-function countTable(call, table) {
-  return answerSyscall(call, "1.0/count", JSON.stringify({ table }));
+function tablePage(call, { table, order, paginationOpts: { cursor, endCursor, numItems } }) {
+  return readTablePage(call, { table, order, cursor, endCursor, numItems, ...PAGE_LIMITS });
 }
 
 /** @type {Native} */

@@ -1,5 +1,6 @@
 /** The syscall that calls another function inside the same transaction. */
 
+import { functionNotFound } from "../../paths.mjs";
 import { CallError } from "../errors.mjs";
 import { checkValue } from "../values.mjs";
 import { addressedPath } from "./addresses.mjs";
@@ -23,6 +24,7 @@ export function runFunction(call, args) {
     );
   }
   const entry = call.app.functions.find(path, udfType === "mutation" ? "mutation" : "query", true);
+  if (entry.native !== undefined && !call.caller.admin) throw new CallError(functionNotFound(path)); // whoever the function is called by
   return call.runNested(entry, JSON.stringify([args.args]), {
     snapshot: udfType === "snapshotQuery",
     budget: transactionLimits,

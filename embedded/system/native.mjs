@@ -1,0 +1,92 @@
+/** Functions of the host's own: how they are declared, and what several of them need. */
+
+import { CallError } from "../engine/errors.mjs";
+import { answerSyscall } from "../engine/syscalls/index.mjs";
+import { compileValidator } from "../engine/validators.mjs";
+
+/**
+ * @typedef {import("../engine/call.mjs").Call} Call
+ * @typedef {import("../engine/functions.mjs").FunctionEntry} FunctionEntry
+ * @typedef {import("../engine/validators.mjs").ValidatorJson} ValidatorJson
+ * @typedef {(call: Call, args: any) => string} Native  answers with JSON text
+ */
+
+/** Convex's: below its limits, since a page must never fail. */
+export const PAGE_LIMITS = { maximumRowsRead: 10_000, maximumBytesRead: 5_000_000 };
+
+export const ANY = { type: "any" };
+export const STRING = { type: "string" };
+
+const UNCAUGHT = "Uncaught ";
+
+/**
+ * @param {string} name  below `_system/`
+ * @param {Record<string, ValidatorJson>} args
+ * @param {Native} run  what it throws is told as if code had thrown it, as Convex's own are code
+ * @param {{ kind?: "query" | "mutation", optional?: string[] }} [options]  optional: arguments that may be left out
+ * @returns {FunctionEntry}
+ */
+export function native(name, args, run, { kind = "query", optional = [] } = {}) {
+  const fields = Object.entries(args).map(([field, fieldType]) => [
+    field,
+    { fieldType, optional: optional.includes(field) },
+  ]);
+  return {
+    path: `_system/${name}`,
+    kind,
+    visibility: "internal",
+    args: compileValidator({ type: "object", value: Object.fromEntries(fields) }),
+    returns: null,
+    native(call, given) {
+      try {
+        return run(call, given);
+      } catch (error) {
+        if (!(error instanceof CallError) || error.message.startsWith(UNCAUGHT)) throw error;
+        throw new CallError(`${UNCAUGHT}Error: ${error.message}\n`);
+      }
+    },
+  };
+}
+
+/**
+ * Run what writes documents; what is wrong with them reaches the client as data, which no deployment hides.
+ *
+ * @template T
+ * @param {() => T} write
+ * @returns {T}
+ * @throws {CallError} a ConvexError whose data is the text
+ */
+export function tellingClient(write) {
+  try {
+    return write();
+  } catch (error) {
+    if (!(error instanceof CallError)) throw error;
+    throw new CallError(`${UNCAUGHT}ConvexError: ${error.message}\n`, JSON.stringify(error.message));
+  }
+}
+
+/**
+ * @param {Call} call
+ * @param {string} op
+ * @param {object} args
+ * @returns {string} JSON text
+ */
+export function syscall(call, op, args) {
+  return answerSyscall(call, op, JSON.stringify(args));
+}
+
+/**
+ * @param {Call} call
+ * @param {{ table: string, order: string, cursor?: string | null, endCursor?: string | null, numItems: number, maximumRowsRead?: number, maximumBytesRead?: number }} page
+ * @returns {string} JSON text of `{ page, isDone, continueCursor }`
+ */
+export function readTablePage(call, { table: tableName, order, cursor, endCursor, numItems, ...limits }) {
+  const query = { source: { type: "FullTableScan", tableName, order }, operators: [] };
+  const request = { query, cursor: cursor ?? null, endCursor: endCursor ?? null, pageSize: numItems };
+  return syscall(call, "1.0/queryPage", { ...request, ...limits, version: null });
+}
+
+/** @param {Call} call @param {string} table @returns {string} JSON text of a number */
+export function countTable(call, table) {
+  return syscall(call, "1.0/count", { table });
+}
