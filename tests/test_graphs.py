@@ -147,6 +147,7 @@ async def test_what_is_wrong_with_a_line_of_a_graph_is_said(tmp_path: Path) -> N
             refused(ran, said)
         refused(await call(at, "submit", "--graph", str(tmp_path / "none")), "No such file")
         refused(await call(at, "submit", "--graph", "-", "--each", "-"), "goes without --each", code=2)
+        refused(await call(at, "submit", "writer", "--any"), "--any says how tasks of --after", code=2)
         lines = (
             '{"ref": "b", "after": [{"on": "#a"}], "input": {"n": 1}}\n'
             '{"ref": "a", "agent": "ghost"}\n{"ref": "c"}\n'

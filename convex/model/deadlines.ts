@@ -28,7 +28,7 @@ export async function missEnd(ctx: MutationCtx, id: Id<"tasks">, now: number): P
   const task = await ctx.db.get("tasks", id);
   if (task === null || hasEnded(task)) return;
   const had = task.endBy! - (task.retriedAt ?? task._creationTime);
-  const error = fault("end_deadline", `it was not over within ${Math.round(had)} ms of its submission`);
+  const error = fault("end_deadline", `it was not over within ${Math.ceil(had)} ms of its submission`);
   const run = task.run === null ? null : await ctx.db.get("runs", task.run);
   if (run !== null && isLive(run)) {
     await askToStop(ctx, run, "out of time");

@@ -202,7 +202,7 @@ const missedStart = async (ctx: QueryCtx, task: Doc<"tasks">, run: Doc<"runs">, 
 
 /** What a task failed of that no worker began with in time. */
 export function startFault({ startBy, retriedAt, _creationTime }: Doc<"tasks">): Fault {
-  const hadMs = Math.round(startBy! - (retriedAt ?? _creationTime));
+  const hadMs = Math.ceil(startBy! - (retriedAt ?? _creationTime)); // creation times have fractions, and are a little late
   return { code: "start_deadline", message: `it had not begun within ${hadMs} ms of its submission` };
 }
 

@@ -168,6 +168,13 @@ async function check(
   const labels = checkLabels("labels", spec.labels ?? []);
   const agent = await agentOf(ctx, spec, { queue, labels }, agents);
   const wish = checkWish(spec);
+  const dueAt = wish === null ? dueTime(spec, now) : dueTimeOf(wish, now);
+  const startBy = within("startWithinMs", spec.startWithinMs, now);
+  const endBy = within("endWithinMs", spec.endWithinMs, now);
+  if (wish?.kind !== "batch") {
+    checkReachable("startWithinMs", startBy, dueAt, now); // a batch may be full, and due, at any time
+    checkReachable("endWithinMs", endBy, dueAt, now);
+  }
   return {
     tenant: checkName("tenant", spec.tenant ?? "default"),
     queue,
@@ -179,8 +186,8 @@ async function check(
       spec.timeoutMs === undefined
         ? agent.timeoutMs
         : checkNumber("timeoutMs", spec.timeoutMs, 1, MAX_DELAY_MS),
-    startBy: within("startWithinMs", spec.startWithinMs, now),
-    endBy: within("endWithinMs", spec.endWithinMs, now),
+    startBy,
+    endBy,
     labels,
     key: spec.key === undefined ? null : checkKey("key", spec.key),
     ...(spec.sticky === undefined ? {} : { sticky: checkKey("sticky", spec.sticky) }),
@@ -189,7 +196,7 @@ async function check(
       : { traceparent: checkTraceparent("traceparent", spec.traceparent) }),
     ...(spec.stack === undefined ? {} : { stack: checkName("stack", spec.stack) }),
     budget: spec.budget === undefined ? null : ofTask(spec.budget),
-    dueAt: wish === null ? dueTime(spec, now) : dueTimeOf(wish, now),
+    dueAt,
     wish,
     ...(wish?.kind === "batch" && { gathers: true }),
     input: checkJson("input", spec.input),
@@ -290,6 +297,13 @@ async function insert(
   if (inLine) await putInLine(ctx, { ...checked, _id: id }, dueAt, now);
   await record(ctx, { _id: id, tenant }, "task_submitted", null, { agent, queue });
   return id;
+}
+
+/** Refuse a deadline that is over when the task is due: it could only fail. */
+function checkReachable(field: string, deadline: number | null, dueAt: number, now: number): void {
+  if (deadline === null || deadline > dueAt) return;
+  const [had, due] = [deadline - now, dueAt - now].map((ms) => Math.round(ms));
+  throw refuse("invalid_argument", `${field}: ${had} ms are over when the task is due, in ${due} ms.`);
 }
 
 function dueTime(spec: TaskSpec, now: number): number {

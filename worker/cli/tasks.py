@@ -206,6 +206,8 @@ async def _submit(arguments: argparse.Namespace) -> int:
         raise UsageError("--each brings the inputs and many tasks: it goes without --input and --follow")
     if arguments.graph is not None and (arguments.each is not None or arguments.follow):
         raise UsageError("--graph brings many tasks: it goes without --each and --follow")
+    if arguments.any and not arguments.after and arguments.each is None and arguments.graph is None:
+        raise UsageError("--any says how tasks of --after are waited for: give these")
     spec = await anyio.to_thread.run_sync(spec_of, arguments)
     async with client() as control:
         if arguments.graph is not None:
