@@ -28,6 +28,8 @@ describe("debounce", () => {
   test("the last input counts, once nothing has come for a while", async () => {
     const first = await at.submit(bounced(1));
     await at.pass(900);
+    const { reasons } = await at.t.query(api.tasks.why, { key: KEYS.operator, task: first });
+    expect(reasons[0]?.message).toContain("debounced");
     expect(await named(bounced(2), bounced(3))).toEqual([first, first]);
     await at.pass(900);
     expect(await given()).toEqual([]);

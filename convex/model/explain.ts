@@ -37,6 +37,7 @@ async function factsOf(ctx: QueryCtx, task: Doc<"tasks">, lane: string, now: num
     delayed,
     budget:
       delayed?.budget === true || task.status === "pending" ? await budgetOf(ctx, task, delayed, now) : null,
+    debounced: task.status === "delayed" && task.gathers !== true && (await gathersFor(ctx, task._id)),
     after: task.status === "waiting" ? await openOf(ctx, task._id) : null,
     wait: task.status === "waiting_event" ? await eventOf(ctx, task) : null,
     asked: task.status === "waiting_approval" ? await questionsOfTask(ctx, task._id) : [],
@@ -57,6 +58,14 @@ async function liveRun(ctx: QueryCtx, task: Doc<"tasks">): Promise<Facts["run"]>
     deadlineAt: run.deadlineAt > 0 ? run.deadlineAt : null,
     silentMs,
   };
+}
+
+async function gathersFor(ctx: QueryCtx, task: Id<"tasks">): Promise<boolean> {
+  const collector = await ctx.db
+    .query("collectors")
+    .withIndex("by_task", (q) => q.eq("task", task))
+    .first();
+  return collector !== null;
 }
 
 async function aheadOf(ctx: QueryCtx, task: Id<"tasks">): Promise<Facts["ahead"]> {

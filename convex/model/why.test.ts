@@ -85,6 +85,11 @@ describe("why", () => {
       [["delayed", /gathers a batch/, NOW + 9]],
     ],
     [
+      "debounced",
+      { task: { status: "delayed" }, delayed: { dueAt: NOW + 9, setAside: null }, debounced: true },
+      [["delayed", /debounced: each submit under its key puts it off/, NOW + 9]],
+    ],
+    [
       "for its children",
       { task: { status: "waiting_event" }, wait: { event: "g1", until: null, group: "g1" } },
       [["waiting_event", /tasks that it has submitted \(group g1\)/]],

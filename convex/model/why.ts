@@ -37,6 +37,8 @@ export type Facts = {
   delayed: { dueAt: number; setAside: string | null; budget?: boolean } | null;
   /** The budget without which it cannot start. held: runs hold what is left. until: when its period is over. */
   budget?: { message: string; held: boolean; until: number | null } | null;
+  /** Another submit under its key puts it off. */
+  debounced?: boolean;
   /** What it comes after and has not ended. */
   after: { tasks: string[]; more: boolean; mode: "all" | "any" } | null;
   /** The event that it waits for; of a task that waits for its children, their group. */
@@ -114,7 +116,7 @@ function running(
 }
 
 /** What its own state says. */
-function own({ task, delayed, after, wait, asked }: Facts): Reason[] {
+function own({ task, delayed, debounced, after, wait, asked }: Facts): Reason[] {
   switch (task.status) {
     case "paused":
       return task.preparing === undefined
@@ -129,7 +131,7 @@ function own({ task, delayed, after, wait, asked }: Facts): Reason[] {
       }
       if (delayed?.budget === true) return [];
       if (task.status === "sleeping") return [reason("sleeping", "It sleeps between two runs.", "Time.", at)];
-      return [dueLater(task, at)];
+      return [dueLater(task, debounced === true, at)];
     }
     case "waiting_event": {
       if (wait?.group != null) {
@@ -171,11 +173,16 @@ function own({ task, delayed, after, wait, asked }: Facts): Reason[] {
 
 function dueLater(
   { attempt, error, failures, gathers, retry: { maxAttempts } }: Facts["task"],
+  debounced: boolean,
   at: number | null,
 ): Reason {
   if (error !== null) {
     const message = `Its last run ended with ${error.code}, and it is tried again: ${failures} of ${maxAttempts} attempts are used up.`;
     return reason("delayed", message, "Time.", at);
+  }
+  if (debounced && attempt === 0) {
+    const message = "It is debounced: each submit under its key puts it off.";
+    return reason("delayed", message, "Time without another one.", at);
   }
   return gathers === true && attempt === 0
     ? reason("delayed", "It gathers a batch.", "Time, or the submit that fills the batch.", at)
