@@ -1,57 +1,103 @@
-/** The functions by which Convex's dashboard reads and edits tables, and lists the crons. */
+/** The functions by which Convex's dashboard, and suites that use them as it does, look at a deployment and edit its tables. */
 
-import { intervalMs, WEEKDAYS } from "../engine/cron.mjs";
 import { CallError } from "../engine/errors.mjs";
-import { inFieldOrder } from "../engine/field-order.mjs";
-import { jsonType } from "../engine/syscalls/arguments.mjs";
-import { encodeInt64 } from "../engine/values.mjs";
-import { modulePath } from "../paths.mjs";
-import { ANY, native, readTablePage, STRING, syscall, tellingClient } from "./native.mjs";
+import { TABLE_OF_TABLES } from "../engine/reads.mjs";
+import {
+  addDocuments,
+  clearPage,
+  createTable,
+  deleteDocuments,
+  getById,
+  listById,
+  pageOfTable,
+  patchDocuments,
+  replaceDocument,
+  scanTable,
+  tableSize,
+} from "./dashboard-documents.mjs";
+import { listCrons, pageOfJobs } from "./dashboard-schedules.mjs";
+import { ANY, native, STRING } from "./native.mjs";
 
 /**
- * @typedef {import("./native.mjs").Call} Call
  * @typedef {import("./native.mjs").Native} Native
+ * @typedef {import("./native.mjs").ValidatorJson} ValidatorJson
  * @typedef {import("../engine/functions.mjs").FunctionEntry} FunctionEntry
- * @typedef {import("../engine/cron.mjs").Schedule} Schedule
+ * @typedef {Record<string, ValidatorJson>} Args
  */
-
-// Convex's own numbers.
-const MAX_IMPORTED = 4096; // documents
-const CLEARED_PAGE = { numItems: 4000, maximumBytesRead: 3_000_000 };
 
 const NUMBER = { type: "number" };
 const NULLABLE_STRING = { type: "union", value: [STRING, { type: "null" }] };
-const SUCCESS = '{"success":true}';
-const DONE_AFTER = ',"done":false}'; // as `queryStreamNext` ends its answer
-const VALUE_BEFORE = '{"value":';
+const DOCUMENT = object({ id: STRING, tableName: STRING });
+const PAGINATION = object(
+  {
+    cursor: NULLABLE_STRING,
+    endCursor: NULLABLE_STRING,
+    id: NUMBER,
+    maximumBytesRead: NUMBER,
+    maximumRowsRead: NUMBER,
+    numItems: NUMBER,
+  },
+  ["endCursor", "id", "maximumBytesRead", "maximumRowsRead"],
+);
 
-/** @returns {FunctionEntry[]} */
-export function dashboardFunctions() {
+const MAX_MAPPED = 1000; // tables, as Convex has it
+
+/** Convex's names for system tables in the dashboard, by the host's; the others are not shown. @type {Record<string, string>} */
+const SHOWN_AS = { _scheduled_functions: "_scheduled_jobs", _storage: "_file_storage" };
+
+/**
+ * @param {Record<string, string>} environment  what functions see
+ * @param {Native} listEnvironment
+ * @returns {FunctionEntry[]}
+ */
+export function dashboardFunctions(environment, listEnvironment) {
+  const variable = (/** @type {string} */ name) => () => JSON.stringify(environment[name] ?? null);
   return [
-    mutation("addDocument", { table: STRING, documents: { type: "array", value: ANY } }, addDocuments),
+    mutation("addDocument", { table: STRING, documents: array(ANY) }, addDocuments),
     mutation("clearTablePage", { tableName: STRING, cursor: NULLABLE_STRING }, clearPage),
-    query("listTableScan", { table: STRING, limit: NUMBER }, scanTable),
+    mutation("createTable", { table: STRING }, createTable),
+    mutation("deleteDocuments", { toDelete: array(DOCUMENT) }, deleteDocuments),
+    mutation("patchDocumentsFields", { table: STRING, fields: ANY, ids: array(STRING) }, patchDocuments, [
+      "ids",
+    ]),
+    mutation("replaceDocument", { id: STRING, document: ANY }, replaceDocument),
+    query("getById", { id: STRING }, getById),
+    query("getTableMapping", {}, mapTables),
+    query("listById", { ids: array(DOCUMENT) }, listById),
     query("listCronJobs", {}, listCrons),
+    query("listTableScan", { table: STRING, limit: NUMBER }, scanTable),
+    query("paginatedScheduledJobs", { paginationOpts: PAGINATION, udfPath: STRING }, pageOfJobs, ["udfPath"]),
+    query(
+      "paginatedTableDocuments",
+      { paginationOpts: PAGINATION, table: STRING, filters: NULLABLE_STRING },
+      pageOfTable,
+    ),
+    query("tableSize", { tableName: STRING }, tableSize),
+    native("frontend/convexCloudUrl:default", {}, variable("CONVEX_CLOUD_URL")),
+    native("frontend/convexSiteUrl:default", {}, variable("CONVEX_SITE_URL")),
+    native("frontend/getVersion:default", {}, () => "null"), // Convex's where nobody has pushed: the host keeps no version of who did
+    native("frontend/listEnvironmentVariables:default", {}, listEnvironment),
   ];
 }
 
-/** @param {string} name @param {Parameters<typeof native>[1]} args @param {Native} run */
-function query(name, args, run) {
-  return ofComponent("query", name, args, run);
+/** @param {string} name @param {Args} args @param {Native} run @param {string[]} [optional] */
+function query(name, args, run, optional) {
+  return ofComponent("query", name, args, run, optional);
 }
 
-/** @param {string} name @param {Parameters<typeof native>[1]} args @param {Native} run */
-function mutation(name, args, run) {
-  return ofComponent("mutation", name, args, run);
+/** @param {string} name @param {Args} args @param {Native} run @param {string[]} [optional] */
+function mutation(name, args, run, optional) {
+  return ofComponent("mutation", name, args, run, optional);
 }
 
 /**
  * @param {"query" | "mutation"} kind
  * @param {string} name
- * @param {Parameters<typeof native>[1]} args
+ * @param {Args} args
  * @param {Native} run
+ * @param {string[]} [optional]  arguments that may be left out
  */
-function ofComponent(kind, name, args, run) {
+function ofComponent(kind, name, args, run, optional = []) {
   const withComponent = { ...args, componentId: NULLABLE_STRING };
   /** @type {Native} */
   const inApp = (call, given) => {
@@ -61,115 +107,35 @@ function ofComponent(kind, name, args, run) {
       `Component ${componentId} not found: components need Convex itself, this host has none`,
     );
   };
-  return native(`frontend/${name}:default`, withComponent, inApp, { kind, optional: ["componentId"] });
+  return native(`frontend/${name}:default`, withComponent, inApp, {
+    kind,
+    optional: ["componentId", ...optional],
+  });
 }
 
-/** @type {Native} */
-function addDocuments(call, { table, documents }) {
-  if (documents.length > MAX_IMPORTED) {
-    return JSON.stringify({
-      error: `Can’t import more than ${MAX_IMPORTED} documents at once.`,
-      success: false,
-    });
-  }
-  tellingClient(() => {
-    for (const value of documents) insert(call, table, value);
+/** The names of tables by the numbers that ids carry. @type {Native} */
+function mapTables(call) {
+  call.frame.reads?.addMissingTable(TABLE_OF_TABLES);
+  const shown = call.app.store.tables().flatMap(({ number, name }) => {
+    const text = name.startsWith("_") ? SHOWN_AS[name] : name;
+    return text === undefined ? [] : [[String(number), text]];
   });
-  return SUCCESS;
+  return JSON.stringify(Object.fromEntries(shown.slice(0, MAX_MAPPED)));
 }
 
 /**
- * @param {Call} call
- * @param {string} table
- * @param {unknown} value
+ * @param {Record<string, ValidatorJson>} fields
+ * @param {string[]} [optional]
  */
-function insert(call, table, value) {
-  if (table.startsWith("_")) throw new CallError("System tables (prefixed with `_`) are read-only.");
-  syscall(call, "1.0/insert", { table, value });
-}
-
-/** @type {Native} */
-function clearPage(call, { tableName: table, cursor }) {
-  refuseSystemTable(table);
-  const answer = readTablePage(call, { table, order: "asc", cursor, ...CLEARED_PAGE });
-  const { page, continueCursor, isDone } = JSON.parse(answer);
-  for (const { _id: id } of page) syscall(call, "1.0/remove", { id });
-  return JSON.stringify({ continueCursor, deleted: page.length, hasMore: !isDone });
-}
-
-/** @type {Native} */
-function scanTable(call, { table: tableName, limit }) {
-  if (tableName === "") return "[]";
-  refuseSystemTable(tableName);
-  checkLimit(limit);
-  const source = { type: "FullTableScan", tableName, order: "desc" };
-  const { queryId } = JSON.parse(
-    syscall(call, "1.0/queryStream", { query: { source, operators: [{ limit }] }, version: null }),
-  );
-  const documents = [];
-  for (;;) {
-    const answer = syscall(call, "1.0/queryStreamNext", { queryId });
-    if (!answer.endsWith(DONE_AFTER)) return `[${documents.join(",")}]`;
-    documents.push(answer.slice(VALUE_BEFORE.length, -DONE_AFTER.length)); // parsed and printed again, numeric fields would change places
-  }
-}
-
-/** @param {unknown} limit */
-function checkLimit(limit) {
-  if (Number.isSafeInteger(limit) && Number(limit) >= 0) return;
-  const problem = `invalid ${Number.isSafeInteger(limit) ? "value" : "type"}: ${jsonType(limit)}, expected usize`;
-  throw new CallError(`Invalid argument \`query\` for \`queryStream\`: ${problem}`);
-}
-
-/** @param {string} table */
-function refuseSystemTable(table) {
-  if (!table.startsWith("_")) return;
-  throw new CallError("System tables can only be accessed from db.system.query().");
-}
-
-/** What Convex keeps in three tables: here one row tells of a cron and its next run, and nothing is kept of its past. @type {Native} */
-function listCrons(call) {
-  const { store } = call.app;
-  const table = /** @type {import("../engine/store.mjs").Table} */ (store.table("_cron_jobs"));
-  const whole = { table, index: table.byCreationTime, low: Buffer.alloc(0), high: null, descending: false };
-  call.frame.reads?.addRange(whole);
-  return JSON.stringify([...store.rows(table)].map(({ json }) => describeCron(JSON.parse(json))));
-}
-
-/** @param {import("../engine/scheduler.mjs").Cron & { _creationTime: number }} cron */
-function describeCron({ _creationTime, _id, name, path, args, schedule, nextRun, inProgress }) {
-  return {
-    _creationTime,
-    _id,
-    cronSpec: {
-      cronSchedule: describeSchedule(JSON.parse(schedule)),
-      udfArgs: { $bytes: Buffer.from(args).toString("base64") },
-      udfPath: modulePath(path),
-    },
-    lastRun: null,
-    name,
-    nextRun: {
-      _creationTime,
-      _id,
-      cronJobId: _id,
-      nextTs: encodeInt64(BigInt(Math.round(nextRun)) * 1_000_000n), // nanoseconds
-      prevTs: null,
-      state: { type: inProgress ? "inProgress" : "pending" },
-    },
-  };
-}
-
-/** @param {Schedule} schedule */
-function describeSchedule(schedule) {
-  const { type } = schedule;
-  if (type === "cron") return { cronExpr: schedule.cron, type };
-  if (type === "interval") return { seconds: encodeInt64(BigInt(intervalMs(schedule) / 1000)), type };
-  /** @type {Record<string, string | number | null | undefined>} */
-  const fields = { minuteUTC: null, ...schedule };
-  if ("dayOfWeek" in schedule) fields.dayOfWeek = WEEKDAYS.get(schedule.dayOfWeek);
-  const described = Object.entries(fields).map(([field, value]) => [
+function object(fields, optional = []) {
+  const value = Object.entries(fields).map(([field, fieldType]) => [
     field,
-    typeof value === "number" ? encodeInt64(BigInt(value)) : value,
+    { fieldType, optional: optional.includes(field) },
   ]);
-  return inFieldOrder(Object.fromEntries(described));
+  return { type: "object", value: Object.fromEntries(value) };
+}
+
+/** @param {ValidatorJson} value */
+function array(value) {
+  return { type: "array", value };
 }

@@ -1,7 +1,9 @@
 import { rmSync } from "node:fs";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { bundleFunctions } from "../bundle.mjs";
+import { encodeId } from "../engine/ids.mjs";
 import { ANYONE, temporaryFolder, TestEngine, writeFunctions } from "../engine/testing.mjs";
+import { UNSET } from "./dashboard-filters.mjs";
 
 const FILES = {
   "schema.ts": `import { defineSchema, defineTable } from "convex/server"; import { v } from "convex/values";
@@ -9,12 +11,13 @@ const FILES = {
   "rows.ts": `import { makeFunctionReference, mutationGeneric as mutation, queryGeneric as query } from "convex/server";
     export const list = query((ctx, { table }) => ctx.db.query(table).collect());
     export const beat = mutation(() => null);
+    export const later = mutation((ctx, { delay }) =>
+      ctx.scheduler.runAfter(delay, makeFunctionReference("rows:beat"), { delay }));
     export const clear = mutation((ctx, args) =>
       ctx.runMutation(makeFunctionReference("_system/frontend/clearTablePage"), args));`,
 };
-const CRONS = `import { cronJobs, makeFunctionReference } from "convex/server";
-  const crons = cronJobs();
-  const beat = makeFunctionReference<"mutation">("rows:beat");`;
+const PAGE = { cursor: null, numItems: 2 };
+const UNKNOWN_ID = encodeId(12_345, new Uint8Array(16).fill(5));
 
 /** @type {TestEngine} */
 let engine;
@@ -23,22 +26,13 @@ let root;
 beforeEach(async () => {
   root = temporaryFolder();
   engine = new TestEngine();
-  await push();
+  const env = { CONVEX_CLOUD_URL: "http://here", CONVEX_SITE_URL: "http://site" };
+  engine.send({ op: "load", bundle: await bundleFunctions(writeFunctions(root, FILES)), env });
 });
 afterEach(() => {
   engine.dispose();
   rmSync(root, { recursive: true });
 });
-
-/** @param {Record<string, string>} [more]  files */
-async function push(more = {}) {
-  const env = { CONVEX_CLOUD_URL: "http://here", CONVEX_SITE_URL: "http://site" };
-  engine.send({
-    op: "load",
-    bundle: await bundleFunctions(writeFunctions(root, { ...FILES, ...more })),
-    env,
-  });
-}
 
 const call = (/** @type {string} */ name, args = {}, options = {}) =>
   engine.call(`_system/frontend/${name}:default`, args, options);
@@ -54,15 +48,23 @@ function thrown(act) {
 const add = (/** @type {string} */ table, /** @type {unknown[]} */ ...documents) =>
   call("addDocument", { table, documents }, { kind: "mutation" });
 const rows = (/** @type {string} */ table) => engine.call("rows:list", { table });
-const int64 = (/** @type {{ $integer: string }} */ { $integer: text }) =>
-  Buffer.from(text, "base64").readBigInt64LE();
 
 describe("every one", () => {
   test.each([
     ["addDocument", "mutation", { table: "t", documents: [] }],
     ["clearTablePage", "mutation", { tableName: "t", cursor: null }],
-    ["listTableScan", "query", { table: "t", limit: 1 }],
+    ["createTable", "mutation", { table: "t" }],
+    ["deleteDocuments", "mutation", { toDelete: [] }],
+    ["patchDocumentsFields", "mutation", { table: "t", fields: {} }],
+    ["replaceDocument", "mutation", { id: UNKNOWN_ID, document: {} }],
+    ["getById", "query", { id: "none" }],
+    ["getTableMapping", "query", {}],
+    ["listById", "query", { ids: [] }],
     ["listCronJobs", "query", {}],
+    ["listTableScan", "query", { table: "t", limit: 1 }],
+    ["paginatedScheduledJobs", "query", { paginationOpts: PAGE }],
+    ["paginatedTableDocuments", "query", { paginationOpts: PAGE, table: "t", filters: null }],
+    ["tableSize", "query", { tableName: "t" }],
   ])("%s is for the admin alone, in the app alone, and checks its arguments", (name, kind, args) => {
     const path = `_system/frontend/${name}`;
     expect(() => call(name, args, { caller: ANYONE, kind })).toThrow(
@@ -73,6 +75,17 @@ describe("every one", () => {
     call(name, { ...args, componentId: null }, { kind });
     const [asked, defined] = kind === "query" ? ["mutation", "Query"] : ["query", "Mutation"];
     expect(() => call(name, args, { kind: asked })).toThrow(`but it is defined as ${defined}.`);
+  });
+
+  test.each([
+    ["convexCloudUrl", "http://here"],
+    ["convexSiteUrl", "http://site"],
+    ["getVersion", null],
+    ["listEnvironmentVariables", []],
+  ])("%s is for the admin alone and takes no arguments", (name, expected) => {
+    expect(call(name)).toEqual(expected);
+    expect(() => call(name, {}, { caller: ANYONE })).toThrow("Could not find public function");
+    expect(() => call(name, { componentId: null })).toThrow("ArgumentValidationError");
   });
 
   test("also where a function of the app calls it for another one", () => {
@@ -115,6 +128,164 @@ describe("addDocument", () => {
     expect(rows("t")).toEqual([]);
     expect(add("t", ...many.slice(1))).toEqual({ success: true });
     expect(rows("t")).toHaveLength(4096);
+  });
+});
+
+describe("deleteDocuments", () => {
+  const remove = (/** @type {string[]} */ ...ids) =>
+    call("deleteDocuments", { toDelete: ids.map((id) => ({ id, tableName: "t" })) });
+
+  test("deletes all or none", () => {
+    add("t", {}, {});
+    const [one, other] = rows("t").map(({ _id }) => _id);
+    expect(() => remove(one, one)).toThrow(`Uncaught Error: Delete on nonexistent document ID ${one}`);
+    expect(rows("t")).toHaveLength(2);
+    expect(remove(one, other)).toEqual({ success: true });
+    expect(rows("t")).toEqual([]);
+  });
+
+  test("deletes 4096, and not one more", () => {
+    add("t", ...Array.from({ length: 4096 }, () => ({})));
+    const ids = rows("t").map(({ _id }) => _id);
+    expect(remove(...ids, ids[0])).toEqual({
+      success: false,
+      error: "You can't delete more than 4096. Try selecting fewer documents instead..",
+    });
+    expect(remove(...ids)).toEqual({ success: true });
+    expect(rows("t")).toEqual([]);
+  });
+});
+
+describe("replaceDocument and patchDocumentsFields", () => {
+  const replace = (/** @type {string} */ id, /** @type {unknown} */ document) =>
+    call("replaceDocument", { id, document });
+  const patch = (/** @type {string} */ table, /** @type {unknown} */ fields, more = {}) =>
+    call("patchDocumentsFields", { table, fields, ...more });
+
+  test("replace a document, and tell what is wrong as data", () => {
+    add("strict", { n: 1 });
+    const [{ _id: id }] = rows("strict");
+    expect(replace(id, { n: 2 })).toEqual({ success: true });
+    expect(thrown(() => replace(id, { m: 2 })).data).toContain("does not match the schema");
+    expect(rows("strict")).toMatchObject([{ _id: id, n: 2 }]);
+    expect(replace(UNKNOWN_ID, {})).toEqual({ success: false, error: "Document does not exist." });
+    expect(() => replace("none", {})).toThrow("Uncaught Error: Invalid argument `id` for `db.get`");
+  });
+
+  test("set and unset fields of some documents or of all", () => {
+    add("t", { a: 1, b: 1 }, { a: 2 });
+    const [{ _id: id }] = rows("t");
+    expect(patch("t", { a: 3, b: UNSET }, { ids: [id] })).toEqual({ success: true });
+    expect(rows("t").map(({ a, b }) => [a, b])).toEqual([
+      [3, undefined],
+      [2, undefined],
+    ]);
+    patch("t", { c: null });
+    expect(rows("t").map(({ a, c }) => [a, c])).toEqual([
+      [3, null],
+      [2, null],
+    ]);
+  });
+
+  test("patch all or none", () => {
+    add("strict", { n: 1 });
+    const [{ _id: id }] = rows("strict");
+    expect(thrown(() => patch("strict", { n: "1" })).data).toContain("does not match the schema");
+    expect(thrown(() => patch("strict", { n: 2 }, { ids: [id, UNKNOWN_ID] })).data).toBe(
+      "Cannot read properties of null (reading '_id')",
+    );
+    expect(() => patch("_storage", {})).toThrow("System tables can only be accessed");
+    expect(rows("strict")).toMatchObject([{ n: 1 }]);
+  });
+});
+
+describe("tables", () => {
+  test("are made, counted and told by their numbers, also live", () => {
+    engine.subscribe(1, "_system/frontend/getTableMapping:default");
+    expect(call("createTable", { table: "made" })).toBeNull();
+    const [{ value }] = engine.updates();
+    expect(Object.values(value).sort()).toEqual(["_file_storage", "_scheduled_jobs", "made", "strict"]);
+    const size = () => call("tableSize", { tableName: "made" });
+    expect(size()).toBe(0);
+    engine.subscribe(2, "_system/frontend/tableSize:default", { tableName: "made" });
+    add("made", {}, {});
+    expect([size(), engine.updates()]).toEqual([2, []]);
+    expect([call("tableSize", { tableName: "" }), call("tableSize", { tableName: "none" })]).toEqual([0, 0]);
+    expect(() => call("tableSize", { tableName: "_storage" })).toThrow("System tables can only be accessed");
+    expect(() => call("createTable", { table: "1" })).toThrow("Uncaught Error: Invalid argument `table`");
+    expect(() => call("createTable", { table: "_made" })).toThrow("are read-only.");
+    expect(() => call("createTable", { table: "strict" })).toThrow("does not match the schema");
+  });
+});
+
+describe("documents", () => {
+  test("are found by id, those of the scheduler too", () => {
+    add("t", { n: 1 });
+    const [{ _id: id }] = rows("t");
+    const job = engine.call("rows:later", { delay: 60_000 });
+    expect(call("getById", { id })).toMatchObject({ n: 1 });
+    expect(call("getById", { id: job })).toMatchObject({ name: "rows.js:beat" });
+    expect([call("getById", { id: "none" }), call("getById", { id: UNKNOWN_ID })]).toEqual([null, null]);
+    const ids = [
+      { id, tableName: "t" },
+      { id: job, tableName: "_scheduled_jobs" },
+      { id, tableName: "strict" },
+      { id: "none", tableName: "t" },
+      { id: job, tableName: "_cron_jobs" },
+    ];
+    expect(call("listById", { ids })).toMatchObject([{ n: 1 }, { name: "rows.js:beat" }, null, null, null]);
+    expect(() => call("listById", { ids: [{ id, tableName: "" }] })).toThrow("Invalid argument `table`");
+  });
+
+  const page = (/** @type {object | null} */ filters, paginationOpts = PAGE) => {
+    const encoded = filters === null ? null : Buffer.from(JSON.stringify(filters)).toString("base64");
+    return call("paginatedTableDocuments", { table: "t", filters: encoded, paginationOpts });
+  };
+  const found = (/** @type {object | null} */ filters) =>
+    page(filters, { cursor: null, numItems: 9 }).page.map(({ n }) => n);
+
+  test("come in pages, the newest first", () => {
+    add("t", { n: 1 }, { n: 2 }, { n: 3 });
+    const first = page(null);
+    expect([first.page.map(({ n }) => n), first.isDone]).toEqual([[3, 2], false]);
+    expect(page(null, { ...PAGE, cursor: first.continueCursor })).toMatchObject({
+      page: [{ n: 1 }],
+      isDone: true,
+    });
+    expect(() => page(null, { cursor: null, numItems: 0 })).toThrow("Must request at least 1 document");
+    expect(() =>
+      call("paginatedTableDocuments", { table: "_storage", filters: null, paginationOpts: PAGE }),
+    ).toThrow("System tables can only be accessed");
+  });
+
+  test("are filtered by values, and ordered", () => {
+    add("t", { n: 1 }, { n: 2 }, { n: 3 }, {});
+    const clause = (/** @type {string} */ op, /** @type {unknown} */ value) => ({ field: "n", op, value });
+    const by = (...clauses) => found({ clauses, order: "asc" });
+    expect(by()).toEqual([1, 2, 3, undefined]);
+    expect([by(clause("eq", 2)), by(clause("neq", 2))]).toEqual([[2], [1, 3, undefined]]);
+    expect([by(clause("gt", 1), clause("lte", 2)), by(clause("eq", UNSET))]).toEqual([[2], [undefined]]);
+    expect([by(clause("anyOf", [1, UNSET])), by(clause("anyOf", []))]).toEqual([
+      [1, undefined],
+      [1, 2, 3, undefined],
+    ]);
+    expect(by(clause("noneOf", [1, 3, UNSET]))).toEqual([2]);
+    expect(by({ ...clause("eq", 1), enabled: false }, { op: "eq", value: 1 })).toHaveLength(4);
+    expect(found({ clauses: [] })).toEqual([undefined, 3, 2, 1]);
+    const [{ _id: id }] = rows("t");
+    const one = (/** @type {unknown} */ value) => found({ clauses: [{ field: "_id", op: "eq", value }] });
+    expect([one(id), one(UNKNOWN_ID), one(1)]).toEqual([[1], [], []]);
+  });
+
+  test.each([
+    [{ clauses: 1 }, "expected base64 of the JSON text"],
+    [{ clauses: [], order: "up" }, "expected base64 of the JSON text"],
+    [{ clauses: [{ field: "n", op: "anyOf", value: 1 }] }, "expected base64 of the JSON text"],
+    [{ clauses: [null] }, "expected base64 of the JSON text"],
+    [{ clauses: [], index: { name: "by_n", clauses: [] } }, "without their indexes"],
+    [{ clauses: [{ field: "n", op: "type", value: "null" }] }, 'no filter "type"'],
+  ])("are not filtered by %j", (filters, text) => {
+    expect(() => page(filters)).toThrow(text);
   });
 });
 
@@ -165,52 +336,5 @@ describe("listTableScan", () => {
     expect(() => scan("_tables")).toThrow("System tables can only be accessed from db.system.query().");
     expect(() => scan("t", 1.5)).toThrow("invalid type: floating point `1.5`, expected usize");
     expect(() => scan("t", -1)).toThrow("invalid value: integer `-1`, expected usize");
-  });
-});
-
-describe("listCronJobs", () => {
-  const list = () => call("listCronJobs", { componentId: null });
-
-  test("tells the crons in Convex's form, and again when they change", async () => {
-    expect(list()).toEqual([]);
-    engine.subscribe(1, "_system/frontend/listCronJobs:default", {});
-    await push({
-      "crons.ts": `${CRONS} crons.interval("beat", { minutes: 90 }, beat, { n: 1 }); export default crons;`,
-    });
-    const [{ value }] = engine.updates();
-    const [{ _id, _creationTime, cronSpec, nextRun, ...rest }, ...others] = value;
-    expect([rest, others]).toEqual([{ name: "beat", lastRun: null }, []]);
-    const { udfArgs, udfPath, cronSchedule } = cronSpec;
-    expect(JSON.parse(Buffer.from(udfArgs.$bytes, "base64").toString())).toEqual([{ n: 1 }]);
-    expect([udfPath, cronSchedule.type, int64(cronSchedule.seconds)]).toEqual([
-      "rows.js:beat",
-      "interval",
-      5400n,
-    ]);
-    expect(nextRun).toMatchObject({ cronJobId: _id, state: { type: "pending" }, prevTs: null });
-    expect(Math.abs(Number(int64(nextRun.nextTs) / 1_000_000n) - _creationTime)).toBeLessThan(5_400_001);
-  });
-
-  test.each([
-    [`crons.hourly("c", {}, beat)`, { type: "hourly", minuteUTC: null }],
-    [`crons.hourly("c", { minuteUTC: 5 }, beat)`, { type: "hourly", minuteUTC: 5n }],
-    [`crons.daily("c", { hourUTC: 1, minuteUTC: 2 }, beat)`, { type: "daily", hourUTC: 1n, minuteUTC: 2n }],
-    [
-      `crons.weekly("c", { dayOfWeek: "saturday", hourUTC: 1 }, beat)`,
-      { type: "weekly", dayOfWeek: 6n, hourUTC: 1n, minuteUTC: null },
-    ],
-    [
-      `crons.monthly("c", { day: 3, hourUTC: 1, minuteUTC: 2 }, beat)`,
-      { type: "monthly", day: 3n, hourUTC: 1n, minuteUTC: 2n },
-    ],
-    [`crons.cron("c", "0 * * * *", beat)`, { type: "cron", cronExpr: "0 * * * *" }],
-  ])("tells the schedule of %s", async (declared, expected) => {
-    await push({ "crons.ts": `${CRONS} ${declared}; export default crons;` });
-    const [{ cronSpec }] = list();
-    const schedule = Object.entries(cronSpec.cronSchedule).map(([field, value]) => [
-      field,
-      value?.$integer === undefined ? value : int64(value),
-    ]);
-    expect(Object.fromEntries(schedule)).toEqual(expected);
   });
 });

@@ -52,7 +52,7 @@ export function systemFunctions(facts) {
       () => JSON.stringify(facts.schema === null ? {} : { active: describeSchema(facts.schema) }),
       { optional: ["componentId"] },
     ),
-    ...dashboardFunctions(),
+    ...dashboardFunctions(facts.environment, listEnvironment),
   ];
 }
 

@@ -76,14 +76,32 @@ export function syscall(call, op, args) {
 }
 
 /**
- * @param {Call} call
- * @param {{ table: string, order: string, cursor?: string | null, endCursor?: string | null, numItems: number, maximumRowsRead?: number, maximumBytesRead?: number }} page
- * @returns {string} JSON text of `{ page, isDone, continueCursor }`
+ * @typedef {object} Page
+ * @property {string | null} [cursor]
+ * @property {string | null} [endCursor]
+ * @property {number} numItems
+ * @property {number} [maximumRowsRead]
+ * @property {number} [maximumBytesRead]
  */
-export function readTablePage(call, { table: tableName, order, cursor, endCursor, numItems, ...limits }) {
-  const query = { source: { type: "FullTableScan", tableName, order }, operators: [] };
-  const request = { query, cursor: cursor ?? null, endCursor: endCursor ?? null, pageSize: numItems };
-  return syscall(call, "1.0/queryPage", { ...request, ...limits, version: null });
+
+/**
+ * @param {Call} call
+ * @param {{ source: object, operators: object[] }} query
+ * @param {Page} page
+ * @returns {string} JSON text of `{ page, isDone, continueCursor, ... }`
+ */
+export function readPage(call, query, { cursor = null, endCursor = null, numItems, ...limits }) {
+  const request = { query, cursor, endCursor, pageSize: numItems, ...limits, version: null };
+  return syscall(call, "1.0/queryPage", request);
+}
+
+/**
+ * @param {Call} call
+ * @param {Page & { table: string, order: string, operators?: object[] }} page
+ * @returns {string} as of `readPage`
+ */
+export function readTablePage(call, { table: tableName, order, operators = [], ...page }) {
+  return readPage(call, { source: { type: "FullTableScan", tableName, order }, operators }, page);
 }
 
 /** @param {Call} call @param {string} table @returns {string} JSON text of a number */
