@@ -93,7 +93,7 @@ function route(pathname, isGet, { method }) {
     }
     if (pathname.startsWith(STORAGE_PREFIX)) {
       const reason = "File storage needs Convex itself, this host has no file storage";
-      throw new HttpError(400, "FileStorageUnavailable", reason);
+      throw new HttpError(404, "FileStorageUnavailable", reason);
     }
     throw new HttpError(404, "NotFound", `No endpoint ${pathname} on this host`);
   }

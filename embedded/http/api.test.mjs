@@ -216,7 +216,7 @@ test.each([
     "InvalidAdminKey",
   ],
   ["an unknown endpoint", "/api/nothing", {}, {}, 404, "NotFound"],
-  ["a file", "/api/storage/upload", {}, {}, 400, "FileStorageUnavailable"],
+  ["a file", "/api/storage/upload", {}, {}, 404, "FileStorageUnavailable"],
   ["a function without a module", "/api/run/fn", {}, {}, 400, "MissingIdentifier"],
   ["a URL that is no UTF-8", "/api/run/%ff/fn", {}, {}, 400, "MissingIdentifier"],
   [
