@@ -49,7 +49,7 @@ async function comesAndWorks() {
   return worker;
 }
 
-describe.runIf(ON_HOST)("a wake-up call", () => {
+describe.runIf(ON_HOST)("a wake-up call (on the host: the mock answers each at once)", () => {
   test.each([
     ["soon", WAKE_AGAIN_MS / 5, true],
     ["late", 2 * WAKE_AGAIN_MS, false],
