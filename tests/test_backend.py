@@ -82,12 +82,12 @@ def nested(levels: int) -> object:
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        (math.inf, "not JSON"),
-        (math.nan, "not JSON"),
-        ({1, 2}, "not JSON"),
+        (math.inf, r"not JSON: .* \(at x\)$"),
+        ([0, {"priority": math.nan}], r"not JSON: .* \(at x\[1\].priority\)$"),
+        ({1, 2}, r"not JSON: .* \(at x\)$"),
         (nested(100_000), "not JSON"),
-        ("a\ud800b", "half a surrogate pair"),
-        ({"\udfff": 1}, "half a surrogate pair"),
+        (["a", "a\ud800b"], r"half a surrogate pair \(at x\[1\]\)$"),
+        ({"k\udfff": 1}, r"half a surrogate pair \(at x\.k\?\)$"),
     ],
     ids=["inf", "nan", "set", "deep", "surrogate", "surrogate key"],
 )

@@ -88,9 +88,34 @@ def encode_call(path: str, args: dict[str, Json]) -> bytes:
     try:
         return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
     except UnicodeEncodeError:
-        raise RequestUnencodable(f"A text for {path} holds half a surrogate pair") from None
+        raise RequestUnencodable(f"A text for {path} holds half a surrogate pair{_where(args)}") from None
     except (TypeError, ValueError, RecursionError) as error:
-        raise RequestUnencodable(f"The arguments of {path} are not JSON: {error}") from None
+        raise RequestUnencodable(f"The arguments of {path} are not JSON: {error}{_where(args)}") from None
+
+
+def _where(args: dict[str, Json]) -> str:
+    """Name the first argument that cannot be written, if there is one to blame."""
+    try:
+        place = _unwritable(args, "")
+    except RecursionError:
+        return ""
+    return (
+        "" if place is None else f" (at {place.removeprefix('.')[:200].encode('utf-8', 'replace').decode()})"
+    )
+
+
+def _unwritable(value: object, place: str) -> str | None:
+    if isinstance(value, dict):
+        parts = [(f"{place}.{key}", part) for key, item in value.items() for part in (key, item)]
+    elif isinstance(value, list | tuple):
+        parts = [(f"{place}[{i}]", item) for i, item in enumerate(value)]
+    else:
+        try:
+            json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+        except (TypeError, ValueError):  # of which a UnicodeEncodeError is one
+            return place
+        return None
+    return next((at for name, part in parts if (at := _unwritable(part, name)) is not None), None)
 
 
 def interpret(status: int, body: bytes, headers: httpx.Headers) -> Json:
