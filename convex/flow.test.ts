@@ -377,6 +377,23 @@ describe("deadlines and labels", () => {
     expect(await at.task(task)).toMatchObject({ status: "running" });
   });
 
+  test("a deadline that is over when the task is due is refused, but for a batch, which may be full sooner", async () => {
+    const batch = { key: "b", maxItems: 2, maxMs: 5_000 };
+    const answers = await at.answersTo([
+      { delayMs: 5_000, startWithinMs: 5_000 },
+      { runAt: Date.now() + 5_000, endWithinMs: 4_000 },
+      { debounce: { key: "d", forMs: 5_000 }, startWithinMs: 1 },
+      { delayMs: 5_000, startWithinMs: 5_001, endWithinMs: 5_001 },
+      { runAt: Date.now() - 5_000, startWithinMs: 1 },
+      { batch, startWithinMs: 1_000 },
+    ]);
+    expect(answers.map((answer) => answer.ok)).toEqual([false, false, false, true, true, true]);
+    expect(answers.slice(0, 2)).toMatchObject([
+      { message: "startWithinMs: 5000 ms are over when the task is due, in 5000 ms." },
+      { message: "endWithinMs: 4000 ms are over when the task is due, in 5000 ms." },
+    ]);
+  });
+
   test("a run that is accepted by its result alone has begun, unless it was handed back", async () => {
     const worker = await at.worker();
     const failed = {

@@ -1,6 +1,8 @@
 import { v } from "convex/values";
 import { internalQuery } from "./_generated/server";
-import { MAX_LIVE_WORKERS, VERSION } from "./constants";
+import { VERSION } from "./constants";
+import { liveWorkers } from "./model/look";
+import { loopOf } from "./model/loops";
 
 /** What a probe wants to know, in few bounded reads. */
 export const read = internalQuery({
@@ -12,15 +14,9 @@ export const read = internalQuery({
     dispatch: v.union(v.literal("asleep"), v.literal("running"), v.literal("starved")),
   }),
   handler: async (ctx) => {
-    const workers = await ctx.db
-      .query("workers")
-      .withIndex("by_live", (q) => q.eq("live", true))
-      .take(MAX_LIVE_WORKERS);
+    const workers = await liveWorkers(ctx);
     const oldest = await ctx.db.query("ready").first();
-    const loop = await ctx.db
-      .query("loops")
-      .withIndex("by_name", (q) => q.eq("name", "dispatch"))
-      .unique();
+    const loop = await loopOf(ctx, "dispatch");
     return {
       version: VERSION,
       liveWorkers: workers.length,

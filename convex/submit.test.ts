@@ -290,24 +290,6 @@ describe("a retry by hand", () => {
     expect(await at.task(lost)).toMatchObject({ status: "failed", error });
   });
 
-  test("that is over when the task is due is refused, but for a batch, which may be full sooner", async () => {
-    const task = { agent: "echo", input: "1" };
-    const batch = { key: "b", maxItems: 2, maxMs: 5_000 };
-    const answers = await submit(
-      { ...task, delayMs: 5_000, startWithinMs: 5_000 },
-      { ...task, runAt: Date.now() + 5_000, endWithinMs: 4_000 },
-      { ...task, debounce: { key: "d", forMs: 5_000 }, startWithinMs: 1 },
-      { ...task, delayMs: 5_000, startWithinMs: 5_001, endWithinMs: 5_001 },
-      { ...task, runAt: Date.now() - 5_000, startWithinMs: 1 },
-      { ...task, batch, startWithinMs: 1_000 },
-    );
-    expect(answers.map((answer) => answer.ok)).toEqual([false, false, false, true, true, true]);
-    expect(answers.slice(0, 2)).toMatchObject([
-      { message: "startWithinMs: 5000 ms are over when the task is due, in 5000 ms." },
-      { message: "endWithinMs: 4000 ms are over when the task is due, in 5000 ms." },
-    ]);
-  });
-
   test("gives a task that missed its deadlines the same time again", async () => {
     const task = await at.submit({ startWithinMs: 1_000, endWithinMs: 5_000 });
     await at.pass(1_100);

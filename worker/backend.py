@@ -98,10 +98,11 @@ def _where(args: dict[str, Json]) -> str:
     try:
         place = _unwritable(args, "")
     except RecursionError:
+        place = None
+    if place is None:
         return ""
-    return (
-        "" if place is None else f" (at {place.removeprefix('.')[:200].encode('utf-8', 'replace').decode()})"
-    )
+    name = place.removeprefix(".")[:200].encode("utf-8", "replace").decode()
+    return f" (at {name})"
 
 
 def _unwritable(value: object, place: str) -> str | None:

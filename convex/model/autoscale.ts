@@ -1,11 +1,10 @@
 /** What a queue could use, for whoever starts and stops workers. */
-import type { Doc } from "../_generated/dataModel";
 import type { QueryCtx } from "../_generated/server";
 import { BACKLOG_ROWS, DEMAND_LANES } from "../constants";
 import type { Demand } from "../upkeep.validators";
 import { checkScope, type Caller } from "./keys";
 import type { Ledger } from "./limits";
-import { Books, freedFrom, liveWorkers, settled } from "./look";
+import { liveWorkers, standing } from "./look";
 import { checkName } from "./text";
 
 /**
@@ -25,7 +24,7 @@ export async function demandOf(ctx: QueryCtx, caller: Caller, name: string, now:
   );
   const lanes = new Map<string, number>();
   for (const { lane } of counted) lanes.set(lane, (lanes.get(lane) ?? 0) + 1);
-  const { inUse, ledger } = await standing(ctx, [...lanes.keys()].slice(0, DEMAND_LANES), now);
+  const { inUse, ledger } = await standing(ctx, [...lanes.keys()].slice(0, DEMAND_LANES), now, BACKLOG_ROWS);
   const running = serving.reduce((sum, worker) => sum + (inUse[worker.session!] ?? 0), 0);
   return {
     queue,
@@ -36,20 +35,6 @@ export async function demandOf(ctx: QueryCtx, caller: Caller, name: string, now:
     slots: serving.reduce((sum, worker) => sum + worker.capacity, 0),
     wanted: running + startable(ledger, lanes),
   };
-}
-
-/** How many runs each session holds and what each limit has in use, without what has ended since the last pass of dispatch. */
-async function standing(ctx: QueryCtx, lanes: readonly string[], now: number) {
-  const loop = await ctx.db
-    .query("loops")
-    .withIndex("by_name", (q) => q.eq("name", "dispatch"))
-    .unique();
-  const state: Doc<"loopState"> | null = loop && (await ctx.db.get("loopState", loop.state));
-  const freed = await freedFrom(ctx, state?.freedFrom ?? 0n, BACKLOG_ROWS);
-  const books = await Books.open(ctx, { limited: loop?.limited ?? false, now });
-  for (const lane of lanes) await books.learn(lane);
-  for (const { lane, runs } of freed) books.ledger.release(lane, runs);
-  return { inUse: settled(state?.inUse ?? {}, freed), ledger: books.ledger };
 }
 
 /**

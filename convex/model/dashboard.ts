@@ -30,6 +30,7 @@ import type { Backlog } from "../limit.validators";
 import { failures as failuresOf } from "./bulk";
 import { checkScope, type Caller } from "./keys";
 import { linesOf } from "./lines";
+import { liveWorkers } from "./look";
 import { serves, type Queues } from "./scope";
 import { beatAt, drain as drainSession, heartbeatOf } from "./sessions";
 import { checkName } from "./text";
@@ -198,12 +199,6 @@ export async function workers(
     more: found.length > DASHBOARD_WORKERS,
   };
 }
-
-const liveWorkers = (ctx: QueryCtx, most: number): Promise<Doc<"workers">[]> =>
-  ctx.db
-    .query("workers")
-    .withIndex("by_live", (q) => q.eq("live", true))
-    .take(most);
 
 const servesOne = (queues: Queues, worker: Doc<"workers">): boolean =>
   worker.queues.some((queue) => serves(queues, queue));

@@ -7,9 +7,9 @@ import type { Backlog, Why } from "../limit.validators";
 import { openOf as questionsOf } from "./approvals";
 import { decideStart, drawsOf } from "./draws";
 import { told } from "./budget.text";
-import { Books, freedFrom, liveWorkers, settled } from "./look";
+import { liveWorkers, standing } from "./look";
 import { linesOf } from "./lines";
-import { isDead, type LoopName } from "./loops";
+import { isDead, loopOf } from "./loops";
 import { clocksOf } from "./progress";
 import { isLive } from "./runs";
 import { serves, type Queues } from "./scope";
@@ -154,16 +154,7 @@ async function surroundings(
   lane: string,
   now: number,
 ): Promise<Pick<Facts, "blocks" | "workers" | "dead">> {
-  const dispatch = await loopOf(ctx, "dispatch");
-  const state = dispatch && (await ctx.db.get("loopState", dispatch.state));
-  const freed = await freedFrom(ctx, state?.freedFrom ?? 0n);
-  const inUse = settled(state?.inUse ?? {}, freed);
-  const books = await Books.open(ctx, { limited: dispatch?.limited ?? false, now });
-  await books.learn(lane);
-  for (const row of freed) {
-    await books.learn(row.lane);
-    books.ledger.release(row.lane, row.runs);
-  }
+  const { dispatch, state, inUse, ledger } = await standing(ctx, [lane], now);
   const dead: Facts["dead"] = [];
   if (dispatch?.running === true && state !== null && (await isDead(ctx, state))) dead.push("dispatch");
   const timers = await loopOf(ctx, "timers");
@@ -174,20 +165,13 @@ async function surroundings(
   const settles = settle && (await ctx.db.get("loopState", settle.state));
   if (settle?.running === true && settles !== null && (await isDead(ctx, settles))) dead.push("settle");
   return {
-    blocks: books.ledger.blocks(lane),
+    blocks: ledger.blocks(lane),
     workers: (await liveWorkers(ctx)).map((worker) => ({
       ...worker,
       held: inUse[worker.session ?? ""] ?? 0,
     })),
     dead,
   };
-}
-
-function loopOf(ctx: QueryCtx, name: LoopName): Promise<Doc<"loops"> | null> {
-  return ctx.db
-    .query("loops")
-    .withIndex("by_name", (q) => q.eq("name", name))
-    .unique();
 }
 
 /**

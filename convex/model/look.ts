@@ -12,7 +12,7 @@ import {
   STICKY_MS,
 } from "../constants";
 import { Ledger, type Block, type Counter, type Limit, type Scope } from "./limits";
-import type { DispatchState } from "./loops";
+import { loopOf, type DispatchState } from "./loops";
 import { behind, canRun, earliest, type Line, type Pool, type Waiting } from "./plan";
 import { behindAgent } from "./waiting";
 
@@ -88,11 +88,11 @@ export async function freedFrom(
   return rows.map(({ _id, session, lane, runs = 1, at }) => ({ _id, session, lane, runs, at: at as bigint }));
 }
 
-export function liveWorkers(ctx: QueryCtx): Promise<Doc<"workers">[]> {
+export function liveWorkers(ctx: QueryCtx, most = MAX_LIVE_WORKERS): Promise<Doc<"workers">[]> {
   return ctx.db
     .query("workers")
     .withIndex("by_live", (q) => q.eq("live", true))
-    .take(MAX_LIVE_WORKERS);
+    .take(most);
 }
 
 /** What each session holds now that these runs have ended. */
@@ -100,6 +100,32 @@ export function settled(inUse: InUse, freed: readonly { session: Id<"sessions">;
   const held = { ...inUse };
   for (const { session, runs } of freed) held[session] = Math.max(0, (held[session] ?? 0) - runs);
   return held;
+}
+
+/**
+ * For readers, what the next pass would find: how many runs each session holds, and what the limits of these lanes have in use,
+ * both without what has ended since the last pass.
+ *
+ * @param most - how many rows of what has ended are read
+ */
+export async function standing(
+  ctx: QueryCtx,
+  lanes: readonly string[],
+  now: number,
+  most: number = FREED_BATCH,
+): Promise<{
+  dispatch: Doc<"loops"> | null;
+  state: Doc<"loopState"> | null;
+  inUse: InUse;
+  ledger: Ledger;
+}> {
+  const dispatch = await loopOf(ctx, "dispatch");
+  const state = dispatch && (await ctx.db.get("loopState", dispatch.state));
+  const freed = await freedFrom(ctx, state?.freedFrom ?? 0n, most);
+  const books = await Books.open(ctx, { limited: dispatch?.limited ?? false, now });
+  for (const lane of lanes) await books.learn(lane); // and with them all that what has ended can share with them
+  for (const { lane, runs } of freed) books.ledger.release(lane, runs);
+  return { dispatch, state, inUse: settled(state?.inUse ?? {}, freed), ledger: books.ledger };
 }
 
 /** The workers that may be given work, those together that can run the same, each with the room that it has left. */

@@ -11,10 +11,7 @@ export type DispatchState = Omit<Doc<"loopState">, "_id" | "_creationTime" | "ge
 
 /** The loop's row, made at first use. */
 export async function loop(ctx: MutationCtx, name: LoopName): Promise<Doc<"loops">> {
-  const row = await ctx.db
-    .query("loops")
-    .withIndex("by_name", (q) => q.eq("name", name))
-    .unique();
+  const row = await loopOf(ctx, name);
   if (row !== null) return row;
   const state = await ctx.db.insert("loopState", {
     generation: 0,
@@ -42,6 +39,14 @@ export async function loop(ctx: MutationCtx, name: LoopName): Promise<Doc<"loops
 }
 
 /** The busy half of a loop's row; only the loop itself, and whoever wakes it from sleep, may read it. */
+/** The row of a loop, for readers; null: it never ran. */
+export function loopOf(ctx: QueryCtx, name: LoopName): Promise<Doc<"loops"> | null> {
+  return ctx.db
+    .query("loops")
+    .withIndex("by_name", (q) => q.eq("name", name))
+    .unique();
+}
+
 export async function stateOf(ctx: MutationCtx, row: Doc<"loops">): Promise<Doc<"loopState">> {
   return (await ctx.db.get("loopState", row.state))!;
 }

@@ -7,6 +7,7 @@ import type { AgentOffer } from "../validators";
 import { bringAgents } from "./agents";
 import { STAND_IN } from "./endpoints";
 import { checkScope, type Caller } from "./keys";
+import { liveWorkers } from "./look";
 import { wakeIfStarved } from "./loops";
 import { endSession, fault, isLease, sessionOf } from "./sessions";
 import { checkInteger, checkLabels, checkName } from "./text";
@@ -147,11 +148,7 @@ export async function heard(
 }
 
 async function refuseTooMany(ctx: MutationCtx): Promise<void> {
-  const live = await ctx.db
-    .query("workers")
-    .withIndex("by_live", (q) => q.eq("live", true))
-    .take(MAX_LIVE_WORKERS);
-  if (live.length >= MAX_LIVE_WORKERS) {
+  if ((await liveWorkers(ctx)).length >= MAX_LIVE_WORKERS) {
     throw refuse(
       "too_many_workers",
       `${MAX_LIVE_WORKERS} workers are live, the most that one deployment dispatches to.`,

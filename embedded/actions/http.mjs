@@ -1,6 +1,7 @@
 /** Runs an HTTP action: from a plain request to the parts of an answer, all of which can cross threads. */
 
 import { setImmediate } from "node:timers/promises";
+import { NO_FILE_STORAGE } from "../engine/errors.mjs";
 
 const MAX_RESPONSE_BYTES = 20 * 1024 * 1024; // as Convex, for all of a body
 
@@ -68,8 +69,7 @@ export function answerJsSyscall(run, op, { response }) {
       return { status: response.status };
     }
   }
-  if (op.startsWith("storage/"))
-    throw new Error("File storage needs Convex itself, this host has no file storage");
+  if (op.startsWith("storage/")) throw new Error(NO_FILE_STORAGE);
   throw new Error(`Unknown JS syscall: ${op}`);
 }
 

@@ -1,5 +1,6 @@
 /** What actions ask of the host, answered on the main thread with the identity of their caller and the right to internal functions. */
 
+import { NO_FILE_STORAGE } from "../engine/errors.mjs";
 import { addressedPath, functionHandle } from "../engine/syscalls/addresses.mjs";
 import { jobId, scheduledMs } from "../engine/syscalls/scheduling-arguments.mjs";
 import { withoutRequestId } from "../failures.mjs";
@@ -90,6 +91,6 @@ function run({ calls }, kind, args, { caller, job, request }) {
 
 /** @param {string} op */
 function unavailable(op) {
-  if (op.startsWith("1.0/storage")) return "File storage needs Convex itself, this host has no file storage";
+  if (op.startsWith("1.0/storage")) return NO_FILE_STORAGE;
   return `Unknown async operation ${op}`; // npm convex looks for this text
 }

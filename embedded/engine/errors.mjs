@@ -5,6 +5,9 @@ import path from "node:path";
 import { ENTRY_SCRIPT } from "../paths.mjs";
 import { textInFieldOrder } from "./field-order.mjs";
 
+/** What every way to a file is answered. */
+export const NO_FILE_STORAGE = "File storage needs Convex itself, this host has no file storage";
+
 /** Convex refuses something that a function did or was given; the message is Convex's text. */
 export class CallError extends Error {
   /**

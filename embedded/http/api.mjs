@@ -1,5 +1,6 @@
 /** The HTTP API: finds the endpoint of a request, and writes its answer or what was wrong. */
 
+import { NO_FILE_STORAGE } from "../engine/errors.mjs";
 import { requestId } from "../failures.mjs";
 import { AIDS_GET, AIDS_POST } from "./aids.mjs";
 import { clientVersion, deprecation } from "./client-version.mjs";
@@ -92,8 +93,7 @@ function route(pathname, isGet, { method }) {
       throw new HttpError(400, "DeploymentApiUnavailable", reason); // the CLI asks six times where it is answered 404
     }
     if (pathname.startsWith(STORAGE_PREFIX)) {
-      const reason = "File storage needs Convex itself, this host has no file storage";
-      throw new HttpError(404, "FileStorageUnavailable", reason);
+      throw new HttpError(404, "FileStorageUnavailable", NO_FILE_STORAGE);
     }
     throw new HttpError(404, "NotFound", `No endpoint ${pathname} on this host`);
   }

@@ -19,11 +19,12 @@ const SUCCESS = '{"success":true}';
 const DONE_AFTER = ',"done":false}'; // as `queryStreamNext` ends its answer
 const VALUE_BEFORE = '{"value":';
 
-/** Tables that the dashboard names otherwise than functions do. */
-const READ_AS = new Map([
-  ["_file_storage", "_storage"],
-  ["_scheduled_jobs", "_scheduled_functions"],
+/** What the dashboard calls the system tables that it shows. */
+export const SHOWN_AS = new Map([
+  ["_scheduled_functions", "_scheduled_jobs"],
+  ["_storage", "_file_storage"],
 ]);
+const READ_AS = new Map(Array.from(SHOWN_AS, ([name, shown]) => [shown, name]));
 
 /** @type {Native} */
 export function addDocuments(call, { table, documents }) {

@@ -13,10 +13,11 @@ import {
   patchDocuments,
   replaceDocument,
   scanTable,
+  SHOWN_AS,
   tableSize,
 } from "./dashboard-documents.mjs";
 import { listCrons, pageOfJobs } from "./dashboard-schedules.mjs";
-import { ANY, native, STRING } from "./native.mjs";
+import { ANY, native, objectOf, STRING } from "./native.mjs";
 
 /**
  * @typedef {import("./native.mjs").Native} Native
@@ -27,8 +28,8 @@ import { ANY, native, STRING } from "./native.mjs";
 
 const NUMBER = { type: "number" };
 const NULLABLE_STRING = { type: "union", value: [STRING, { type: "null" }] };
-const DOCUMENT = object({ id: STRING, tableName: STRING });
-const PAGINATION = object(
+const DOCUMENT = objectOf({ id: STRING, tableName: STRING });
+const PAGINATION = objectOf(
   {
     cursor: NULLABLE_STRING,
     endCursor: NULLABLE_STRING,
@@ -41,9 +42,6 @@ const PAGINATION = object(
 );
 
 const MAX_MAPPED = 1000; // tables, as Convex has it
-
-/** Convex's names for system tables in the dashboard, by the host's; the others are not shown. @type {Record<string, string>} */
-const SHOWN_AS = { _scheduled_functions: "_scheduled_jobs", _storage: "_file_storage" };
 
 /**
  * @param {Record<string, string>} environment  what functions see
@@ -117,22 +115,10 @@ function ofComponent(kind, name, args, run, optional = []) {
 function mapTables(call) {
   call.frame.reads?.addMissingTable(TABLE_OF_TABLES);
   const shown = call.app.store.tables().flatMap(({ number, name }) => {
-    const text = name.startsWith("_") ? SHOWN_AS[name] : name;
+    const text = name.startsWith("_") ? SHOWN_AS.get(name) : name;
     return text === undefined ? [] : [[String(number), text]];
   });
   return JSON.stringify(Object.fromEntries(shown.slice(0, MAX_MAPPED)));
-}
-
-/**
- * @param {Record<string, ValidatorJson>} fields
- * @param {string[]} [optional]
- */
-function object(fields, optional = []) {
-  const value = Object.entries(fields).map(([field, fieldType]) => [
-    field,
-    { fieldType, optional: optional.includes(field) },
-  ]);
-  return { type: "object", value: Object.fromEntries(value) };
 }
 
 /** @param {ValidatorJson} value */

@@ -27,15 +27,11 @@ const UNCAUGHT = "Uncaught ";
  * @returns {FunctionEntry}
  */
 export function native(name, args, run, { kind = "query", optional = [] } = {}) {
-  const fields = Object.entries(args).map(([field, fieldType]) => [
-    field,
-    { fieldType, optional: optional.includes(field) },
-  ]);
   return {
     path: `_system/${name}`,
     kind,
     visibility: "internal",
-    args: compileValidator({ type: "object", value: Object.fromEntries(fields) }),
+    args: compileValidator(objectOf(args, optional)),
     returns: null,
     native(call, given) {
       try {
@@ -46,6 +42,19 @@ export function native(name, args, run, { kind = "query", optional = [] } = {}) 
       }
     },
   };
+}
+
+/**
+ * @param {Record<string, ValidatorJson>} fields
+ * @param {string[]} [optional]
+ * @returns {ValidatorJson}
+ */
+export function objectOf(fields, optional = []) {
+  const value = Object.entries(fields).map(([field, fieldType]) => [
+    field,
+    { fieldType, optional: optional.includes(field) },
+  ]);
+  return { type: "object", value: Object.fromEntries(value) };
 }
 
 /**

@@ -1,6 +1,6 @@
 /** The syscalls of queries and mutations, by name. */
 
-import { CallError } from "../errors.mjs";
+import { CallError, NO_FILE_STORAGE } from "../errors.mjs";
 import { runFunction } from "./calls.mjs";
 import { META_SYSCALLS } from "./meta.mjs";
 import { READ_SYSCALLS } from "./reads.mjs";
@@ -49,8 +49,7 @@ export function answerSyscall(call, op, args) {
 
 /** @param {string} op */
 function unavailable(op) {
-  if (op.startsWith("1.0/storage"))
-    return new CallError("File storage needs Convex itself, this host has no file storage");
+  if (op.startsWith("1.0/storage")) return new CallError(NO_FILE_STORAGE);
   if (op === "1.0/signJwt") return new CallError("This host does not sign tokens");
   return new CallError(`Unknown async operation ${op}`); // npm convex looks for this text
 }
